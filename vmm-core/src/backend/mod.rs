@@ -1,0 +1,267 @@
+//! The seam between a NIC and whatever it is plugged into.
+//!
+//! A NIC gathers the frames of one kick into a [`FrameBatch`] of borrowed views of its guest's
+//! memory and hands it to its [`Backend`]. A backend hands batches to the NICs behind it through
+//! [`Receiver`]. Nothing is copied on the way, so a hop through the VALE switch is exactly one
+//! copy: from the sender's buffer into the receiver's.
+
+mod null;
+mod tap;
+
+pub use null::NullBackend;
+pub use tap::{Tap, TapBackend, TapCounters, TapError};
+
+use vm_memory::VolatileSlice;
+
+/// Ethernet header length in bytes; shorter frames are dropped by every backend.
+pub const ETH_HEADER_LEN: usize = 14;
+
+/// Where a NIC's frames go.
+///
+/// A NIC owns its backend and calls it from whichever thread moves its frames, one at a time.
+pub trait Backend: Send {
+    /// Takes a batch. Every frame is delivered or counted as dropped by the callee before the call
+    /// returns; the views must not be kept.
+    fn transmit(&mut self, batch: &FrameBatch<'_>);
+}
+
+/// What accepts frames for a guest: the receive side of a NIC.
+pub trait Receiver: Send + Sync {
+    /// Receives the frames of `batch` that `picks` names by index, in that order, and notifies the
+    /// guest at most once. Returns how many the guest got; the receiver counts the others by cause.
+    fn receive(&self, batch: &FrameBatch<'_>, picks: &[u32]) -> usize;
+}
+
+/// Frames of one batch, each a chain of views of memory that outlives the batch.
+#[derive(Debug, Default)]
+pub struct FrameBatch<'m> {
+    spans: Vec<VolatileSlice<'m>>,
+    frames: Vec<Extent>,
+    open_len: usize,
+}
+
+/// A frame's place in the span list.
+#[derive(Clone, Copy, Debug)]
+struct Extent {
+    end: u32,
+    len: u32,
+}
+
+impl<'m> FrameBatch<'m> {
+    /// An empty batch.
+    pub fn new() -> Self {
+        Self { spans: Vec::new(), frames: Vec::new(), open_len: 0 }
+    }
+
+    /// Adds a piece to the frame being built.
+    #[inline]
+    pub fn push_span(&mut self, span: VolatileSlice<'m>) {
+        self.open_len += span.len();
+        self.spans.push(span);
+    }
+
+    /// Closes the frame being built.
+    #[inline]
+    pub fn end_frame(&mut self) {
+        self.frames.push(Extent { end: self.spans.len() as u32, len: self.open_len as u32 });
+        self.open_len = 0;
+    }
+
+    /// Discards the frame being built.
+    pub fn abort_frame(&mut self) {
+        self.spans.truncate(self.closed_spans());
+        self.open_len = 0;
+    }
+
+    /// Bytes in the frame being built.
+    #[inline]
+    pub fn open_len(&self) -> usize {
+        self.open_len
+    }
+
+    /// Pieces in the frame being built.
+    #[inline]
+    pub fn open_spans(&self) -> usize {
+        self.spans.len() - self.closed_spans()
+    }
+
+    #[inline]
+    fn closed_spans(&self) -> usize {
+        self.frames.last().map_or(0, |f| f.end as usize)
+    }
+
+    /// Closed frames.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.frames.len()
+    }
+
+    /// Whether there is no closed frame.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.frames.is_empty()
+    }
+
+    /// Frame `index`.
+    ///
+    /// # Panics
+    /// If `index` is not below [`len`](Self::len).
+    #[inline]
+    pub fn frame(&self, index: usize) -> Frame<'_> {
+        let start = if index == 0 { 0 } else { self.frames[index - 1].end as usize };
+        let Extent { end, len } = self.frames[index];
+        Frame { spans: &self.spans[start..end as usize], len: len as usize }
+    }
+
+    /// All frames in order.
+    pub fn iter(&self) -> impl Iterator<Item = Frame<'_>> {
+        (0..self.len()).map(|i| self.frame(i))
+    }
+
+    /// Empties the batch and frees it from its lifetime, keeping the allocations.
+    pub fn recycle<'n>(mut self) -> FrameBatch<'n> {
+        self.spans.clear();
+        self.frames.clear();
+        // An empty vector collects in place: no allocation, no copy.
+        let spans = self.spans.into_iter().map(|_| unreachable!("just cleared")).collect();
+        FrameBatch { spans, frames: self.frames, open_len: 0 }
+    }
+}
+
+/// One frame: destination address to last payload byte, without the frame check sequence.
+#[derive(Clone, Copy, Debug)]
+pub struct Frame<'a> {
+    spans: &'a [VolatileSlice<'a>],
+    len: usize,
+}
+
+impl<'a> Frame<'a> {
+    /// Length in bytes.
+    #[inline]
+    #[expect(clippy::len_without_is_empty, reason = "a frame is a length, not a collection")]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// The pieces, in order.
+    #[inline]
+    pub fn spans(&self) -> &'a [VolatileSlice<'a>] {
+        self.spans
+    }
+
+    /// Destination and source address; `None` if the frame is shorter than an Ethernet header.
+    #[inline]
+    pub fn addresses(&self) -> Option<([u8; 6], [u8; 6])> {
+        if self.len < ETH_HEADER_LEN {
+            return None;
+        }
+        let mut bytes = [0; 12];
+        self.copy_out(0, &mut bytes);
+        let (dst, src) = bytes.split_at(6);
+        Some((dst.try_into().ok()?, src.try_into().ok()?))
+    }
+
+    /// Copies bytes from `offset` into `out`; returns how many the frame had.
+    #[inline]
+    pub fn copy_out(&self, mut offset: usize, out: &mut [u8]) -> usize {
+        let mut done = 0;
+        for span in self.spans {
+            if offset >= span.len() {
+                offset -= span.len();
+                continue;
+            }
+            let Ok(rest) = span.offset(offset) else { break };
+            done += rest.copy_to(&mut out[done..]);
+            offset = 0;
+            if done == out.len() {
+                break;
+            }
+        }
+        done
+    }
+
+    /// Copies bytes from `offset` into guest memory; returns how many were copied, at most the
+    /// target's length.
+    #[inline]
+    pub fn copy_to_guest(&self, mut offset: usize, target: VolatileSlice<'_>) -> usize {
+        let mut done = 0;
+        for span in self.spans {
+            if offset >= span.len() {
+                offset -= span.len();
+                continue;
+            }
+            let (Ok(from), Ok(to)) = (span.offset(offset), target.offset(done)) else { break };
+            let count = from.len().min(to.len());
+            from.copy_to_volatile_slice(to);
+            done += count;
+            offset = 0;
+            if done == target.len() {
+                break;
+            }
+        }
+        done
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memory::GuestRam;
+    use vm_memory::Bytes;
+
+    fn two_piece_batch(ram: &GuestRam) -> FrameBatch<'_> {
+        ram.slice(0, 32).unwrap().write_slice(&(0..32).collect::<Vec<u8>>(), 0).unwrap();
+        let mut batch = FrameBatch::new();
+        batch.push_span(ram.slice(0, 10).unwrap());
+        batch.push_span(ram.slice(10, 20).unwrap());
+        batch.end_frame();
+        batch
+    }
+
+    #[test]
+    fn a_frame_reads_across_its_pieces() {
+        let ram = GuestRam::new(4096).unwrap();
+        let batch = two_piece_batch(&ram);
+        let frame = batch.frame(0);
+        assert_eq!(frame.len(), 30);
+        let mut out = [0; 8];
+        assert_eq!(frame.copy_out(6, &mut out), 8);
+        assert_eq!(out, [6, 7, 8, 9, 10, 11, 12, 13]);
+        assert_eq!(frame.copy_out(26, &mut out), 4);
+        assert_eq!(frame.copy_out(30, &mut out), 0);
+        assert_eq!(frame.addresses(), Some(([0, 1, 2, 3, 4, 5], [6, 7, 8, 9, 10, 11])));
+    }
+
+    #[test]
+    fn a_frame_copies_to_guest_memory_up_to_the_target() {
+        let ram = GuestRam::new(4096).unwrap();
+        let batch = two_piece_batch(&ram);
+        let target = ram.slice(1024, 16).unwrap();
+        assert_eq!(batch.frame(0).copy_to_guest(4, target), 16);
+        let mut out = [0; 16];
+        target.read_slice(&mut out, 0).unwrap();
+        assert_eq!(out.to_vec(), (4..20).collect::<Vec<u8>>());
+        assert_eq!(batch.frame(0).copy_to_guest(20, target), 10);
+    }
+
+    #[test]
+    fn aborting_keeps_the_closed_frames() {
+        let ram = GuestRam::new(4096).unwrap();
+        let mut batch = two_piece_batch(&ram);
+        batch.push_span(ram.slice(0, 5).unwrap());
+        assert_eq!((batch.open_len(), batch.open_spans()), (5, 1));
+        batch.abort_frame();
+        assert_eq!((batch.len(), batch.open_len(), batch.open_spans()), (1, 0, 0));
+        let batch = batch.recycle();
+        assert!(batch.is_empty());
+    }
+
+    #[test]
+    fn a_runt_has_no_addresses() {
+        let ram = GuestRam::new(4096).unwrap();
+        let mut batch = FrameBatch::new();
+        batch.push_span(ram.slice(0, 13).unwrap());
+        batch.end_frame();
+        assert_eq!(batch.frame(0).addresses(), None);
+    }
+}

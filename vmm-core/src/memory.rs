@@ -1,0 +1,132 @@
+//! Guest RAM: one contiguous region that starts at guest-physical address 0.
+//!
+//! Everything that a device does with guest memory goes through [`GuestRam`], which hands out
+//! vm-memory's volatile views: the guest may change any byte at any time, so no Rust reference to
+//! its contents ever exists.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64};
+
+use vm_memory::{
+    GuestAddress, GuestMemoryMmap, GuestMemoryRegion, GuestRegionMmap, MmapRegion, VolatileMemory,
+    VolatileSlice,
+};
+
+/// The largest RAM of a guest: the MMIO window begins at 3 GiB.
+pub const MAX_RAM_BYTES: u64 = 3 << 30;
+
+/// Why guest RAM could not be allocated.
+#[derive(Debug, thiserror::Error)]
+pub enum MemoryError {
+    /// The size is zero, not a multiple of 4 KiB, or above [`MAX_RAM_BYTES`].
+    #[error("guest RAM of {0} bytes: must be a multiple of 4096, above 0 and at most 3 GiB")]
+    Size(u64),
+    /// The host refused the mapping.
+    #[error("cannot map {bytes} bytes of guest RAM: {reason}")]
+    Map {
+        /// Requested size.
+        bytes: u64,
+        /// The host's words.
+        reason: String,
+    },
+}
+
+/// A guest's RAM. Cloning shares the same memory.
+#[derive(Clone, Debug)]
+pub struct GuestRam {
+    region: Arc<GuestRegionMmap>,
+}
+
+impl GuestRam {
+    /// Maps `bytes` of zeroed RAM, backed by huge pages where the host allows.
+    ///
+    /// Pages are touched here, once, so that no page fault falls into a measurement.
+    pub fn new(bytes: u64) -> Result<Self, MemoryError> {
+        if bytes == 0 || bytes > MAX_RAM_BYTES || !bytes.is_multiple_of(4096) {
+            return Err(MemoryError::Size(bytes));
+        }
+        let map_error = |reason: String| MemoryError::Map { bytes, reason };
+        let region = MmapRegion::new(bytes as usize).map_err(|e| map_error(e.to_string()))?;
+        // SAFETY: the range is the mapping just made; both advices keep its contents.
+        // A host without huge pages or MADV_POPULATE_WRITE refuses, which only costs speed.
+        unsafe {
+            libc::madvise(region.as_ptr().cast(), region.size(), libc::MADV_HUGEPAGE);
+            libc::madvise(region.as_ptr().cast(), region.size(), libc::MADV_POPULATE_WRITE);
+        }
+        let region = GuestRegionMmap::new(region, GuestAddress(0))
+            .ok_or_else(|| map_error("address range overflows".into()))?;
+        Ok(Self { region: Arc::new(region) })
+    }
+
+    /// Size in bytes; also the first guest-physical address that is not RAM.
+    pub fn len(&self) -> u64 {
+        self.region.len()
+    }
+
+    /// Never true: a guest has at least one page.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// A view of `len` bytes at guest-physical `addr`; `None` unless all of it is RAM.
+    #[inline]
+    pub fn slice(&self, addr: u64, len: usize) -> Option<VolatileSlice<'_>> {
+        let offset = usize::try_from(addr).ok()?;
+        VolatileMemory::get_slice(&**self.region, offset, len).ok()
+    }
+
+    /// An atomic view of a little-endian 32-bit word; `None` if it is unaligned or not RAM.
+    #[inline]
+    pub fn atomic_u32(&self, addr: u64) -> Option<&AtomicU32> {
+        (**self.region).get_atomic_ref(usize::try_from(addr).ok()?).ok()
+    }
+
+    /// An atomic view of a little-endian 64-bit word; `None` if it is unaligned or not RAM.
+    #[inline]
+    pub fn atomic_u64(&self, addr: u64) -> Option<&AtomicU64> {
+        (**self.region).get_atomic_ref(usize::try_from(addr).ok()?).ok()
+    }
+
+    /// The same memory in the form that rust-vmm's loaders take.
+    pub fn as_guest_memory(&self) -> GuestMemoryMmap {
+        GuestMemoryMmap::from_arc_regions(vec![self.region.clone()])
+            .unwrap_or_else(|e| unreachable!("one region cannot overlap another: {e}"))
+    }
+
+    /// Host address and size, for KVM_SET_USER_MEMORY_REGION. The mapping lives as long as `self`.
+    pub fn host_mapping(&self) -> (u64, u64) {
+        (self.region.as_ptr() as u64, self.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slice_never_leaves_ram() {
+        let ram = GuestRam::new(8192).unwrap();
+        assert!(ram.slice(0, 8192).is_some());
+        assert!(ram.slice(8191, 1).is_some());
+        for (addr, len) in [(8192, 1), (8191, 2), (u64::MAX, 1), (u64::MAX - 7, 16), (1 << 40, 1)] {
+            assert!(ram.slice(addr, len).is_none(), "{addr:#x}+{len}");
+        }
+    }
+
+    #[test]
+    fn atomics_need_alignment() {
+        let ram = GuestRam::new(4096).unwrap();
+        assert!(ram.atomic_u32(4092).is_some());
+        assert!(ram.atomic_u32(4093).is_none());
+        assert!(ram.atomic_u32(4096).is_none());
+        assert!(ram.atomic_u64(4088).is_some());
+        assert!(ram.atomic_u64(4092).is_none());
+    }
+
+    #[test]
+    fn sizes_are_checked() {
+        for bytes in [0, 4095, MAX_RAM_BYTES + 4096] {
+            assert!(matches!(GuestRam::new(bytes), Err(MemoryError::Size(_))), "{bytes}");
+        }
+    }
+}
