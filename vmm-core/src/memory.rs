@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64};
 
 use vm_memory::{
-    GuestAddress, GuestMemoryMmap, GuestMemoryRegion, GuestRegionMmap, MmapRegion, VolatileMemory,
-    VolatileSlice,
+    ByteValued, GuestAddress, GuestMemoryMmap, GuestMemoryRegion, GuestRegionMmap, MmapRegion,
+    VolatileArrayRef, VolatileMemory, VolatileSlice,
 };
 
 /// The largest RAM of a guest: the MMIO window begins at 3 GiB.
@@ -51,11 +51,17 @@ impl GuestRam {
         // A host without huge pages or MADV_POPULATE_WRITE refuses, which only costs speed.
         unsafe {
             libc::madvise(region.as_ptr().cast(), region.size(), libc::MADV_HUGEPAGE);
-            libc::madvise(region.as_ptr().cast(), region.size(), libc::MADV_POPULATE_WRITE);
+            libc::madvise(
+                region.as_ptr().cast(),
+                region.size(),
+                libc::MADV_POPULATE_WRITE,
+            );
         }
         let region = GuestRegionMmap::new(region, GuestAddress(0))
             .ok_or_else(|| map_error("address range overflows".into()))?;
-        Ok(Self { region: Arc::new(region) })
+        Ok(Self {
+            region: Arc::new(region),
+        })
     }
 
     /// Size in bytes; also the first guest-physical address that is not RAM.
@@ -75,16 +81,28 @@ impl GuestRam {
         VolatileMemory::get_slice(&**self.region, offset, len).ok()
     }
 
+    /// A view of `count` elements at `addr`; `None` unless all of it is RAM.
+    #[inline]
+    pub fn array<T: ByteValued>(&self, addr: u64, count: usize) -> Option<VolatileArrayRef<'_, T>> {
+        (**self.region)
+            .get_array_ref(usize::try_from(addr).ok()?, count)
+            .ok()
+    }
+
     /// An atomic view of a little-endian 32-bit word; `None` if it is unaligned or not RAM.
     #[inline]
     pub fn atomic_u32(&self, addr: u64) -> Option<&AtomicU32> {
-        (**self.region).get_atomic_ref(usize::try_from(addr).ok()?).ok()
+        (**self.region)
+            .get_atomic_ref(usize::try_from(addr).ok()?)
+            .ok()
     }
 
     /// An atomic view of a little-endian 64-bit word; `None` if it is unaligned or not RAM.
     #[inline]
     pub fn atomic_u64(&self, addr: u64) -> Option<&AtomicU64> {
-        (**self.region).get_atomic_ref(usize::try_from(addr).ok()?).ok()
+        (**self.region)
+            .get_atomic_ref(usize::try_from(addr).ok()?)
+            .ok()
     }
 
     /// The same memory in the form that rust-vmm's loaders take.
@@ -108,7 +126,13 @@ mod tests {
         let ram = GuestRam::new(8192).unwrap();
         assert!(ram.slice(0, 8192).is_some());
         assert!(ram.slice(8191, 1).is_some());
-        for (addr, len) in [(8192, 1), (8191, 2), (u64::MAX, 1), (u64::MAX - 7, 16), (1 << 40, 1)] {
+        for (addr, len) in [
+            (8192, 1),
+            (8191, 2),
+            (u64::MAX, 1),
+            (u64::MAX - 7, 16),
+            (1 << 40, 1),
+        ] {
             assert!(ram.slice(addr, len).is_none(), "{addr:#x}+{len}");
         }
     }
@@ -126,7 +150,10 @@ mod tests {
     #[test]
     fn sizes_are_checked() {
         for bytes in [0, 4095, MAX_RAM_BYTES + 4096] {
-            assert!(matches!(GuestRam::new(bytes), Err(MemoryError::Size(_))), "{bytes}");
+            assert!(
+                matches!(GuestRam::new(bytes), Err(MemoryError::Size(_))),
+                "{bytes}"
+            );
         }
     }
 }

@@ -9,12 +9,53 @@ mod null;
 mod tap;
 
 pub use null::NullBackend;
-pub use tap::{Tap, TapBackend, TapCounters, TapError};
+pub use tap::{
+    Tap, TapBackend, TapCounters, TapError, TapReceiver, TapRxDropped, TapTxDropped,
+    enter_private_netns,
+};
 
-use vm_memory::VolatileSlice;
+use vm_memory::{VolatileMemory, VolatileSlice};
 
 /// Ethernet header length in bytes; shorter frames are dropped by every backend.
 pub const ETH_HEADER_LEN: usize = 14;
+
+/// An Ethernet address as a 48-bit little-endian number: the first byte on the wire is the lowest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub struct Mac(pub u64);
+
+impl Mac {
+    /// ff:ff:ff:ff:ff:ff.
+    pub const BROADCAST: Self = Self((1 << 48) - 1);
+
+    /// Whether the group bit is set: multicast or broadcast.
+    #[inline]
+    pub fn is_group(self) -> bool {
+        self.0 & 1 != 0
+    }
+
+    /// The six bytes in wire order.
+    #[inline]
+    pub fn octets(self) -> [u8; 6] {
+        let b = self.0.to_le_bytes();
+        [b[0], b[1], b[2], b[3], b[4], b[5]]
+    }
+}
+
+impl From<[u8; 6]> for Mac {
+    #[inline]
+    fn from(o: [u8; 6]) -> Self {
+        Self(u64::from_le_bytes([
+            o[0], o[1], o[2], o[3], o[4], o[5], 0, 0,
+        ]))
+    }
+}
+
+impl std::fmt::Display for Mac {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let [a, b, c, d, e, g] = self.octets();
+        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+    }
+}
 
 /// Where a NIC's frames go.
 ///
@@ -38,7 +79,12 @@ pub struct FrameBatch<'m> {
     spans: Vec<VolatileSlice<'m>>,
     frames: Vec<Extent>,
     open_len: usize,
+    bytes: u64,
 }
+
+// SAFETY: the views are only addresses of memory that stays mapped for 'm. Every access through them
+// is volatile and none assumes that memory to be unshared, so any thread may make it.
+unsafe impl Send for FrameBatch<'_> {}
 
 /// A frame's place in the span list.
 #[derive(Clone, Copy, Debug)]
@@ -50,7 +96,7 @@ struct Extent {
 impl<'m> FrameBatch<'m> {
     /// An empty batch.
     pub fn new() -> Self {
-        Self { spans: Vec::new(), frames: Vec::new(), open_len: 0 }
+        Self::default()
     }
 
     /// Adds a piece to the frame being built.
@@ -63,7 +109,11 @@ impl<'m> FrameBatch<'m> {
     /// Closes the frame being built.
     #[inline]
     pub fn end_frame(&mut self) {
-        self.frames.push(Extent { end: self.spans.len() as u32, len: self.open_len as u32 });
+        self.frames.push(Extent {
+            end: self.spans.len() as u32,
+            len: self.open_len as u32,
+        });
+        self.bytes += self.open_len as u64;
         self.open_len = 0;
     }
 
@@ -90,6 +140,12 @@ impl<'m> FrameBatch<'m> {
         self.frames.last().map_or(0, |f| f.end as usize)
     }
 
+    /// Bytes of all closed frames.
+    #[inline]
+    pub fn total_bytes(&self) -> u64 {
+        self.bytes
+    }
+
     /// Closed frames.
     #[inline]
     pub fn len(&self) -> usize {
@@ -108,9 +164,16 @@ impl<'m> FrameBatch<'m> {
     /// If `index` is not below [`len`](Self::len).
     #[inline]
     pub fn frame(&self, index: usize) -> Frame<'_> {
-        let start = if index == 0 { 0 } else { self.frames[index - 1].end as usize };
+        let start = if index == 0 {
+            0
+        } else {
+            self.frames[index - 1].end as usize
+        };
         let Extent { end, len } = self.frames[index];
-        Frame { spans: &self.spans[start..end as usize], len: len as usize }
+        Frame {
+            spans: &self.spans[start..end as usize],
+            len: len as usize,
+        }
     }
 
     /// All frames in order.
@@ -123,8 +186,17 @@ impl<'m> FrameBatch<'m> {
         self.spans.clear();
         self.frames.clear();
         // An empty vector collects in place: no allocation, no copy.
-        let spans = self.spans.into_iter().map(|_| unreachable!("just cleared")).collect();
-        FrameBatch { spans, frames: self.frames, open_len: 0 }
+        let spans = self
+            .spans
+            .into_iter()
+            .map(|_| unreachable!("just cleared"))
+            .collect();
+        FrameBatch {
+            spans,
+            frames: self.frames,
+            open_len: 0,
+            bytes: 0,
+        }
     }
 }
 
@@ -138,7 +210,10 @@ pub struct Frame<'a> {
 impl<'a> Frame<'a> {
     /// Length in bytes.
     #[inline]
-    #[expect(clippy::len_without_is_empty, reason = "a frame is a length, not a collection")]
+    #[expect(
+        clippy::len_without_is_empty,
+        reason = "a frame is a length, not a collection"
+    )]
     pub fn len(&self) -> usize {
         self.len
     }
@@ -151,14 +226,18 @@ impl<'a> Frame<'a> {
 
     /// Destination and source address; `None` if the frame is shorter than an Ethernet header.
     #[inline]
-    pub fn addresses(&self) -> Option<([u8; 6], [u8; 6])> {
-        if self.len < ETH_HEADER_LEN {
+    pub fn addresses(&self) -> Option<(Mac, Mac)> {
+        const LOW_48: u64 = (1 << 48) - 1;
+        let first = self.spans.first()?;
+        if let (Ok(dst), Ok(src)) = (first.get_ref::<u64>(0), first.get_ref::<u64>(6)) {
+            return Some((Mac(dst.load() & LOW_48), Mac(src.load() & LOW_48)));
+        }
+        let mut bytes = [0; ETH_HEADER_LEN];
+        if self.copy_out(0, &mut bytes) < ETH_HEADER_LEN {
             return None;
         }
-        let mut bytes = [0; 12];
-        self.copy_out(0, &mut bytes);
-        let (dst, src) = bytes.split_at(6);
-        Some((dst.try_into().ok()?, src.try_into().ok()?))
+        let mac = |at: usize| Mac::from(std::array::from_fn::<u8, 6, _>(|i| bytes[at + i]));
+        Some((mac(0), mac(6)))
     }
 
     /// Copies bytes from `offset` into `out`; returns how many the frame had.
@@ -190,7 +269,9 @@ impl<'a> Frame<'a> {
                 offset -= span.len();
                 continue;
             }
-            let (Ok(from), Ok(to)) = (span.offset(offset), target.offset(done)) else { break };
+            let (Ok(from), Ok(to)) = (span.offset(offset), target.offset(done)) else {
+                break;
+            };
             let count = from.len().min(to.len());
             from.copy_to_volatile_slice(to);
             done += count;
@@ -210,7 +291,10 @@ mod tests {
     use vm_memory::Bytes;
 
     fn two_piece_batch(ram: &GuestRam) -> FrameBatch<'_> {
-        ram.slice(0, 32).unwrap().write_slice(&(0..32).collect::<Vec<u8>>(), 0).unwrap();
+        ram.slice(0, 32)
+            .unwrap()
+            .write_slice(&(0..32).collect::<Vec<u8>>(), 0)
+            .unwrap();
         let mut batch = FrameBatch::new();
         batch.push_span(ram.slice(0, 10).unwrap());
         batch.push_span(ram.slice(10, 20).unwrap());
@@ -229,7 +313,13 @@ mod tests {
         assert_eq!(out, [6, 7, 8, 9, 10, 11, 12, 13]);
         assert_eq!(frame.copy_out(26, &mut out), 4);
         assert_eq!(frame.copy_out(30, &mut out), 0);
-        assert_eq!(frame.addresses(), Some(([0, 1, 2, 3, 4, 5], [6, 7, 8, 9, 10, 11])));
+        assert_eq!(
+            frame.addresses(),
+            Some((
+                Mac::from([0, 1, 2, 3, 4, 5]),
+                Mac::from([6, 7, 8, 9, 10, 11])
+            ))
+        );
     }
 
     #[test]
@@ -251,7 +341,10 @@ mod tests {
         batch.push_span(ram.slice(0, 5).unwrap());
         assert_eq!((batch.open_len(), batch.open_spans()), (5, 1));
         batch.abort_frame();
-        assert_eq!((batch.len(), batch.open_len(), batch.open_spans()), (1, 0, 0));
+        assert_eq!(
+            (batch.len(), batch.open_len(), batch.open_spans()),
+            (1, 0, 0)
+        );
         let batch = batch.recycle();
         assert!(batch.is_empty());
     }

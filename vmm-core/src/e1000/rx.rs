@@ -1,0 +1,417 @@
+//! The receive side: filters frames, copies them into the guest's buffers, writes back.
+
+use std::sync::atomic::{Ordering, fence};
+
+use serde::Serialize;
+use vm_memory::{VolatileArrayRef, VolatileMemory, VolatileSlice};
+
+use super::csb::{Csb, Field};
+use super::filter::Filter;
+use super::regs::{RXD_STATUS_EOP, STATUS_DD, cause, rctl};
+use super::ring::{DESCRIPTOR_BYTES, Descriptor, Ring};
+use crate::backend::{Frame, FrameBatch};
+use crate::memory::GuestRam;
+
+/// Shortest frame on a wire, without its check sequence; shorter ones arrive padded.
+const MIN_FRAME: usize = 60;
+/// Longest frame without RCTL.LPE, without its check sequence: 1518 bytes and a VLAN tag.
+const MAX_STANDARD_FRAME: usize = 1518;
+/// Longest frame with RCTL.LPE (manual 13.4.22).
+const MAX_LONG_FRAME: usize = 16384 - FCS_BYTES;
+/// Bytes of the frame check sequence.
+const FCS_BYTES: usize = 4;
+/// Frames whose buffers are fetched ahead of the copy.
+const LOOKAHEAD: u32 = 16;
+/// Descriptors in a cache line.
+const DESCRIPTORS_PER_LINE: u32 = 4;
+/// How long after an unannounced frame the host looks again whether the guest sleeps, in
+/// nanoseconds: drivers without a fence can go to sleep unseen.
+const RECHECK_AFTER: u64 = 1_000_000;
+
+/// What the receive side has done since it was made.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct RxCounters {
+    /// Frames written to the guest.
+    pub frames: u64,
+    /// Their bytes, without padding and check sequence.
+    pub bytes: u64,
+    /// Batches with at least one frame for this guest.
+    pub batches: u64,
+    /// Frames not received, by cause.
+    pub dropped: RxDrops,
+    /// Interrupts that the CSB's late second look had to send.
+    pub lost_notifications: u64,
+}
+
+/// Frames that the receive side turned away, by cause.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct RxDrops {
+    /// RCTL.EN or bus mastering was off.
+    pub disabled: u64,
+    /// The link was down.
+    pub link_down: u64,
+    /// Not for this address.
+    pub filtered: u64,
+    /// Longer than the guest accepts.
+    pub oversize: u64,
+    /// The guest had no free descriptor.
+    pub no_buffer: u64,
+    /// The guest's ring or buffer lies outside its RAM.
+    pub bad_address: u64,
+}
+
+impl RxDrops {
+    /// All causes together.
+    pub fn total(&self) -> u64 {
+        self.disabled
+            + self.link_down
+            + self.filtered
+            + self.oversize
+            + self.no_buffer
+            + self.bad_address
+    }
+}
+
+/// What a batch did, for the interrupt block and the timer.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RxOutcome {
+    /// Frames that the guest got.
+    pub delivered: usize,
+    /// RXDMT0 and RXO, if the batch brought them about.
+    pub causes: u32,
+    /// The guest wants to hear of received frames.
+    pub interrupt: bool,
+    /// When [`ReceiveUnit::on_timer`] must run.
+    pub deadline: Option<u64>,
+}
+
+/// Receive registers and state.
+#[derive(Debug)]
+pub struct ReceiveUnit {
+    ram: GuestRam,
+    /// RDBAL, RDBAH, RDLEN, RDH, RDT.
+    pub ring: Ring,
+    /// RCTL.
+    pub rctl: u32,
+    /// RXDCTL, RXCSUM: stored for the driver to read back.
+    pub stored: [u32; 2],
+    /// Address filter.
+    pub filter: Filter,
+    /// PCI Command.BME.
+    pub bus_master: bool,
+    /// Whether a cable is plugged in.
+    pub link: bool,
+    csb: Option<Csb>,
+    recheck_at: Option<u64>,
+    counters: RxCounters,
+}
+
+impl ReceiveUnit {
+    /// A receive unit after power-on.
+    pub fn new(ram: GuestRam, mac: [u8; 6]) -> Self {
+        Self {
+            ram,
+            ring: Ring::default(),
+            rctl: 0,
+            stored: [0; 2],
+            filter: Filter::new(mac),
+            bus_master: false,
+            link: false,
+            csb: None,
+            recheck_at: None,
+            counters: RxCounters::default(),
+        }
+    }
+
+    /// CTRL.RST: registers go to their defaults; the CSB stays mapped, as its drivers expect.
+    pub fn reset(&mut self, mac: [u8; 6]) {
+        self.ring = Ring::default();
+        self.rctl = 0;
+        self.stored = [0; 2];
+        self.filter = Filter::new(mac);
+        self.recheck_at = None;
+    }
+
+    /// CSBAL: maps or releases the block.
+    pub fn set_csb(&mut self, csb: Option<Csb>) {
+        self.csb = csb;
+        self.recheck_at = None;
+    }
+
+    /// Counters so far.
+    pub fn counters(&self) -> RxCounters {
+        self.counters
+    }
+
+    /// Receives the picked frames.
+    pub fn receive(&mut self, batch: &FrameBatch<'_>, picks: &[u32], now: u64) -> RxOutcome {
+        let mut outcome = RxOutcome {
+            deadline: self.recheck_at,
+            ..RxOutcome::default()
+        };
+        let dropped = &mut self.counters.dropped;
+        let all = picks.len() as u64;
+        if !self.link {
+            dropped.link_down += all;
+            return outcome;
+        }
+        if self.rctl & rctl::EN == 0 || !self.bus_master {
+            dropped.disabled += all;
+            return outcome;
+        }
+        let ram = self.ram.clone();
+        let Some(ring) = self.ring.view(&ram) else {
+            dropped.bad_address += all;
+            return outcome;
+        };
+        let csb = self.csb.as_ref().filter(|csb| csb.on()).cloned();
+        if let Some(csb) = &csb {
+            self.ring.tail = csb.load(Field::GuestRdt);
+        }
+
+        let free_before = self.ring.owned(self.ring.tail);
+        let mut free = free_before;
+        for (done, &pick) in picks.iter().enumerate() {
+            if done as u32 % LOOKAHEAD == 0 {
+                self.fetch_ahead(&ram, &ring, free);
+            }
+            free -= self.place(&batch.frame(pick as usize), &ram, &ring, free, &mut outcome);
+        }
+
+        if self.crossed_low_mark(free_before, free) {
+            outcome.causes |= cause::RXDMT0;
+        }
+        if outcome.delivered > 0 {
+            self.counters.frames += outcome.delivered as u64;
+            self.counters.batches += 1;
+            self.announce(csb.as_ref(), now, &mut outcome);
+        }
+        outcome
+    }
+
+    /// The late second look for guests that went to sleep unseen.
+    pub fn on_timer(&mut self, now: u64) -> RxOutcome {
+        let mut outcome = RxOutcome::default();
+        if self.recheck_at.is_some_and(|at| at <= now) {
+            self.recheck_at = None;
+            let asleep = |csb: &Csb| csb.on() && csb.load(Field::GuestNeedRxkick) != 0;
+            if self.csb.as_ref().is_some_and(asleep) {
+                self.counters.lost_notifications += 1;
+                outcome.interrupt = true;
+            }
+        }
+        outcome.deadline = self.recheck_at;
+        outcome
+    }
+
+    /// Tells the guest, if it listens; the fence orders the frames before its request.
+    fn announce(&mut self, csb: Option<&Csb>, now: u64, outcome: &mut RxOutcome) {
+        let Some(csb) = csb else {
+            outcome.interrupt = true;
+            return;
+        };
+        csb.store(Field::HostRdh, self.ring.head);
+        fence(Ordering::SeqCst);
+        outcome.interrupt = csb.load(Field::GuestNeedRxkick) != 0;
+        if outcome.interrupt {
+            self.recheck_at = None;
+        } else {
+            self.recheck_at.get_or_insert(now + RECHECK_AFTER);
+        }
+        outcome.deadline = self.recheck_at;
+    }
+
+    /// Asks the cache for the buffers of the next frames and the descriptors after them: both were
+    /// last touched by the receiving guest's core.
+    #[inline]
+    fn fetch_ahead(&self, ram: &GuestRam, ring: &VolatileArrayRef<'_, Descriptor>, free: u32) {
+        let size = self.ring.size();
+        let wrapped = |index: u32| if index >= size { index - size } else { index };
+        let buffers = LOOKAHEAD.min(free);
+        let mut index = self.ring.head;
+        for _ in 0..buffers {
+            if let Some(buffer) = ram.slice(ring.load(index as usize)[0], 64) {
+                prefetch_for_write(buffer);
+            }
+            index = self.ring.next(index);
+        }
+        for step in (0..LOOKAHEAD.min(free - buffers)).step_by(DESCRIPTORS_PER_LINE as usize) {
+            let at = wrapped(index + step) as usize * DESCRIPTOR_BYTES as usize;
+            if let Ok(line) = ring.to_slice().subslice(at, DESCRIPTOR_BYTES as usize) {
+                prefetch_for_write(line);
+            }
+        }
+    }
+
+    /// Writes one frame into as many of the `free` descriptors as it needs; returns that number.
+    #[inline]
+    fn place(
+        &mut self,
+        frame: &Frame<'_>,
+        ram: &GuestRam,
+        ring: &VolatileArrayRef<'_, Descriptor>,
+        free: u32,
+        outcome: &mut RxOutcome,
+    ) -> u32 {
+        let buffer_size = self.buffer_size();
+        let dropped = &mut self.counters.dropped;
+        let Some((destination, _)) = frame.addresses() else {
+            dropped.filtered += 1;
+            return 0;
+        };
+        if !self.filter.accepts(destination, self.rctl) {
+            dropped.filtered += 1;
+            return 0;
+        }
+        let longest = if self.rctl & rctl::LPE != 0 {
+            MAX_LONG_FRAME
+        } else {
+            MAX_STANDARD_FRAME
+        };
+        if frame.len() > longest {
+            dropped.oversize += 1;
+            return 0;
+        }
+        let strip_fcs = self.rctl & rctl::SECRC != 0;
+        let padded = frame.len().max(MIN_FRAME);
+        let total = if strip_fcs {
+            padded
+        } else {
+            padded + FCS_BYTES
+        };
+        let needed = total.div_ceil(buffer_size) as u32;
+        if needed > free {
+            dropped.no_buffer += 1;
+            outcome.causes |= cause::RXO;
+            return 0;
+        }
+
+        let trailer = Trailer::new(frame, padded, strip_fcs);
+        let mut offset = 0;
+        let mut good = true;
+        for _ in 0..needed {
+            let count = buffer_size.min(total - offset);
+            let address = ring.load(self.ring.head as usize)[0];
+            match ram.slice(address, count) {
+                Some(buffer) => trailer.fill(frame, offset, buffer),
+                None => good = false,
+            }
+            offset += count;
+            let status = if offset == total {
+                STATUS_DD | RXD_STATUS_EOP
+            } else {
+                STATUS_DD
+            };
+            write_back(ring, self.ring.head, count, status, good);
+            self.ring.head = self.ring.next(self.ring.head);
+        }
+        if good {
+            outcome.delivered += 1;
+            self.counters.bytes += frame.len() as u64;
+        } else {
+            self.counters.dropped.bad_address += 1;
+        }
+        needed
+    }
+
+    /// RCTL.BSIZE and BSEX (manual 13.4.22).
+    #[inline]
+    fn buffer_size(&self) -> usize {
+        let size = 2048usize >> ((self.rctl >> rctl::BSIZE_SHIFT) & 0b11);
+        if self.rctl & rctl::BSEX != 0 && size != 2048 {
+            size * 16
+        } else {
+            size
+        }
+    }
+
+    /// RCTL.RDMTS: the free descriptors fell to a half, a quarter or an eighth of the ring.
+    fn crossed_low_mark(&self, before: u32, after: u32) -> bool {
+        let mark = self.ring.size() >> (1 + ((self.rctl >> rctl::RDMTS_SHIFT) & 0b11).min(2));
+        before > mark && after <= mark
+    }
+}
+
+/// What follows a frame's own bytes in the guest's buffers: padding, then the check sequence.
+struct Trailer {
+    start: usize,
+    bytes: [u8; MIN_FRAME + FCS_BYTES],
+    len: usize,
+}
+
+impl Trailer {
+    fn new(frame: &Frame<'_>, padded: usize, strip_fcs: bool) -> Self {
+        let padding = padded - frame.len();
+        let mut trailer = Self {
+            start: frame.len(),
+            bytes: [0; MIN_FRAME + FCS_BYTES],
+            len: padding,
+        };
+        if !strip_fcs {
+            let fcs = frame_check_sequence(frame, &trailer.bytes[..padding]);
+            trailer.bytes[padding..padding + FCS_BYTES].copy_from_slice(&fcs);
+            trailer.len += FCS_BYTES;
+        }
+        trailer
+    }
+
+    /// Fills `buffer` with what the frame and its trailer hold from `offset` on.
+    #[inline]
+    fn fill(&self, frame: &Frame<'_>, offset: usize, buffer: VolatileSlice<'_>) {
+        let copied = frame.copy_to_guest(offset, buffer);
+        if copied < buffer.len() && self.len > 0 {
+            let from = (offset + copied).saturating_sub(self.start).min(self.len);
+            if let Ok(rest) = buffer.offset(copied) {
+                rest.copy_from(&self.bytes[from..self.len]);
+            }
+        }
+    }
+}
+
+/// CRC-32 of IEEE 802.3, in wire order.
+fn frame_check_sequence(frame: &Frame<'_>, padding: &[u8]) -> [u8; FCS_BYTES] {
+    let mut crc = crc32fast::Hasher::new();
+    let mut chunk = [0; 256];
+    let mut offset = 0;
+    loop {
+        let count = frame.copy_out(offset, &mut chunk);
+        if count == 0 {
+            break;
+        }
+        crc.update(&chunk[..count]);
+        offset += count;
+    }
+    crc.update(padding);
+    crc.finalize().to_le_bytes()
+}
+
+/// Writes length, status and errors in one store, after the payload (manual 3.2.3).
+#[inline]
+fn write_back(
+    ring: &VolatileArrayRef<'_, Descriptor>,
+    index: u32,
+    length: usize,
+    status: u8,
+    good: bool,
+) {
+    const RXE: u64 = 1 << 47;
+    const FIELDS_OFFSET: usize = 8;
+    let error = if good { 0 } else { RXE };
+    let fields = length as u64 | u64::from(status) << 32 | error;
+    let at = index as usize * DESCRIPTOR_BYTES as usize + FIELDS_OFFSET;
+    fence(Ordering::Release);
+    if let Ok(target) = ring.to_slice().get_ref::<u64>(at) {
+        target.store(fields);
+    }
+}
+
+/// Starts fetching the first cache line of `slice` in exclusive state.
+#[inline]
+fn prefetch_for_write(slice: VolatileSlice<'_>) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_ET0, _mm_prefetch};
+        // SAFETY: a prefetch never faults and changes no memory.
+        unsafe { _mm_prefetch::<_MM_HINT_ET0>(slice.ptr_guard().as_ptr().cast()) };
+    }
+}
