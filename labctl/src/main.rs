@@ -1,1 +1,7 @@
-fn main(){}
+//! The `labctl` command; everything it does is in the library.
+
+use labctl::error::Exit;
+
+fn main() -> Exit {
+    labctl::cli::main()
+}

@@ -186,11 +186,29 @@ impl E1000 {
 
     /// Plugs the cable in or out; the guest sees STATUS.LU and a link status change interrupt.
     pub fn set_link(&self, up: bool) {
-        if self.link.swap(up, Ordering::SeqCst) == up {
-            return;
+        if self.set_carrier(up) {
+            self.announce_link();
         }
-        self.tx.0.lock().link = up;
-        self.rx.0.lock().link = up;
+    }
+
+    /// Plugs the cables of several NICs in or out at one instant: no guest hears of it before all
+    /// of them can receive, so that nothing the first one sends is lost.
+    pub fn set_links(nics: &[Arc<E1000>], up: bool) {
+        let changed: Vec<_> = nics.iter().filter(|nic| nic.set_carrier(up)).collect();
+        changed.iter().for_each(|nic| nic.announce_link());
+    }
+
+    /// True if that was a change.
+    fn set_carrier(&self, up: bool) -> bool {
+        let changed = self.link.swap(up, Ordering::SeqCst) != up;
+        if changed {
+            self.tx.0.lock().link = up;
+            self.rx.0.lock().link = up;
+        }
+        changed
+    }
+
+    fn announce_link(&self) {
         self.with_interrupts(|irq, now| irq.raise(regs::cause::LSC, now));
     }
 

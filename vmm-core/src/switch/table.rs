@@ -184,7 +184,7 @@ mod tests {
 
     #[test]
     fn a_port_takes_its_addresses_with_it() {
-        let table = MacTable::new(7);
+        let table = MacTable::new(0x9e37_79b9_7f4a_7c15);
         (0..100).for_each(|n| table.learn(mac(n + 1), (n % 2) as u8, 0));
         table.forget_port(1);
         assert!(table.entries().iter().all(|(_, port)| *port == 0));

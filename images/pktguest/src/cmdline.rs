@@ -1,0 +1,276 @@
+//! The kernel command line: `key=value` words.
+
+use core::fmt;
+
+/// What the guest does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Sends frames.
+    Tx,
+    /// Counts and checks frames.
+    Rx,
+    /// Sends requests and times the answers.
+    Ping,
+    /// Answers requests.
+    Pong,
+    /// Takes part in nothing.
+    Idle,
+}
+
+const ROLES: [Role; 5] = [Role::Tx, Role::Rx, Role::Ping, Role::Pong, Role::Idle];
+
+impl Role {
+    /// The name on the command line and in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Tx => "tx",
+            Self::Rx => "rx",
+            Self::Ping => "ping",
+            Self::Pong => "pong",
+            Self::Idle => "idle",
+        }
+    }
+}
+
+/// The guest's configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// What to do.
+    pub role: Role,
+    /// Send combining: hold TDT writes while one is outstanding.
+    pub sc: bool,
+    /// Use the shared-memory block instead of registers.
+    pub csb: bool,
+    /// Descriptors in each ring: 80 to 4096, a multiple of 8.
+    pub ring: u16,
+    /// Bytes per frame without the check sequence: 60 to 1514.
+    pub frame: u16,
+    /// Frames handed to the driver per call: 1 to 512.
+    pub burst: u16,
+    /// Packets per second; 0: as many as possible.
+    pub rate: u64,
+    /// Packets or transactions after which to stop; 0: never.
+    pub count: u64,
+    /// Milliseconds after which to stop; 0: never.
+    pub duration_ms: u64,
+    /// Destination address.
+    pub dst: [u8; 6],
+    /// Microseconds to poll memory before arming the interrupt and halting.
+    pub spin_us: u64,
+    /// Interrupt moderation: value of register ITR, in 256 ns.
+    pub itr: u16,
+    /// Milliseconds between interval reports; 0: none.
+    pub interval_ms: u64,
+    /// TSC frequency; `None`: calibrate.
+    pub tsc_khz: Option<u64>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            role: Role::Idle,
+            sc: false,
+            csb: false,
+            ring: 256,
+            frame: 60,
+            burst: 1,
+            rate: 0,
+            count: 0,
+            duration_ms: 0,
+            dst: [0xff; 6],
+            spin_us: 50,
+            itr: 488,
+            interval_ms: 0,
+            tsc_khz: None,
+        }
+    }
+}
+
+/// What is wrong with a command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Error<'a> {
+    /// A word without `=`.
+    NotAPair(&'a str),
+    /// No such key.
+    UnknownKey(&'a str),
+    /// The key's value is not one of those `expected`.
+    BadValue {
+        /// The word's key.
+        key: &'a str,
+        /// The word's value.
+        value: &'a str,
+        /// What would do.
+        expected: &'static str,
+    },
+    /// `role` is missing.
+    NoRole,
+}
+
+impl fmt::Display for Error<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotAPair(word) => write!(f, "Command line: '{word}' is not key=value"),
+            Self::UnknownKey(key) => write!(f, "Command line: unknown key '{key}'"),
+            Self::BadValue { key, value, expected } => {
+                write!(f, "Command line: {key}={value}, expected {expected}")
+            }
+            Self::NoRole => f.write_str("Command line: role= is missing"),
+        }
+    }
+}
+
+/// Reads a command line.
+///
+/// # Errors
+/// The first word that is wrong, or that there is no role.
+pub fn parse(text: &str) -> Result<Config, Error<'_>> {
+    let mut config = Config::default();
+    let mut role = None;
+    for word in text.split_ascii_whitespace() {
+        let (key, value) = word.split_once('=').ok_or(Error::NotAPair(word))?;
+        let expected = match key {
+            "role" => set(&mut role, find_role(value).map(Some), "tx, rx, ping, pong or idle"),
+            "driver" => set(&mut (), (value == "e1000").then_some(()), "e1000"),
+            "sc" => set(&mut config.sc, flag(value), "0 or 1"),
+            "csb" => set(&mut config.csb, flag(value), "0 or 1"),
+            "ring" => {
+                let ring = number(value, 80, 4096).filter(|ring| ring % 8 == 0);
+                set(&mut config.ring, ring.map(|n| n as u16), "80 to 4096, a multiple of 8")
+            }
+            "frame" => {
+                set(&mut config.frame, number(value, 60, 1514).map(|n| n as u16), "60 to 1514")
+            }
+            "burst" => {
+                set(&mut config.burst, number(value, 1, 512).map(|n| n as u16), "1 to 512")
+            }
+            "rate" => set(&mut config.rate, number(value, 0, u64::MAX), "packets per second"),
+            "count" => set(&mut config.count, number(value, 0, u64::MAX), "a number"),
+            "duration_ms" => set(&mut config.duration_ms, milliseconds(value), "milliseconds"),
+            "dst" => set(&mut config.dst, mac(value), "aa:bb:cc:dd:ee:ff"),
+            "spin_us" => {
+                set(&mut config.spin_us, number(value, 0, MAX_SPIN_US), "0 to 1000000000")
+            }
+            "itr" => set(&mut config.itr, number(value, 0, 65535).map(|n| n as u16), "0 to 65535"),
+            "interval_ms" => set(&mut config.interval_ms, milliseconds(value), "milliseconds"),
+            "tsc_khz" => {
+                let khz = number(value, 1000, MAX_TSC_KHZ).map(Some);
+                set(&mut config.tsc_khz, khz, "1000 to 100000000")
+            }
+            _ => return Err(Error::UnknownKey(key)),
+        };
+        if let Err(expected) = expected {
+            return Err(Error::BadValue { key, value, expected });
+        }
+    }
+    config.role = role.ok_or(Error::NoRole)?;
+    Ok(config)
+}
+
+const MAX_SPIN_US: u64 = 1_000_000_000;
+const MAX_TSC_KHZ: u64 = 100_000_000;
+/// About a year: far below where TSC arithmetic would overflow.
+const MAX_MS: u64 = 30_000_000_000;
+
+fn set<T>(field: &mut T, value: Option<T>, expected: &'static str) -> Result<(), &'static str> {
+    *field = value.ok_or(expected)?;
+    Ok(())
+}
+
+fn number(value: &str, min: u64, max: u64) -> Option<u64> {
+    value.parse().ok().filter(|n| (min..=max).contains(n))
+}
+
+fn milliseconds(value: &str) -> Option<u64> {
+    number(value, 0, MAX_MS)
+}
+
+fn flag(value: &str) -> Option<bool> {
+    number(value, 0, 1).map(|n| n == 1)
+}
+
+fn find_role(value: &str) -> Option<Role> {
+    ROLES.into_iter().find(|role| role.name() == value)
+}
+
+fn mac(value: &str) -> Option<[u8; 6]> {
+    let mut address = [0; 6];
+    let mut parts = value.split(':');
+    for byte in &mut address {
+        let part = parts.next().filter(|part| part.len() == 2)?;
+        *byte = u8::from_str_radix(part, 16).ok()?;
+    }
+    parts.next().is_none().then_some(address)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_key_lands_in_its_field() {
+        let text = "role=ping driver=e1000 sc=1 csb=1 ring=4096 frame=1514 burst=512 rate=7 \
+                    count=8 duration_ms=9 dst=02:00:0a:00:00:FF spin_us=10 itr=11 interval_ms=12 \
+                    tsc_khz=2000000";
+        let expected = Config {
+            role: Role::Ping,
+            sc: true,
+            csb: true,
+            ring: 4096,
+            frame: 1514,
+            burst: 512,
+            rate: 7,
+            count: 8,
+            duration_ms: 9,
+            dst: [2, 0, 10, 0, 0, 255],
+            spin_us: 10,
+            itr: 11,
+            interval_ms: 12,
+            tsc_khz: Some(2_000_000),
+        };
+        assert_eq!(parse(text), Ok(expected));
+    }
+
+    #[test]
+    fn only_the_role_is_required() {
+        let expected = Config { role: Role::Rx, ..Config::default() };
+        assert_eq!(parse("  role=rx\n"), Ok(expected));
+        assert_eq!(parse("sc=1"), Err(Error::NoRole));
+    }
+
+    #[test]
+    fn a_wrong_word_is_named() {
+        assert_eq!(parse("role=tx quiet"), Err(Error::NotAPair("quiet")));
+        assert_eq!(parse("role=tx rings=80"), Err(Error::UnknownKey("rings")));
+    }
+
+    #[test]
+    fn values_out_of_range_are_refused() {
+        for word in [
+            "role=sender",
+            "driver=virtio",
+            "sc=2",
+            "csb=yes",
+            "ring=72",
+            "ring=84",
+            "ring=4104",
+            "frame=59",
+            "frame=1515",
+            "burst=0",
+            "burst=513",
+            "rate=-1",
+            "rate=",
+            "itr=65536",
+            "dst=02:00:0a:00:00",
+            "dst=02:00:0a:00:00:01:02",
+            "dst=02:00:0a:00:00:1",
+            "dst=02:00:0a:00:00:xx",
+            "tsc_khz=0",
+        ] {
+            let (key, value) = word.split_once('=').unwrap();
+            match parse(word) {
+                Err(Error::BadValue { key: k, value: v, .. }) => assert_eq!((k, v), (key, value)),
+                other => panic!("{word}: {other:?}"),
+            }
+        }
+    }
+}

@@ -1,0 +1,369 @@
+//! The driver proper: set-up, interrupts, waiting.
+
+use super::csb::{self, Csb};
+use super::memory::RxFrame;
+use super::regs::{self, Regs};
+use super::rx::RxRing;
+use super::tx::TxRing;
+use crate::apic::{self, Timer};
+use crate::cmdline::Config;
+use crate::frame::{HEADER_WORDS, Header, Kind};
+use crate::irq::Events;
+use crate::pci::Device;
+use crate::time::{self, Clock};
+
+/// Causes that interrupt us.
+const CAUSES: u32 = regs::CAUSE_RXT0
+    | regs::CAUSE_TXDW
+    | regs::CAUSE_LSC
+    | regs::CAUSE_RXDMT0
+    | regs::CAUSE_RXO;
+/// A halt may overshoot by this much, so what is due sooner is spun for.
+const HALT_US: u64 = 100;
+/// How long CTRL.RST and an EEPROM word may take.
+const RESET_US: u64 = 10_000;
+/// Frames discarded at a time.
+const DISCARD: u32 = 64;
+
+/// What a wait is for, besides its deadline and a change of the link.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Until {
+    /// A frame has arrived.
+    Frame,
+    /// The transmit ring has room.
+    Room,
+    /// All frames have been transmitted.
+    Sent,
+    /// Nothing else.
+    Deadline,
+}
+
+impl Until {
+    fn is_transmit(self) -> bool {
+        matches!(self, Self::Room | Self::Sent)
+    }
+}
+
+/// What the driver did.
+pub struct Counters {
+    /// TDT register writes.
+    pub tdt_writes: u64,
+    /// RDT register writes.
+    pub rdt_writes: u64,
+    /// NIC interrupt handler entries.
+    pub interrupts: u64,
+    /// ICR register reads.
+    pub icr_reads: u64,
+    /// Times the CPU was halted.
+    pub halts: u64,
+    /// Frames handed to the device.
+    pub tx_frames: u64,
+    /// Frames taken from the device.
+    pub rx_frames: u64,
+}
+
+/// A running 82540EM.
+pub struct Nic {
+    regs: Regs,
+    clock: Clock,
+    timer: Timer,
+    tx: TxRing,
+    rx: RxRing,
+    csb: bool,
+    mac: [u8; 6],
+    subsystem: u16,
+    irq: u8,
+    link: bool,
+    /// TSC ticks to poll memory before halting.
+    spin: u64,
+    /// NIC interrupts serviced.
+    serviced: u32,
+    icr_reads: u64,
+    halts: u64,
+}
+
+impl Nic {
+    /// Resets the NIC and sets it up as `config` says (14.3 to 14.5).
+    ///
+    /// # Errors
+    /// What the machine lacks.
+    pub fn new(
+        device: &Device,
+        config: &Config,
+        clock: Clock,
+        timer: Timer,
+    ) -> Result<Self, &'static str> {
+        let subsystem = device.subsystem();
+        if config.csb && subsystem != csb::SUBSYSTEM {
+            return Err("csb=1, but the NIC has no CSB (subsystem id is not 0x1101)");
+        }
+        device.enable();
+        let bar0 = device.bar0().ok_or("BAR0 of the NIC is not memory")?;
+        let regs = Regs::new(bar0).ok_or("BAR0 of the NIC is not in [3 GiB, 4 GiB)")?;
+        reset(&regs, &clock)?;
+        let mac = station_address(&regs, &clock)?;
+        set_filters(&regs, mac);
+
+        let len = u32::from(config.ring);
+        let csb = config.csb.then(|| Csb::enable(&regs, len - 1));
+        let tx = TxRing::new(&regs, len, config.sc, csb);
+        let rx = RxRing::new(&regs, len, csb);
+        let irq = device.interrupt_line();
+        apic::route_nic(irq);
+        regs.write(regs::ITR, config.itr.into());
+        regs.write(regs::IMS, CAUSES);
+        regs.write(regs::CTRL, regs.read(regs::CTRL) | regs::CTRL_SLU);
+        let link = regs.read(regs::STATUS) & regs::STATUS_LU != 0;
+        Ok(Self {
+            regs,
+            clock,
+            timer,
+            tx,
+            rx,
+            csb: config.csb,
+            mac,
+            subsystem,
+            irq,
+            link,
+            spin: clock.ticks(config.spin_us),
+            serviced: 0,
+            icr_reads: 0,
+            halts: 0,
+        })
+    }
+
+    /// The NIC's address.
+    pub fn mac(&self) -> [u8; 6] {
+        self.mac
+    }
+
+    /// PCI subsystem device id.
+    pub fn subsystem(&self) -> u16 {
+        self.subsystem
+    }
+
+    /// The I/O APIC pin its interrupt comes in at.
+    pub fn irq(&self) -> u8 {
+        self.irq
+    }
+
+    /// Whether the link was up when last heard of.
+    pub fn link_up(&self) -> bool {
+        self.link
+    }
+
+    /// Frames handed to the device but not known to be transmitted.
+    pub fn unsent(&self) -> u64 {
+        self.tx.pending().into()
+    }
+
+    /// What the driver did so far.
+    pub fn counters(&self) -> Counters {
+        Counters {
+            tdt_writes: self.tx.tdt_writes,
+            rdt_writes: self.rx.rdt_writes,
+            interrupts: Events::now().nic().into(),
+            icr_reads: self.icr_reads,
+            halts: self.halts,
+            tx_frames: self.tx.frames,
+            rx_frames: self.rx.frames,
+        }
+    }
+
+    /// Sends up to `count` frames of `len` bytes with the headers that `header` makes; returns how
+    /// many the ring took, 0 if it is full.
+    #[inline]
+    pub fn send(
+        &mut self,
+        count: u32,
+        len: u16,
+        header: impl FnMut() -> [u64; HEADER_WORDS],
+    ) -> u32 {
+        if !self.csb {
+            self.service();
+        }
+        self.tx.send(&self.regs, count, len, header)
+    }
+
+    /// Broadcasts a frame that makes switches learn our address.
+    pub fn announce(&mut self) {
+        let header =
+            Header { dst: [0xff; 6], src: self.mac, sequence: 0, tsc: time::now(), kind: Kind::Announce };
+        self.send(1, 60, || header.encode());
+    }
+
+    /// Shows up to `max` received frames to `each`; returns how many descriptors that took.
+    #[inline]
+    pub fn receive(&mut self, max: u32, each: impl FnMut(RxFrame<'_>)) -> u32 {
+        if !self.csb {
+            self.service();
+        }
+        let count = self.rx.receive(&self.regs, max, each);
+        if count > 0 {
+            self.tx.heard(&self.regs);
+        }
+        count
+    }
+
+    /// Drops the frames that wait.
+    pub fn discard_received(&mut self) {
+        while self.rx.ready() {
+            self.receive(DISCARD, |_| ());
+        }
+    }
+
+    /// Services the interrupt, if there was one: reads its causes, which drops INTx, then ends it.
+    #[inline]
+    pub fn service(&mut self) {
+        let taken = Events::now().nic();
+        if taken != self.serviced {
+            self.service_taken(taken);
+        }
+    }
+
+    #[cold]
+    fn service_taken(&mut self, taken: u32) {
+        // Without an EOI no further one is taken: these causes are the ones of this interrupt.
+        self.serviced = taken;
+        let causes = self.regs.read(regs::ICR);
+        self.icr_reads += 1;
+        apic::end_of_interrupt();
+        if causes & regs::CAUSE_LSC != 0 {
+            self.link = self.regs.read(regs::STATUS) & regs::STATUS_LU != 0;
+        }
+        if causes & regs::CAUSE_TXDW != 0 {
+            self.tx.reclaim();
+        }
+        self.tx.heard(&self.regs);
+    }
+
+    /// Whether what is waited for is there.
+    #[inline]
+    fn reached(&mut self, until: Until) -> bool {
+        match until {
+            Until::Frame => self.rx.ready(),
+            Until::Room => self.tx.has_room(),
+            Until::Sent => self.tx.is_idle(),
+            Until::Deadline => false,
+        }
+    }
+
+    /// Waits for `until`, TSC time `deadline`, or a change of the link: polls memory for a while,
+    /// then arms the interrupt and halts.
+    pub fn wait(&mut self, until: Until, deadline: u64) {
+        let link = self.link;
+        // The CSB driver looks at its rings before the slow register; that debt is paid here.
+        self.service();
+        if until.is_transmit() {
+            self.tx.lend(&self.regs);
+        }
+        let spin_end = if until == Until::Deadline { 0 } else { time::now() + self.spin };
+        loop {
+            if self.reached(until) {
+                return;
+            }
+            self.service();
+            let now = time::now();
+            if now >= deadline || self.link != link {
+                return;
+            }
+            let soon = deadline - now < self.clock.ticks(HALT_US);
+            if now >= spin_end && !soon {
+                break;
+            }
+            core::hint::spin_loop();
+        }
+        self.sleep(until, deadline, link);
+    }
+
+    /// The halting half of [`wait`](Self::wait). Returns a little before the deadline: a halt may
+    /// overshoot, and the next `wait` spins.
+    fn sleep(&mut self, until: Until, deadline: u64, link: bool) {
+        if until == Until::Frame {
+            self.rx.arm();
+        }
+        if until.is_transmit() {
+            self.tx.arm();
+        }
+        self.tx.lend(&self.regs);
+        let wake = deadline.saturating_sub(self.clock.ticks(HALT_US));
+        loop {
+            let events = Events::now();
+            if self.csb && self.reached(until) {
+                break;
+            }
+            self.service();
+            if self.reached(until) || self.link != link || time::now() >= wake {
+                break;
+            }
+            if deadline != u64::MAX {
+                self.timer.ensure(wake);
+            }
+            events.halt();
+            self.halts += 1;
+        }
+        self.rx.disarm();
+        self.tx.disarm();
+    }
+
+    /// Stops all interrupts.
+    pub fn quiesce(&self) {
+        self.regs.write(regs::IMC, u32::MAX);
+    }
+}
+
+/// Resets the MAC with interrupts off before and after (14.3).
+fn reset(regs: &Regs, clock: &Clock) -> Result<(), &'static str> {
+    regs.write(regs::IMC, u32::MAX);
+    regs.write(regs::CTRL, regs.read(regs::CTRL) | regs::CTRL_RST);
+    poll(clock, || regs.read(regs::CTRL) & regs::CTRL_RST == 0)
+        .ok_or("The NIC does not come out of reset")?;
+    regs.write(regs::IMC, u32::MAX);
+    regs.read(regs::ICR);
+    Ok(())
+}
+
+/// The address the reset loaded from the EEPROM (13.5.3), or the EEPROM's own words 0 to 2.
+fn station_address(regs: &Regs, clock: &Clock) -> Result<[u8; 6], &'static str> {
+    let high = regs.read(regs::RAH0);
+    let [w0, w1, w2] = if high & regs::RAH_AV != 0 {
+        let low = regs.read(regs::RAL0);
+        [low as u16, (low >> 16) as u16, high as u16]
+    } else {
+        let mut words = [0; 3];
+        for (address, word) in (0u32..).zip(&mut words) {
+            regs.write(regs::EERD, regs::EERD_START | address << 8);
+            let mut eerd = 0;
+            poll(clock, || {
+                eerd = regs.read(regs::EERD);
+                eerd & regs::EERD_DONE != 0
+            })
+            .ok_or("The NIC's EEPROM does not answer")?;
+            *word = (eerd >> 16) as u16;
+        }
+        words
+    };
+    let ([a, b], [c, d], [e, f]) = (w0.to_le_bytes(), w1.to_le_bytes(), w2.to_le_bytes());
+    Ok([a, b, c, d, e, f])
+}
+
+/// Accepts our own address, and no multicast; broadcasts pass by RCTL.BAM.
+fn set_filters(regs: &Regs, mac: [u8; 6]) {
+    let [a, b, c, d, e, f] = mac;
+    regs.write(regs::RAL0, u32::from_le_bytes([a, b, c, d]));
+    regs.write(regs::RAH0, u32::from(u16::from_le_bytes([e, f])) | regs::RAH_AV);
+    for word in 0..128 {
+        regs.write(regs::MTA + 4 * word, 0);
+    }
+}
+
+/// Polls `done` for as long as a reset may take.
+fn poll(clock: &Clock, mut done: impl FnMut() -> bool) -> Option<()> {
+    let end = time::now() + clock.ticks(RESET_US);
+    while !done() {
+        if time::now() >= end {
+            return None;
+        }
+    }
+    Some(())
+}

@@ -1,0 +1,134 @@
+//! The receive ring and how descriptors return to the device.
+
+use core::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
+
+use super::csb::Csb;
+use super::memory::{self, RX_RING, RxFrame, rx_buffer};
+use super::regs::{self, Regs};
+
+/// Descriptor done.
+const DONE: u64 = 1 << 32;
+/// End of packet.
+const END: u64 = 1 << 33;
+/// Any receive error (3.2.3.2).
+const ERRORS: u64 = 0xff << 40;
+/// Frames ahead to fetch.
+const AHEAD: u32 = 12;
+
+/// The ring. The device owns all descriptors but the one before `next`.
+pub struct RxRing {
+    len: u32,
+    /// Next descriptor to look at.
+    next: u32,
+    /// Descriptors consumed but not returned.
+    unreturned: u32,
+    csb: Option<&'static Csb>,
+    /// RDT writes.
+    pub rdt_writes: u64,
+    /// Frames received.
+    pub frames: u64,
+}
+
+impl RxRing {
+    /// Sets up a ring of `len` descriptors, all the device's but one, and enables reception.
+    pub fn new(regs: &Regs, len: u32, csb: Option<&'static Csb>) -> Self {
+        for index in 0..len {
+            let descriptor = RX_RING.at(index);
+            descriptor.address.store(rx_buffer(index).address(), Relaxed);
+            descriptor.control.store(0, Relaxed);
+        }
+        regs.write(regs::RDBAL, RX_RING.address() as u32);
+        regs.write(regs::RDBAH, (RX_RING.address() >> 32) as u32);
+        regs.write(regs::RDLEN, len * 16);
+        regs.write(regs::RDH, 0);
+        regs.write(regs::RDTR, 0);
+        regs.write(regs::RADV, 0);
+        regs.write(regs::RCTL, regs::RCTL_SETUP);
+        regs.write(regs::RDT, len - 1);
+        Self { len, next: 0, unreturned: 0, csb, rdt_writes: 1, frames: 0 }
+    }
+
+    /// Whether a frame waits.
+    #[inline]
+    pub fn ready(&self) -> bool {
+        RX_RING.at(self.next).control.load(Acquire) & DONE != 0
+    }
+
+    /// Shows up to `max` frames to `each`; returns how many descriptors that took.
+    #[inline]
+    pub fn receive(&mut self, regs: &Regs, max: u32, mut each: impl FnMut(RxFrame<'_>)) -> u32 {
+        // At most a quarter at a time, so that the rest is the device's meanwhile.
+        let max = max.min(self.len / 4);
+        let mut index = self.next;
+        let mut count = 0;
+        while count < max {
+            let descriptor = RX_RING.at(index);
+            let control = descriptor.control.load(Acquire);
+            if control & DONE == 0 {
+                break;
+            }
+            memory::prefetch(rx_buffer(index + AHEAD).address());
+            if control & (END | ERRORS) == END {
+                each(RxFrame::new(rx_buffer(index), control as u16));
+            }
+            descriptor.control.store(0, Release);
+            count += 1;
+            index += 1;
+            if index == self.len {
+                index = 0;
+            }
+        }
+        if count > 0 {
+            self.next = index;
+            self.frames += u64::from(count);
+            self.unreturned += count;
+            self.return_descriptors(regs);
+        }
+        count
+    }
+
+    #[inline]
+    fn return_descriptors(&mut self, regs: &Regs) {
+        let tail = if self.next == 0 { self.len - 1 } else { self.next - 1 };
+        let Some(csb) = self.csb else {
+            // Once per quarter, not per packet: three quarters are always the device's, so this
+            // never starves it.
+            if self.unreturned >= self.len / 4 {
+                self.unreturned = 0;
+                self.write_tail(regs, tail);
+            }
+            return;
+        };
+        let returned = core::mem::take(&mut self.unreturned);
+        // The exchange is also the full fence between publishing the tail and reading the index:
+        // either we see the device's wish or the device sees our tail when it looks again.
+        csb.guest_rdt.swap(tail, SeqCst);
+        let kick_at = csb.host_rxkick_at.load(SeqCst);
+        if kick_at < self.len {
+            let behind = if tail >= kick_at { 0 } else { self.len } + tail - kick_at;
+            if behind < returned {
+                self.write_tail(regs, tail);
+            }
+        }
+    }
+
+    #[inline]
+    fn write_tail(&mut self, regs: &Regs, tail: u32) {
+        regs.write(regs::RDT, tail);
+        self.rdt_writes += 1;
+    }
+
+    /// Asks for an interrupt at the next frame; look once more before sleeping.
+    pub fn arm(&self) {
+        if let Some(csb) = self.csb {
+            csb.guest_need_rxkick.swap(1, SeqCst);
+        }
+    }
+
+    /// Asks for no more receive interrupts.
+    pub fn disarm(&self) {
+        if let Some(csb) = self.csb {
+            csb.guest_need_rxkick.store(0, Release);
+        }
+    }
+}

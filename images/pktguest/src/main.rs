@@ -1,0 +1,87 @@
+//! A bare-metal guest that measures packet I/O: it sends, receives or answers Ethernet frames
+//! through its own e1000 driver. README.md has the picture.
+
+#![no_std]
+#![no_main]
+
+mod apic;
+mod boot;
+mod cmdline;
+mod e1000;
+mod frame;
+mod histogram;
+mod irq;
+mod json;
+mod mmio;
+mod pci;
+mod port;
+mod role;
+mod runtime;
+mod sequence;
+mod serial;
+mod time;
+
+use cmdline::Config;
+use e1000::Nic;
+use json::Object;
+use serial::Serial;
+use time::Clock;
+
+/// Runs the guest on the command line it was booted with; called by the stub, at CPL3.
+fn run(cmdline: &str) -> Result<(), Error<'_>> {
+    let mut serial = Serial::open();
+    let config = cmdline::parse(cmdline)?;
+    let clock = Clock::new(config.tsc_khz).ok_or("No PIT to calibrate the TSC: set tsc_khz")?;
+    apic::enable();
+    let timer = apic::Timer::new(clock);
+    let device = pci::find(e1000::VENDOR, e1000::DEVICE).ok_or("No 82540EM on PCI bus 0")?;
+    let mut nic = Nic::new(&device, &config, clock, timer)?;
+    announce(&mut serial, &config, &nic, &clock);
+    role::run(&config, clock, &mut nic, &mut serial);
+    nic.quiesce();
+    Ok(())
+}
+
+fn announce(serial: &mut Serial, config: &Config, nic: &Nic, clock: &Clock) {
+    Object::event(serial, "ready")
+        .str("role", config.role.name())
+        .show("mac", frame::ShowMac(nic.mac()))
+        .num("ring", config.ring.into())
+        .num("frame", config.frame.into())
+        .num("burst", config.burst.into())
+        .bool("sc", config.sc)
+        .bool("csb", config.csb)
+        .show("subsystem", format_args!("{:#06x}", nic.subsystem()))
+        .num("irq", nic.irq().into())
+        .num("tsc_khz", clock.khz())
+        .end();
+}
+
+/// Why the guest could not start.
+enum Error<'a> {
+    /// The command line is wrong.
+    Cmdline(cmdline::Error<'a>),
+    /// The machine lacks something.
+    Machine(&'static str),
+}
+
+impl From<&'static str> for Error<'_> {
+    fn from(message: &'static str) -> Self {
+        Self::Machine(message)
+    }
+}
+
+impl<'a> From<cmdline::Error<'a>> for Error<'a> {
+    fn from(error: cmdline::Error<'a>) -> Self {
+        Self::Cmdline(error)
+    }
+}
+
+impl core::fmt::Display for Error<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::Cmdline(error) => error.fmt(f),
+            Self::Machine(message) => f.write_str(message),
+        }
+    }
+}

@@ -1,0 +1,6 @@
+//! Trials, and what is concluded from them.
+
+pub mod compare;
+pub mod effects;
+pub mod stats;
+pub mod summary;

@@ -1,0 +1,321 @@
+//! One trial: a lab is started, measured once, and stopped.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use vmm_core::backend::TapCounters;
+use vmm_core::e1000::NicCounters;
+use vmm_core::kvm::Hypervisor;
+use vmm_core::switch::PortCounters;
+
+use crate::error::Error;
+use crate::lab::{FabricCounters, Final, LabCounters, RunningLab};
+use crate::lab::network::PortStats;
+use crate::results::{Counters, Drop, Latency, Sample, TrialKind};
+use crate::topology::{Lab, Role, TrialSpec};
+
+/// How much longer than asked a guest may take to finish: what is queued must drain.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// Where a trial stands in the run.
+#[derive(Clone, Copy, Debug)]
+pub struct Place {
+    /// The round, from 1; 0 is the warm-up.
+    pub round: u32,
+    /// Position in the run, from 0.
+    pub order: u32,
+}
+
+/// Runs one trial of `spec` in `lab`, whose optimizations are already those of the cell.
+///
+/// # Errors
+/// If the host cannot run the lab, or a guest fails. A trial that ran but proves nothing is no
+/// error: it comes back void, with the reason.
+pub async fn run(
+    hypervisor: &Hypervisor,
+    lab: &Lab,
+    kind: TrialKind,
+    spec: &TrialSpec,
+    place: Place,
+) -> Result<Sample, Error> {
+    let mut running = RunningLab::start(hypervisor, &assigned(lab, kind, spec)).await?;
+    let outcome = measure(&mut running, kind, spec, place).await;
+    running.stop();
+    outcome
+}
+
+/// The lab with the trial's roles given to its two guests, and all others idle.
+fn assigned(lab: &Lab, kind: TrialKind, spec: &TrialSpec) -> Lab {
+    let mut lab = lab.clone();
+    for (index, guest) in lab.guests.iter_mut().enumerate() {
+        let work = &mut guest.workload;
+        work.role = match kind {
+            TrialKind::Throughput if index == spec.from => Role::Tx { to: spec.to },
+            TrialKind::Throughput if index == spec.to => Role::Rx,
+            TrialKind::Rr if index == spec.from => Role::Ping { to: spec.to },
+            TrialKind::Rr if index == spec.to => Role::Pong,
+            _ => Role::Idle,
+        };
+        work.frame = spec.frame;
+        work.burst = spec.burst;
+        work.rate = spec.rate;
+        work.count = 0;
+        let starts = index == spec.from;
+        work.duration_ms = if starts { spec.duration.as_millis() as u64 } else { 0 };
+    }
+    lab
+}
+
+async fn measure(
+    running: &mut RunningLab,
+    kind: TrialKind,
+    spec: &TrialSpec,
+    place: Place,
+) -> Result<Sample, Error> {
+    running.ready().await?;
+    let before = running.counters().await?;
+    let cpu_before = cpu_time();
+    running.set_links(true);
+
+    let late = |name: &str| format!("guest `{name}` did not finish in time");
+    let sender = running.finished(spec.from, Instant::now() + spec.duration + GRACE).await?;
+    let cpu_ns = cpu_time().saturating_sub(cpu_before).as_nanos() as u64;
+    running.settle().await?;
+    running.unplug(spec.to);
+    let receiver = running.finished(spec.to, Instant::now() + GRACE).await?;
+    running.unplug(spec.from);
+    let after = running.counters().await?;
+
+    let (Some(sender), Some(receiver)) = (&sender, &receiver) else {
+        let guest = if sender.is_none() { spec.from } else { spec.to };
+        let counters = counted(&before, &after, cpu_ns);
+        let drops = drops(running, &after);
+        let reason = late(running.name(guest));
+        return Ok(void(kind, place, drops, counters, reason));
+    };
+    let drops = drops(running, &after);
+    let (sent, received) = match kind {
+        TrialKind::Throughput => (sender.packets, receiver.packets),
+        TrialKind::Rr => (sender.sent, sender.packets),
+    };
+    let dropped = drops.iter().map(|drop| drop.frames).sum();
+    let mut sample = Sample {
+        kind,
+        round: place.round,
+        order: place.order,
+        elapsed_ns: sender.elapsed_ns,
+        sent,
+        received,
+        dropped,
+        drops,
+        conserved: false,
+        void_reason: None,
+        latency: (kind == TrialKind::Rr && sender.packets > 0).then(|| latency(sender)),
+        counters: counted(&before, &after, cpu_ns),
+    };
+    sample.void_reason = books(&sample, &[sender, receiver], &after).err();
+    sample.conserved = sample.void_reason.is_none();
+    if sample.void_reason.is_none() && received == 0 {
+        sample.void_reason = Some("no packet arrived".to_owned());
+    }
+    Ok(sample)
+}
+
+/// Audits a trial: every frame must be found again at every stage of its way.
+fn books(sample: &Sample, reports: &[&Final; 2], counters: &LabCounters) -> Result<(), String> {
+    let check = |what: &str, left: u64, right: u64| {
+        (left == right).then_some(()).ok_or_else(|| format!("{what}: {left} is not {right}"))
+    };
+    let nics = || counters.guests.iter().flat_map(|(_, nics)| nics);
+    let [sender, receiver] = reports;
+    check("frames that drivers sent and devices took", sender.tx_frames + receiver.tx_frames,
+        nics().map(|nic| nic.tx.frames + nic.tx.dropped.total()).sum())?;
+    check("frames that devices delivered and drivers got",
+        nics().map(|nic| nic.rx.frames).sum(), sender.rx_frames + receiver.rx_frames)?;
+    fabric_books(counters, &check)?;
+    match sample.kind {
+        TrialKind::Throughput => {
+            check("packets sent, and received or dropped", sample.sent, sample.received + sample.dropped)?;
+            check("packets dropped, and missing in sequence", sample.dropped, receiver.lost)?;
+        }
+        // A lost request or answer is a dropped frame; either may have been lost.
+        TrialKind::Rr => check("requests unanswered, and frames dropped", sample.sent - sample.received, sample.dropped)?,
+    }
+    check("frames out of order, doubled or damaged", receiver.reordered + receiver.duplicates + receiver.corrupt, 0)
+}
+
+fn fabric_books(
+    counters: &LabCounters,
+    check: &impl Fn(&str, u64, u64) -> Result<(), String>,
+) -> Result<(), String> {
+    let taken: u64 =
+        counters.guests.iter().flat_map(|(_, nics)| nics).map(|nic| nic.tx.frames).sum();
+    match &counters.fabric {
+        FabricCounters::Vale { switches } => {
+            let ports = || switches.iter().flat_map(|(_, ports)| ports).map(|(_, port)| port);
+            check("frames that devices sent and switches took", taken,
+                ports().map(|port| port.frames_in).sum())?;
+            check("copies made, and delivered, refused or dropped",
+                ports().map(|port| port.frames_in + port.flood_copies).sum(),
+                ports().map(|port| port.delivered + port.refused + port.dropped.total()).sum())
+        }
+        FabricCounters::Bridges { taps } => {
+            check("frames that devices sent and TAPs took", taken,
+                taps.iter().map(|(_, ours, _)| ours.tx_frames + ours.tx_dropped.total()).sum())?;
+            // With two guests a bridge makes one copy of every frame.
+            if taps.len() == 2 {
+                check("frames written to TAPs, and read or dropped",
+                    taps.iter().map(|(_, _, kernel)| kernel.written).sum(),
+                    taps.iter()
+                        .map(|(_, ours, kernel)| ours.rx_frames + kernel.queue_full + kernel.qdisc_dropped)
+                        .sum())?;
+            }
+            Ok(())
+        }
+    }
+}
+
+/// Every frame that was dropped, with place and cause.
+fn drops(running: &RunningLab, counters: &LabCounters) -> Vec<Drop> {
+    let mut drops = Vec::new();
+    let mut add = |place: &str, cause: &str, frames: u64| {
+        if frames > 0 {
+            drops.push(Drop { place: place.to_owned(), cause: cause.to_owned(), frames });
+        }
+    };
+    for (guest, (_, nics)) in counters.guests.iter().enumerate() {
+        for (number, nic) in nics.iter().enumerate() {
+            nic_drops(&format!("{}.nic{number}", running.name(guest)), nic, &mut add);
+        }
+    }
+    match &counters.fabric {
+        FabricCounters::Vale { switches } => {
+            for (switch, ports) in switches {
+                for (port, counters) in ports {
+                    port_drops(&format!("{switch}:{port}"), counters, &mut add);
+                }
+            }
+        }
+        FabricCounters::Bridges { taps } => {
+            for (interface, ours, kernel) in taps {
+                tap_drops(interface, ours, kernel, &mut add);
+            }
+        }
+    }
+    drops
+}
+
+fn nic_drops(place: &str, nic: &NicCounters, add: &mut impl FnMut(&str, &str, u64)) {
+    let (tx, rx) = (&nic.tx.dropped, &nic.rx.dropped);
+    add(place, "transmit buffer outside memory", tx.bad_address);
+    add(place, "transmit oversize", tx.oversize);
+    add(place, "transmit runt", tx.runt);
+    add(place, "transmit descriptor unsupported", tx.unsupported);
+    add(place, "transmit link down", tx.link_down);
+    add(place, "receive disabled", rx.disabled);
+    add(place, "receive link down", rx.link_down);
+    add(place, "not for this address", rx.filtered);
+    add(place, "receive oversize", rx.oversize);
+    add(place, "receive ring full", rx.no_buffer);
+    add(place, "receive buffer outside memory", rx.bad_address);
+}
+
+fn port_drops(place: &str, port: &PortCounters, add: &mut impl FnMut(&str, &str, u64)) {
+    add(place, "runt", port.dropped.runt);
+    add(place, "destination on the same port", port.dropped.same_port);
+    add(place, "no destination", port.dropped.no_destination);
+    add(place, "destination disconnected", port.dropped.disconnected);
+}
+
+fn tap_drops(
+    place: &str,
+    ours: &TapCounters,
+    kernel: &PortStats,
+    add: &mut impl FnMut(&str, &str, u64),
+) {
+    add(place, "TAP refused", ours.tx_dropped.total());
+    add(place, "TAP frame unusable", ours.rx_dropped.total());
+    add(place, "TAP queue full", kernel.queue_full);
+    add(place, "qdisc", kernel.qdisc_dropped);
+}
+
+/// What was counted between two moments.
+fn counted(before: &LabCounters, after: &LabCounters, cpu_ns: u64) -> Counters {
+    let nics = |of: &LabCounters, count: fn(&NicCounters) -> u64| -> u64 {
+        of.guests.iter().flat_map(|(_, nics)| nics).map(count).sum()
+    };
+    let between = |count: fn(&NicCounters) -> u64| nics(after, count) - nics(before, count);
+    // Port exits are the guests' reports on the serial line, not packet work.
+    let exits = |of: &LabCounters| -> [u64; 3] {
+        of.guests.iter().fold([0; 3], |[r, w, o], (vcpu, _)| {
+            [r + vcpu.mmio_read, w + vcpu.mmio_write, o + vcpu.other]
+        })
+    };
+    let kinds = ["mmio_read", "mmio_write", "other"].into_iter();
+    let exits: BTreeMap<String, u64> = kinds
+        .zip(exits(after).into_iter().zip(exits(before)))
+        .map(|(kind, (after, before))| (kind.to_owned(), after - before))
+        .collect();
+    let tap_syscalls = |of: &LabCounters| match &of.fabric {
+        FabricCounters::Vale { .. } => 0,
+        FabricCounters::Bridges { taps } => {
+            taps.iter().map(|(_, ours, _)| ours.tx_syscalls + ours.rx_syscalls).sum::<u64>()
+        }
+    };
+    Counters {
+        exits,
+        tdt_writes: between(|nic| nic.registers.tdt_writes),
+        rdt_writes: between(|nic| nic.registers.rdt_writes),
+        interrupts: between(|nic| nic.interrupts),
+        kicks: between(|nic| nic.registers.tdt_writes + nic.registers.rdt_writes),
+        halts: 0,
+        batches: between(|nic| nic.rx.batches),
+        batch_frames: between(|nic| nic.rx.frames),
+        tap_syscalls: tap_syscalls(after) - tap_syscalls(before),
+        cpu_ns,
+    }
+}
+
+/// A trial that does not count, and why.
+pub fn void(
+    kind: TrialKind,
+    place: Place,
+    drops: Vec<Drop>,
+    counters: Counters,
+    reason: String,
+) -> Sample {
+    Sample {
+        kind,
+        round: place.round,
+        order: place.order,
+        elapsed_ns: 0,
+        sent: 0,
+        received: 0,
+        dropped: drops.iter().map(|drop| drop.frames).sum(),
+        drops,
+        conserved: false,
+        void_reason: Some(reason),
+        latency: None,
+        counters,
+    }
+}
+
+fn latency(report: &Final) -> Latency {
+    Latency {
+        min_ns: report.min_ns,
+        mean_ns: report.mean_ns,
+        p50_ns: report.p50_ns,
+        p90_ns: report.p90_ns,
+        p99_ns: report.p99_ns,
+        p999_ns: report.p999_ns,
+        max_ns: report.max_ns,
+    }
+}
+
+/// CPU time that this process has used, all threads together.
+fn cpu_time() -> Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the call writes one timespec, to the one given.
+    unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &mut time) };
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}

@@ -1,0 +1,167 @@
+//! `labctl bench`: measure all cells of a lab's experiment.
+
+use std::io::{self, IsTerminal};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::{LabFile, next, note, print};
+use crate::bench::runner::{self, Progress};
+use crate::error::{Error, Exit};
+use crate::lab::open_hypervisor;
+use crate::plan::{self, Plan};
+use crate::report::{self, Format};
+use crate::results::Results;
+use crate::topology::{Bench, Lab};
+
+const EXAMPLES: &str = "\
+Examples:
+  labctl bench topologies/paper-pair.lab.yaml            all 16 cells, about four minutes
+  labctl bench --quick                                   the only *.lab.yaml here, 45 seconds
+  labctl bench -o markdown lab.lab.yaml > table.md       the table for a pull request
+  labctl bench --results new.json lab.lab.yaml && labctl compare old.json new.json";
+
+/// Measure every cell of a lab's experiment
+///
+/// Boots the lab's guests anew for every trial, runs the cells in random interleaved rounds, and
+/// prints one row per cell with the counters that explain it, then what each optimization is worth.
+/// The whole result, raw samples included, goes to a JSON file.
+///
+/// Exits 1 if a cell has no valid trial, and 14 if it was interrupted; what was measured until then
+/// is kept.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    #[command(flatten)]
+    lab: LabFile,
+
+    /// Measure for seconds rather than minutes, with wider intervals
+    #[arg(long, env = "LABCTL_QUICK")]
+    quick: bool,
+
+    /// Order of the trials; a run prints its seed, so that it can be repeated
+    #[arg(long, value_name = "NUMBER", env = "LABCTL_SEED")]
+    seed: Option<u32>,
+
+    /// Where the result document goes
+    #[arg(long, value_name = "FILE", default_value = "results.json", env = "LABCTL_RESULTS")]
+    results: PathBuf,
+
+    /// What to print on stdout
+    #[arg(short, long, value_enum, default_value_t, env = "LABCTL_OUTPUT")]
+    output: Format,
+}
+
+/// Runs the verb.
+///
+/// # Errors
+/// If the file is invalid, the host cannot run the lab, or the results cannot be written.
+pub fn run(args: Args) -> Result<Exit, Error> {
+    let lab = args.lab.load()?;
+    let Some(bench) = lab.bench.clone() else {
+        let message = format!("{} has no `bench` section", lab.path.display());
+        return Err(Error::new(Exit::NothingSelected, message)
+            .help("add one, as in topologies/paper-pair.lab.yaml, or use `labctl up`"));
+    };
+    // Whatever would make the results impossible to keep should be known before they are measured.
+    check_writable(&args.results)?;
+    let hypervisor = open_hypervisor()?;
+    let seed = args.seed.map_or_else(plan::random_seed, u64::from);
+    let plan = Plan::of(&lab, &bench, args.quick, seed);
+    note(&format!(
+        "{}: {} cells, about {} trials, {} at most (seed {seed})",
+        lab.name,
+        plan.cells.len(),
+        plan.expected_trials(),
+        report::number::duration(plan.timing.budget.as_secs_f64()),
+    ));
+
+    let results = measure(&hypervisor, &lab, &bench, &plan)?;
+    results.write(&args.results).map_err(|error| cannot_write(&args.results, error))?;
+    print(&report::render(&results, args.output))?;
+    let summary = report::append_step_summary(&report::markdown(&results));
+    summary.map_err(|e| Error::new(Exit::Failed, "cannot write $GITHUB_STEP_SUMMARY").because(e))?;
+    finish(&results, &args.results)
+}
+
+fn measure(
+    hypervisor: &vmm_core::kvm::Hypervisor,
+    lab: &Lab,
+    bench: &Bench,
+    plan: &Plan,
+) -> Result<Results, Error> {
+    let display = Display::new(plan);
+    let outcome = super::block_on(async {
+        let stop = async {
+            super::interrupted().await;
+            note("interrupted: stopping the guests, keeping the results so far");
+        };
+        runner::run(hypervisor, lab, bench, plan, |p| display.show(p), stop).await
+    })?;
+    display.bar.finish_and_clear();
+    outcome
+}
+
+fn finish(results: &Results, path: &Path) -> Result<Exit, Error> {
+    note(&format!("results: {}", path.display()));
+    if !results.complete {
+        return Ok(Exit::Interrupted);
+    }
+    next(&format!("labctl compare OLD.json {}", path.display()));
+    let void = results.cells.iter().any(|cell| cell.void_reason().is_some());
+    Ok(if void { Exit::Failed } else { Exit::Ok })
+}
+
+fn check_writable(path: &Path) -> Result<(), Error> {
+    let existed = path.exists();
+    let opened = std::fs::OpenOptions::new().append(true).create(true).open(path);
+    opened.map_err(|error| cannot_write(path, error))?;
+    if !existed {
+        // Nothing was written; the run will create it again.
+        let _ = std::fs::remove_file(path);
+    }
+    Ok(())
+}
+
+fn cannot_write(path: &Path, error: io::Error) -> Error {
+    Error::new(Exit::Failed, format!("cannot write {}", path.display()))
+        .because(error)
+        .help("choose another place with `--results FILE`")
+}
+
+/// A bar on a terminal, a line a round elsewhere: a CI log shows no bar.
+struct Display {
+    bar: ProgressBar,
+    lines: bool,
+    per_round: usize,
+}
+
+impl Display {
+    fn new(plan: &Plan) -> Self {
+        let style = ProgressStyle::with_template(
+            "{elapsed_precise} {wide_bar:.cyan/dim} {pos}/{len} {msg}",
+        );
+        let bar = ProgressBar::new(plan.expected_trials() as u64);
+        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+        bar.enable_steady_tick(Duration::from_millis(250));
+        Self { bar, lines: !io::stderr().is_terminal(), per_round: plan.round(1).len() }
+    }
+
+    fn show(&self, progress: Progress<'_>) {
+        let Progress { round, done, sample, cell } = progress;
+        let figure = match (sample.mpps(), sample.latency) {
+            _ if !sample.is_valid() => "void".to_owned(),
+            (_, Some(latency)) => format!("{:.1} us", latency.p50_ns as f64 / 1e3),
+            (Some(mpps), None) => format!("{}pps", report::number::metric(mpps * 1e6)),
+            (None, None) => "nothing".to_owned(),
+        };
+        let text = format!("round {round}, {cell}: {figure}");
+        self.bar.set_length(self.bar.length().unwrap_or(0).max(done as u64));
+        self.bar.set_position(done as u64);
+        self.bar.set_message(text.clone());
+        if self.lines && done % (self.per_round / 4).max(1) == 0 {
+            note(&format!("{done} trials, {text}"));
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! `labctl up`: run a lab in the foreground.
+
+use std::time::{Duration, Instant};
+
+use tokio::time::{MissedTickBehavior, interval};
+use vmm_core::e1000::NicCounters;
+
+use super::{LabFile, next, note, print};
+use crate::error::{Error, Exit};
+use crate::lab::{LabCounters, RunningLab, open_hypervisor};
+use crate::report::number::metric;
+use crate::topology::Lab;
+
+const EXAMPLES: &str = "\
+Examples:
+  labctl up topologies/paper-pair.lab.yaml       run it until Ctrl-C
+  labctl up --for 10s                            the only *.lab.yaml here, for ten seconds
+  labctl up lab.lab.yaml 2>/dev/null | grep rx   only what the guests print";
+
+/// Run a lab in the foreground until Ctrl-C
+///
+/// Guests' output goes to stdout, each line behind its guest's name; live rates go to stderr, once a
+/// second. Everything that was created is gone afterwards, whatever way it ends.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    #[command(flatten)]
+    lab: LabFile,
+
+    /// Stop by itself after this long, such as 10s or 500ms
+    #[arg(long = "for", value_name = "TIME", value_parser = super::parse_time, env = "LABCTL_FOR")]
+    time: Option<Duration>,
+}
+
+/// Runs the verb.
+///
+/// # Errors
+/// If the file is invalid, the host cannot run the lab, or a guest fails.
+pub fn run(args: Args) -> Result<Exit, Error> {
+    let lab = args.lab.load()?;
+    let hypervisor = open_hypervisor()?;
+    super::block_on(async {
+        let mut running = RunningLab::start(&hypervisor, &lab).await?;
+        let outcome = tokio::select! {
+            outcome = watch(&lab, &mut running) => outcome,
+            () = super::interrupted() => { note("stopping"); Ok(()) }
+            () = after(args.time) => Ok(()),
+        };
+        for (guest, reason) in running.stop() {
+            tracing::info!(guest, %reason, "stopped");
+        }
+        outcome
+    })??;
+    if lab.bench.is_some() {
+        next(&format!("labctl bench {}", lab.path.display()));
+    }
+    Ok(Exit::Ok)
+}
+
+async fn after(time: Option<Duration>) {
+    match time {
+        Some(time) => tokio::time::sleep(time).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Lets the guests go, then prints what they say and how fast they are.
+async fn watch(lab: &Lab, running: &mut RunningLab) -> Result<(), Error> {
+    running.ready().await?;
+    note(&format!("{}: {} guests up, Ctrl-C ends it", lab.name, lab.guests.len()));
+    let mut before = (Instant::now(), running.counters().await?);
+    running.set_links(true);
+    let mut seconds = interval(Duration::from_secs(1));
+    seconds.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    seconds.tick().await;
+    let width = lab.guests.iter().map(|guest| guest.name.len()).max().unwrap_or(0);
+    loop {
+        tokio::select! {
+            line = running.next_line() => {
+                let line = line?;
+                print(&format!("{:width$} | {}\n", running.name(line.guest), line.text))?;
+            }
+            _ = seconds.tick() => {
+                let now = (Instant::now(), running.counters().await?);
+                rates(lab, width, &before, &now);
+                before = now;
+            }
+        }
+    }
+}
+
+/// One line a guest: packets a second each way, interrupts, and what was dropped.
+fn rates(lab: &Lab, width: usize, before: &(Instant, LabCounters), now: &(Instant, LabCounters)) {
+    let seconds = now.0.duration_since(before.0).as_secs_f64();
+    let guests = lab.guests.iter().zip(before.1.guests.iter().zip(&now.1.guests));
+    for (guest, ((_, old), (_, new))) in guests {
+        let rate = |count: fn(&NicCounters) -> u64| {
+            let sum = |nics: &[NicCounters]| nics.iter().map(count).sum::<u64>();
+            metric((sum(new) - sum(old)) as f64 / seconds)
+        };
+        note(&format!(
+            "{:width$} : tx {:>7}pps  rx {:>7}pps  interrupts {:>7}/s  rx drops {:>7}pps",
+            guest.name,
+            rate(|nic| nic.tx.frames),
+            rate(|nic| nic.rx.frames),
+            rate(|nic| nic.interrupts),
+            rate(|nic| nic.rx.dropped.total()),
+        ));
+    }
+}

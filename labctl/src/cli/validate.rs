@@ -1,0 +1,149 @@
+//! `labctl validate`: is this lab file right, and what would it be?
+
+use clap::ValueEnum;
+use tabled::{
+    builder::Builder,
+    settings::{Padding, Style},
+};
+
+use super::LabFile;
+use crate::{
+    error::{Error, Exit},
+    topology::{Bench, Guest, Lab, TrialSpec, human_mac, human_memory, human_time},
+};
+
+const EXAMPLES: &str = "\
+Examples:
+  labctl validate                             the only *.lab.yaml in this directory
+  labctl validate topologies/paper-pair.lab.yaml
+  labctl validate -o json my.lab.yaml | jq .guests
+  generate-lab | labctl validate -";
+
+/// Check a lab file and show what it describes
+///
+/// Reports every mistake in the file at once, each with its line and, where there is one, a
+/// suggestion. A valid file is summarised with all defaults filled in. Nothing is started.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    #[command(flatten)]
+    lab: LabFile,
+
+    /// Form of the summary
+    #[arg(short, long, value_enum, default_value_t, env = "LABCTL_OUTPUT")]
+    output: Output,
+}
+
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+enum Output {
+    /// For people
+    #[default]
+    Table,
+    /// The whole lab, with all defaults filled in
+    Json,
+}
+
+/// Checks the file and prints what it describes.
+///
+/// # Errors
+/// [`Exit::InvalidFile`] with every mistake in the file.
+pub fn run(args: Args) -> Result<Exit, Error> {
+    let lab = args.lab.load()?;
+    super::print(&match args.output {
+        Output::Table => table(&lab),
+        Output::Json => json(&lab)?,
+    })?;
+    let verb = if lab.bench.is_some() { "bench" } else { "up" };
+    super::next(&format!("labctl {verb} {}", lab.path.display()));
+    Ok(Exit::Ok)
+}
+
+fn json(lab: &Lab) -> Result<String, Error> {
+    let text = serde_json::to_string_pretty(lab)
+        .map_err(|error| Error::new(Exit::Bug, "cannot write the lab as JSON").because(error))?;
+    Ok(text + "\n")
+}
+
+fn table(lab: &Lab) -> String {
+    let mut text = format!("{} is valid", lab.name);
+    if let Some(description) = &lab.description {
+        text += &format!(": {description}");
+    }
+    text += "\n\n";
+    let mut rows = Builder::default();
+    rows.push_record(["GUEST", "MEMORY", "RING", "ITR", "SPIN", "NICS", "WORKLOAD"]);
+    for guest in &lab.guests {
+        rows.push_record(guest_row(lab, guest));
+    }
+    let mut rows = rows.build();
+    rows.with(Style::empty()).with(Padding::new(0, 2, 0, 0));
+    for line in rows.to_string().lines() {
+        text += &format!("{}\n", line.trim_end());
+    }
+    text += &format!("\noptimizations  {}\n", lab.optimizations);
+    if let Some(bench) = &lab.bench {
+        text += &bench_lines(lab, bench);
+    }
+    text
+}
+
+fn guest_row(lab: &Lab, guest: &Guest) -> [String; 7] {
+    let nics = guest.nics.iter().map(|nic| {
+        let switch = lab
+            .switches
+            .get(nic.switch)
+            .map_or("?", |switch| &switch.name);
+        format!("{switch} {}", human_mac(nic.mac))
+    });
+    let role = guest.workload.role;
+    let workload = match role.to().and_then(|to| lab.guests.get(to)) {
+        Some(to) => format!(
+            "{} -> {}, {} B",
+            role.as_str(),
+            to.name,
+            guest.workload.frame
+        ),
+        None => role.as_str().to_owned(),
+    };
+    [
+        guest.name.clone(),
+        human_memory(guest.memory_mib.into()),
+        guest.ring.to_string(),
+        format!("{:.0}us", f64::from(guest.itr_interval) * 0.256),
+        format!("{}us", guest.spin_us),
+        nics.collect::<Vec<_>>().join("\n"),
+        workload,
+    ]
+}
+
+fn bench_lines(lab: &Lab, bench: &Bench) -> String {
+    let axes: Vec<_> = bench.matrix.iter().map(|axis| axis.key.as_str()).collect();
+    let mut text = format!("bench          {} cells", bench.cells());
+    if !axes.is_empty() {
+        text += &format!(" ({})", axes.join(", "));
+    }
+    text += &format!(
+        ", {} rounds, within {}\n",
+        bench.rounds,
+        human_time(bench.budget)
+    );
+    let name = |guest: usize| lab.guests.get(guest).map_or("?", |guest| &guest.name);
+    let line = |kind: &str, trial: &TrialSpec| {
+        let (from, to, time) = (name(trial.from), name(trial.to), human_time(trial.duration));
+        format!(
+            "  {kind:<13}{from} -> {to}, {} B, {time} a trial\n",
+            trial.frame
+        )
+    };
+    text += &bench
+        .throughput
+        .iter()
+        .map(|trial| line("throughput", trial))
+        .collect::<String>();
+    text += &bench
+        .rr
+        .iter()
+        .map(|trial| line("rr", trial))
+        .collect::<String>();
+    text
+}

@@ -1,0 +1,98 @@
+//! What labctl and pktguest say to each other: a command line one way, JSON lines the other.
+
+use serde::Deserialize;
+
+use crate::topology::{Lab, human_mac};
+
+/// The kernel command line of a guest.
+pub fn command_line(lab: &Lab, index: usize, tsc_khz: Option<u32>) -> String {
+    let guest = &lab.guests[index];
+    let work = &guest.workload;
+    let bit = u8::from;
+    let mut words = vec![
+        format!("role={}", work.role.as_str()),
+        "driver=e1000".to_owned(),
+        format!("sc={} csb={}", bit(lab.optimizations.sc), bit(lab.optimizations.csb)),
+        format!("ring={} spin_us={} itr={}", guest.ring, guest.spin_us, guest.itr_interval),
+        format!("frame={} burst={} rate={}", work.frame, work.burst, work.rate),
+        format!("count={} duration_ms={}", work.count, work.duration_ms),
+    ];
+    let link = work.role.to().and_then(|to| Some((to, lab.link(index, to)?)));
+    if let Some((to, (_, their_nic))) = link {
+        words.push(format!("dst={}", human_mac(lab.guests[to].nics[their_nic].mac)));
+    }
+    if let Some(khz) = tsc_khz {
+        words.push(format!("tsc_khz={khz}"));
+    }
+    words.join(" ")
+}
+
+/// A line that pktguest prints about itself.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(tag = "event", rename_all = "lowercase")]
+pub enum Report {
+    /// The driver is up; the guest waits for its link.
+    Ready,
+    /// Progress.
+    Interval,
+    /// The workload is over.
+    Final(Box<Final>),
+    /// The guest gave up.
+    Error {
+        /// Its words.
+        message: String,
+    },
+}
+
+impl Report {
+    /// The report in a console line; `None` for any other text.
+    pub fn parse(line: &str) -> Option<Self> {
+        line.starts_with('{').then(|| serde_json::from_str(line).ok()).flatten()
+    }
+}
+
+/// A guest's account of its workload. What a role does not count is 0.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+#[expect(missing_docs, reason = "the names are pktguest's, documented there")]
+pub struct Final {
+    pub packets: u64,
+    pub bytes: u64,
+    pub elapsed_ns: u64,
+    pub sent: u64,
+    pub lost: u64,
+    pub reordered: u64,
+    pub duplicates: u64,
+    pub corrupt: u64,
+    pub min_ns: u64,
+    pub mean_ns: u64,
+    pub p50_ns: u64,
+    pub p90_ns: u64,
+    pub p99_ns: u64,
+    pub p999_ns: u64,
+    pub max_ns: u64,
+    pub tx_frames: u64,
+    pub rx_frames: u64,
+    pub halts: u64,
+    pub interrupts: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reports_are_told_from_other_output() {
+        assert_eq!(Report::parse(r#"{"event":"ready","role":"rx","ring":1024}"#), Some(Report::Ready));
+        assert_eq!(Report::parse("Booting"), None);
+        assert_eq!(Report::parse(r#"{"event":"party"}"#), None);
+        assert_eq!(Report::parse("{"), None);
+    }
+
+    #[test]
+    fn a_final_report_keeps_its_figures() {
+        let line = r#"{"event":"final","role":"rx","packets":7,"lost":1,"histogram":[[1,2]]}"#;
+        let Some(Report::Final(report)) = Report::parse(line) else { panic!("not final") };
+        assert_eq!((report.packets, report.lost, report.sent), (7, 1, 0));
+    }
+}

@@ -1,0 +1,268 @@
+//! A running lab: guests, and the switches or bridges between them.
+//!
+//! [`RunningLab::start`] turns a checked [`Lab`] into running machines with their links down.
+//! [`RunningLab::link_up`] lets them go all at once. Everything ends when the value is dropped:
+//! guests are threads of this process, TAPs are file descriptors, and the network namespace of the
+//! bridges has no name, so that the kernel cleans up whatever way the process ends.
+
+mod console;
+mod fabric;
+mod guest;
+pub mod network;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc;
+use tokio::time::timeout_at;
+use vmm_core::clock::MonotonicClock;
+use vmm_core::e1000::{E1000, NicCounters};
+use vmm_core::kvm::{ExitReason, Hypervisor, HypervisorError, VcpuCounters};
+use vmm_core::machine::{Machine, MachineConfig, NicConfig};
+
+pub use console::Line;
+pub use fabric::{FabricCounters, FabricError};
+pub use guest::{Final, Report};
+
+use crate::error::{Error, Exit};
+use crate::topology::Lab;
+use console::Console;
+use fabric::{Fabric, Plug};
+
+/// Console lines that may wait for us; a guest that writes more loses lines, not our memory.
+const LINES: usize = 4096;
+
+/// How long a guest may take to boot.
+const BOOT_TIME: Duration = Duration::from_secs(10);
+
+/// Opens KVM.
+///
+/// # Errors
+/// [`Exit::HostLacks`] with what to do about it.
+pub fn open_hypervisor() -> Result<Hypervisor, Error> {
+    Hypervisor::open().map_err(|error: HypervisorError| {
+        Error::new(Exit::HostLacks, error.to_string()).help("run `labctl doctor`")
+    })
+}
+
+/// One guest of a running lab.
+struct RunningGuest {
+    name: String,
+    // Stopped before the machine: it delivers into the machine's NICs.
+    plugs: Vec<Plug>,
+    machine: Machine,
+    ready: bool,
+    done: Option<Final>,
+}
+
+/// Guests and what connects them.
+pub struct RunningLab {
+    guests: Vec<RunningGuest>,
+    fabric: Fabric,
+    lines: mpsc::Receiver<Line>,
+    unread: VecDeque<Line>,
+}
+
+/// Everything that was counted in a lab, at one moment.
+#[derive(Clone, Debug)]
+pub struct LabCounters {
+    /// Per guest, in the file's order: its exits and its NICs.
+    pub guests: Vec<(VcpuCounters, Vec<NicCounters>)>,
+    /// What lies between the NICs.
+    pub fabric: FabricCounters,
+}
+
+impl RunningLab {
+    /// Builds the lab and starts its guests, links down.
+    ///
+    /// # Errors
+    /// [`Exit::HostLacks`] if the host cannot run it.
+    pub async fn start(hypervisor: &Hypervisor, lab: &Lab) -> Result<Self, Error> {
+        let clock = Arc::new(MonotonicClock::new());
+        let (sender, lines) = mpsc::channel(LINES);
+        let mut fabric = Fabric::new(lab, clock.clone()).await.map_err(host_lacks)?;
+        let mut guests = Vec::with_capacity(lab.guests.len());
+        for (index, guest) in lab.guests.iter().enumerate() {
+            let mut nics = Vec::new();
+            let mut sockets = Vec::new();
+            for (number, nic) in guest.nics.iter().enumerate() {
+                let attached = fabric.attach(nic.switch, &guest.name, number).await;
+                let (backend, socket) = attached.map_err(host_lacks)?;
+                let on = lab.optimizations;
+                nics.push(NicConfig { mac: nic.mac, itr: on.itr, csb: on.csb, backend });
+                sockets.push(socket);
+            }
+            let config = MachineConfig {
+                name: guest.name.clone(),
+                ram_bytes: u64::from(guest.memory_mib) << 20,
+                kernel: images::PKTGUEST,
+                cmdline: guest::command_line(lab, index, hypervisor.tsc_khz()),
+                nics,
+                console: Box::new(Console::new(index, sender.clone())),
+                clock: clock.clone(),
+            };
+            let machine = Machine::start(hypervisor, config).map_err(|error| {
+                let message = format!("cannot start guest `{}`", guest.name);
+                Error::new(Exit::HostLacks, message).because(error).help("run `labctl doctor`")
+            })?;
+            let plugs = sockets.into_iter().zip(machine.nics());
+            let plugs = plugs.map(|(socket, nic)| fabric.connect(socket, nic));
+            let plugs = plugs.collect::<Result<_, _>>().map_err(host_lacks)?;
+            let name = guest.name.clone();
+            guests.push(RunningGuest { name, plugs, machine, ready: false, done: None });
+        }
+        Ok(Self { guests, fabric, lines, unread: VecDeque::new() })
+    }
+
+    /// The guest's name.
+    pub fn name(&self, guest: usize) -> &str {
+        &self.guests[guest].name
+    }
+
+    /// Plugs all cables in, or out, at one instant.
+    pub fn set_links(&self, up: bool) {
+        let nics: Vec<_> = self.guests.iter().flat_map(|g| g.machine.nics().to_vec()).collect();
+        E1000::set_links(&nics, up);
+    }
+
+    /// Plugs one guest's cables out.
+    pub fn unplug(&self, guest: usize) {
+        E1000::set_links(self.guests[guest].machine.nics(), false);
+    }
+
+    /// Waits until every guest has said that it is ready.
+    ///
+    /// # Errors
+    /// [`Exit::Timeout`] if one does not, [`Exit::Failed`] if one fails; with its words.
+    pub async fn ready(&mut self) -> Result<(), Error> {
+        let deadline = Instant::now() + BOOT_TIME;
+        while let Some(waiting) = self.guests.iter().position(|guest| !guest.ready) {
+            match self.hear(deadline).await? {
+                Some(line) => self.unread.push_back(line),
+                None => {
+                    let name = self.name(waiting);
+                    let message = format!("guest `{name}` was not ready after {BOOT_TIME:?}");
+                    return Err(Error::new(Exit::Timeout, message));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for a guest's final report; `None` if it does not come by `deadline`.
+    ///
+    /// # Errors
+    /// [`Exit::Failed`] if a guest fails meanwhile.
+    pub async fn finished(
+        &mut self,
+        guest: usize,
+        deadline: Instant,
+    ) -> Result<Option<Final>, Error> {
+        while self.guests[guest].done.is_none() {
+            match self.hear(deadline).await? {
+                Some(line) => self.unread.push_back(line),
+                None => return Ok(None),
+            }
+        }
+        Ok(self.guests[guest].done.clone())
+    }
+
+    /// The next line that a guest prints. Waits for ever if none does.
+    ///
+    /// # Errors
+    /// [`Exit::Failed`] if a guest fails.
+    pub async fn next_line(&mut self) -> Result<Line, Error> {
+        if let Some(line) = self.unread.pop_front() {
+            return Ok(line);
+        }
+        loop {
+            let soon = Instant::now() + Duration::from_millis(200);
+            if let Some(line) = self.hear(soon).await? {
+                return Ok(line);
+            }
+        }
+    }
+
+    /// Reads one console line and notes what it reports. Also notices guests that have died.
+    async fn hear(&mut self, deadline: Instant) -> Result<Option<Line>, Error> {
+        loop {
+            let patience = Instant::now() + Duration::from_millis(100);
+            match timeout_at(deadline.min(patience).into(), self.lines.recv()).await {
+                Ok(Some(line)) => {
+                    let guest = &mut self.guests[line.guest];
+                    match &line.report {
+                        Some(Report::Ready) => guest.ready = true,
+                        Some(Report::Final(report)) => guest.done = Some((**report).clone()),
+                        Some(Report::Error { message }) => {
+                            let text = format!("guest `{}` failed: {message}", guest.name);
+                            return Err(Error::new(Exit::Failed, text));
+                        }
+                        Some(Report::Interval) | None => {}
+                    }
+                    return Ok(Some(line));
+                }
+                // All senders live in machines; none left means that all guests are gone.
+                Ok(None) | Err(_) => self.check_alive()?,
+            }
+            if Instant::now() >= deadline {
+                return Ok(None);
+            }
+        }
+    }
+
+    fn check_alive(&self) -> Result<(), Error> {
+        for guest in &self.guests {
+            if let Some(reason) = guest.machine.exited() {
+                let message = format!("guest `{}` died: {reason}", guest.name);
+                return Err(Error::new(Exit::Failed, message));
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until no frame is on its way between NICs any more, up to a second.
+    ///
+    /// # Errors
+    /// If the kernel does not tell.
+    pub async fn settle(&mut self) -> Result<(), Error> {
+        self.fabric.settle(self.plugs()).await.map_err(host_lacks)
+    }
+
+    /// All counters, now.
+    ///
+    /// # Errors
+    /// If the kernel does not tell its own.
+    pub async fn counters(&self) -> Result<LabCounters, Error> {
+        let of = |guest: &RunningGuest| {
+            let nics = guest.machine.nics().iter().map(|nic| nic.counters()).collect();
+            (guest.machine.counters(), nics)
+        };
+        Ok(LabCounters {
+            guests: self.guests.iter().map(of).collect(),
+            fabric: self.fabric.counters(self.plugs()).await.map_err(host_lacks)?,
+        })
+    }
+
+    fn plugs(&self) -> Vec<&Plug> {
+        self.guests.iter().flat_map(|guest| &guest.plugs).collect()
+    }
+
+    /// Stops everything. Returns why each guest ended.
+    pub fn stop(self) -> Vec<(String, ExitReason)> {
+        let stop = |guest: RunningGuest| {
+            drop(guest.plugs);
+            (guest.name, guest.machine.stop())
+        };
+        self.guests.into_iter().map(stop).collect()
+    }
+}
+
+fn host_lacks(error: FabricError) -> Error {
+    let help = error.help();
+    let error = Error::new(Exit::HostLacks, "cannot connect the guests").because(error);
+    match help {
+        Some(help) => error.help(help),
+        None => error,
+    }
+}

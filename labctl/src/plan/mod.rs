@@ -1,0 +1,341 @@
+//! From a lab's experiment to an ordered list of trials.
+//!
+//! Trials run in rounds. A round tries every cell once for throughput and once for latency, in an
+//! order shuffled anew for each round, so that whatever drifts on the host hits all cells alike.
+//! Rounds repeat until there are enough of them or the time budget is used up.
+
+use std::time::Duration;
+
+use rand::rngs::SmallRng;
+use rand::seq::SliceRandom;
+use rand::{Rng, SeedableRng};
+
+use crate::results::{
+    CONFIDENCE, Optimizations, Parameters, Settings, TrialKind, TrialSettings,
+};
+use crate::topology::{self, AxisValue, Bench, Lab, TrialSpec};
+
+/// What a trial costs besides its duration: booting two guests and taking them down. Only the
+/// forecast rests on it; the run itself goes by the time that rounds really took.
+pub const TRIAL_OVERHEAD: Duration = Duration::from_millis(150);
+
+/// One cell of the matrix.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PlannedCell {
+    /// The optimizations that are on.
+    pub optimizations: Optimizations,
+    /// The values of the other axes.
+    pub parameters: Parameters,
+    /// The lab with all of them applied, its `bench` included.
+    pub lab: Lab,
+}
+
+/// One trial to run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Trial {
+    /// Index into [`Plan::cells`].
+    pub cell: usize,
+    /// What to measure.
+    pub kind: TrialKind,
+    /// How long.
+    pub duration: Duration,
+}
+
+/// All trials of a run, in order.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    /// Decides the order of trials.
+    pub seed: u64,
+    /// The cells, in table order.
+    pub cells: Vec<PlannedCell>,
+    /// The kinds of trial each cell gets, and how long they take.
+    pub kinds: Vec<(TrialKind, Duration)>,
+    /// Rounds to run, if time permits.
+    pub rounds: u32,
+    /// No round but the first is begun that would probably end later than this after the start.
+    pub budget: Duration,
+}
+
+impl Plan {
+    /// The plan for a lab's experiment.
+    pub fn new(lab: &Lab, bench: &Bench, quick: bool, seed: u64) -> Plan {
+        let kinds = [(TrialKind::Throughput, &bench.throughput), (TrialKind::Rr, &bench.rr)];
+        let length = |spec: &TrialSpec| if quick { bench.quick.duration } else { spec.duration };
+        let (rounds, budget) = match quick {
+            true => (bench.quick.rounds, bench.quick.budget),
+            false => (bench.rounds, bench.budget),
+        };
+        Plan {
+            seed,
+            cells: cells(lab, bench),
+            kinds: kinds
+                .into_iter()
+                .filter_map(|(kind, spec)| Some((kind, length(spec.as_ref()?))))
+                .collect(),
+            rounds,
+            budget,
+        }
+    }
+
+    /// Trials to run first and forget. The two extreme cells between them touch everything that a
+    /// host loads, allocates or clocks up on first use.
+    pub fn warm_up(&self) -> Vec<Trial> {
+        let mut cells = vec![0, self.cells.len().saturating_sub(1)];
+        cells.dedup();
+        self.trials_of(cells)
+    }
+
+    /// The trials of a round, counted from 1: the same for the same seed and round, whatever ran
+    /// before.
+    pub fn round(&self, round: u32) -> Vec<Trial> {
+        let mut trials = self.trials_of(0..self.cells.len());
+        let mut rng = SmallRng::seed_from_u64(self.seed.wrapping_add(u64::from(round)));
+        trials.shuffle(&mut rng);
+        trials
+    }
+
+    /// Is there to be one more round? `elapsed` counts from the start, warm-up included.
+    pub fn another_round(&self, done: u32, elapsed: Duration) -> bool {
+        // Counting the warm-up into the mean makes the forecast a little cautious.
+        done < self.rounds && (done == 0 || elapsed + elapsed / done <= self.budget)
+    }
+
+    /// Rounds that fit the budget if trials cost what they usually do.
+    pub fn expected_rounds(&self) -> u32 {
+        let mut rounds = 0;
+        while self.another_round(rounds, self.time_of_rounds(rounds)) {
+            rounds += 1;
+        }
+        rounds
+    }
+
+    /// Trials in [`expected_rounds`](Self::expected_rounds) and the warm-up.
+    pub fn expected_trials(&self) -> usize {
+        self.warm_up().len() + self.round(1).len() * self.expected_rounds() as usize
+    }
+
+    /// Wall-clock time those trials usually take.
+    pub fn expected_duration(&self) -> Duration {
+        self.time_of_rounds(self.expected_rounds())
+    }
+
+    /// What the result document is to say of this plan; `lab` is the one it was made for.
+    pub fn settings(&self, lab: &Lab, rounds_done: u32) -> Settings {
+        let guest = |index: usize| lab.guests.get(index);
+        let name = |index| guest(index).map_or_else(String::new, |guest| guest.name.clone());
+        let spec = |kind| {
+            let bench = lab.bench.as_ref()?;
+            match kind {
+                TrialKind::Throughput => bench.throughput.as_ref(),
+                TrialKind::Rr => bench.rr.as_ref(),
+            }
+        };
+        let trial = |kind| -> Option<TrialSettings> {
+            let (_, duration) = self.kinds.iter().find(|(k, _)| *k == kind)?;
+            let TrialSpec { from, to, frame, burst, rate, .. } = *spec(kind)?;
+            let duration_ms = duration.as_millis() as u64;
+            Some(TrialSettings { from: name(from), to: name(to), frame, burst, rate, duration_ms })
+        };
+        let sender = TrialKind::ALL.into_iter().find_map(spec).and_then(|spec| guest(spec.from));
+        Settings {
+            ring: sender.map_or(0, |guest| guest.ring),
+            throughput: trial(TrialKind::Throughput),
+            rr: trial(TrialKind::Rr),
+            budget_s: self.budget.as_secs_f64(),
+            rounds: rounds_done,
+            warm_up_trials: self.warm_up().len(),
+            confidence: CONFIDENCE,
+        }
+    }
+
+    fn time_of_rounds(&self, rounds: u32) -> Duration {
+        let cost = |trials: &[Trial]| -> Duration {
+            trials.iter().map(|trial| trial.duration + TRIAL_OVERHEAD).sum()
+        };
+        cost(&self.warm_up()) + cost(&self.round(1)) * rounds
+    }
+
+    fn trials_of(&self, cells: impl IntoIterator<Item = usize>) -> Vec<Trial> {
+        let of_cell =
+            |cell| self.kinds.iter().map(move |&(kind, duration)| Trial { cell, kind, duration });
+        cells.into_iter().flat_map(of_cell).collect()
+    }
+}
+
+/// Every combination of the axes' values, in table order.
+fn cells(lab: &Lab, bench: &Bench) -> Vec<PlannedCell> {
+    let mut cells = vec![(lab.clone(), Parameters::new())];
+    for axis in &bench.matrix {
+        cells = cells
+            .iter()
+            .flat_map(|(lab, parameters)| {
+                axis.values.iter().map(move |&value| {
+                    let (mut lab, mut parameters) = (lab.clone(), parameters.clone());
+                    lab.set(axis.key, value);
+                    if let AxisValue::Number(number) = value {
+                        parameters.insert(axis.key.to_string(), number.into());
+                    }
+                    (lab, parameters)
+                })
+            })
+            .collect();
+    }
+    let planned = |(lab, parameters): (Lab, Parameters)| PlannedCell {
+        optimizations: lab.optimizations.into(),
+        parameters,
+        lab,
+    };
+    let mut cells: Vec<_> = cells.into_iter().map(planned).collect();
+    cells.sort_by(|a, b| {
+        let by_parameters = a.parameters.cmp(&b.parameters);
+        by_parameters.then(a.optimizations.index().cmp(&b.optimizations.index()))
+    });
+    cells
+}
+
+impl From<topology::Optimizations> for Optimizations {
+    fn from(lab: topology::Optimizations) -> Optimizations {
+        let topology::Optimizations { itr, sc, csb, vale } = lab;
+        Optimizations { itr, sc, csb, vale }
+    }
+}
+
+/// A seed nobody chose, short enough to type again and exact in every JSON reader.
+pub fn random_seed() -> u64 {
+    u64::from(SmallRng::from_os_rng().random::<u32>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeSet;
+    use std::path::Path;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    const PAIR: &str = "
+name: pair
+switches: { sw0: {} }
+defaults: { nics: [{ switch: sw0 }] }
+guests: { left: {}, right: {} }
+bench:
+  throughput: { from: left, to: right, frame: 60, duration: 500ms }
+  rounds: 10
+  budget: 200s
+  quick: { rounds: 6, duration: 60ms, budget: 40s }
+";
+
+    const TOGGLES: &str = "
+    optimizations.itr: [false, true]
+    optimizations.sc: [false, true]
+    optimizations.csb: [false, true]
+    optimizations.vale: [false, true]
+";
+
+    /// The pair with more lines in its `bench`.
+    fn lab(bench: &str) -> Lab {
+        Lab::parse(Path::new("pair.lab.yaml"), &(PAIR.to_owned() + bench)).unwrap()
+    }
+
+    fn plan(bench: &str, quick: bool, seed: u64) -> Plan {
+        let lab = lab(bench);
+        Plan::new(&lab, lab.bench.as_ref().unwrap(), quick, seed)
+    }
+
+    fn full(quick: bool) -> Plan {
+        let rr = "  rr: { from: left, to: right, duration: 400ms }\n  matrix:";
+        plan(&(rr.to_owned() + TOGGLES), quick, 42)
+    }
+
+    #[test]
+    fn the_full_matrix_has_16_cells_in_table_order() {
+        let cells = full(false).cells;
+        let indices: Vec<_> = cells.iter().map(|c| c.optimizations.index()).collect();
+        assert_eq!(indices, (0..16).collect::<Vec<_>>());
+        assert!(cells[9].lab.optimizations.itr && cells[9].lab.optimizations.vale);
+    }
+
+    #[test]
+    fn numbers_become_parameters_and_reach_the_lab() {
+        let matrix = "  matrix: { ring: [256, 80], throughput.frame: [1514], optimizations.sc: [true] }";
+        let plan = plan(matrix, false, 1);
+        assert_eq!(plan.cells.len(), 2);
+        let cell = &plan.cells[0];
+        assert!(cell.optimizations.sc);
+        assert_eq!((cell.parameters["ring"], cell.parameters["throughput.frame"]), (80, 1514));
+        assert_eq!(cell.lab.guests[0].ring, 80);
+        let bench = cell.lab.bench.as_ref().unwrap();
+        assert_eq!(bench.throughput.as_ref().unwrap().frame, 1514);
+    }
+
+    #[test]
+    fn without_a_matrix_there_is_one_cell_and_one_warm_up_of_it() {
+        let plan = plan("", false, 1);
+        assert_eq!((plan.cells.len(), plan.warm_up().len(), plan.round(1).len()), (1, 1, 1));
+        assert_eq!(plan.expected_trials(), 11);
+    }
+
+    #[test]
+    fn the_forecast_counts_booting() {
+        let default = full(false);
+        assert_eq!(default.expected_rounds(), 10);
+        // 4 warm-up trials and 10 rounds of 16 pairs, 500 ms + 400 ms + 2 x 150 ms a pair.
+        assert_eq!(default.expected_duration(), Duration::from_millis(1200 * 162));
+        let quick = full(true);
+        assert_eq!(quick.expected_rounds(), 5);
+        assert_eq!(quick.expected_duration(), Duration::from_millis(420 * 82));
+        assert_eq!(quick.expected_trials(), 4 + 5 * 32);
+    }
+
+    #[test]
+    fn a_slow_host_gets_fewer_rounds_but_one_in_any_case() {
+        let plan = full(true);
+        assert!(plan.another_round(3, 30 * SECOND));
+        assert!(!plan.another_round(3, 31 * SECOND));
+        assert!(plan.another_round(0, 100 * SECOND));
+        assert!(!plan.another_round(6, SECOND));
+    }
+
+    #[test]
+    fn the_settings_name_guests_and_the_lengths_in_use() {
+        let rr = "  rr: { from: right, to: left, duration: 400ms }\n";
+        let settings = plan(rr, true, 1).settings(&lab(rr), 5);
+        let (load, rr) = (settings.throughput.unwrap(), settings.rr.unwrap());
+        assert_eq!((load.from.as_str(), load.frame, load.duration_ms), ("left", 60, 60));
+        assert_eq!((rr.from.as_str(), rr.duration_ms), ("right", 60));
+        assert_eq!((settings.ring, settings.rounds, settings.warm_up_trials), (1024, 5, 2));
+    }
+
+    #[test]
+    fn rounds_differ_in_order() {
+        let plan = full(false);
+        assert_ne!(plan.round(1), plan.round(2));
+        assert_ne!(plan.round(1), Plan { seed: 1000, ..plan.clone() }.round(1));
+        assert_eq!(plan.round(3), plan.clone().round(3));
+    }
+
+    #[test]
+    fn no_cell_is_favoured_by_its_place_in_the_round() {
+        // Mean position of each of 32 trials over 1000 rounds: 15.5, standard error 0.29.
+        let plan = full(false);
+        let mut sums = [0; 32];
+        for round in 1..=1000 {
+            for (position, trial) in plan.round(round).iter().enumerate() {
+                sums[trial.cell * 2 + usize::from(trial.kind == TrialKind::Rr)] += position;
+            }
+        }
+        for sum in sums {
+            assert!((14_000..17_000).contains(&sum), "{sums:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_round_tries_each_cell_once_per_kind(seed: u64, round in 1..u32::MAX) {
+            let trials = Plan { seed, ..full(true) }.round(round);
+            let distinct: BTreeSet<_> = trials.iter().map(|t| (t.cell, t.kind)).collect();
+            prop_assert_eq!((trials.len(), distinct.len()), (32, 32));
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! Every format against a file checked in beside the document it was rendered from. After an
+//! intended change: `UPDATE_GOLDEN=1 cargo test -p labctl golden`, and read the difference.
+
+use std::path::{Path, PathBuf};
+
+use super::{Glyphs, comparison_markdown, comparison_terminal, csv, markdown, terminal};
+use crate::bench::compare::{Verdict, compare};
+use crate::bench::{effects, summary};
+use crate::results::{Cell, Results};
+
+fn directory() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/report")
+}
+
+/// An invented run of the full matrix.
+pub fn sample() -> Results {
+    Results::read(&directory().join("results.json")).unwrap()
+}
+
+/// The sample with its unusual sides: a cell whose trials are all void, an interrupted run, and
+/// a matrix with an axis of numbers.
+fn troubled() -> Results {
+    let mut results = sample();
+    results.complete = false;
+    results.cells.truncate(4);
+    for cell in &mut results.cells {
+        cell.parameters.insert("ring".into(), 80);
+    }
+    let mut larger = results.cells.clone();
+    for cell in &mut larger {
+        cell.parameters.insert("ring".into(), 4096);
+    }
+    for sample in &mut larger[1].samples {
+        sample.conserved = false;
+        sample.void_reason = Some("sent 1843 but received 1840: 3 packets unaccounted for".into());
+    }
+    results.cells.append(&mut larger);
+    for cell in &mut results.cells {
+        let (optimizations, parameters) = (cell.optimizations, cell.parameters.clone());
+        *cell = summary::cell(optimizations, parameters, std::mem::take(&mut cell.samples));
+    }
+    results.effects = effects::effects(&results.cells);
+    results.ladder = effects::ladder(&results.cells);
+    results
+}
+
+/// Compares with a golden file.
+pub fn check(name: &str, actual: &str) {
+    let path = directory().join(name);
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::write(&path, actual).unwrap();
+    }
+    let expected = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(actual == expected, "{} differs; it is now:\n{actual}", path.display());
+}
+
+#[test]
+fn terminal_tables() {
+    check("terminal.txt", &terminal(&sample(), &Glyphs::UNICODE));
+    check("terminal-ascii.txt", &terminal(&sample(), &Glyphs::ASCII));
+    check("terminal-troubled.txt", &terminal(&troubled(), &Glyphs::UNICODE));
+}
+
+#[test]
+fn markdown_page() {
+    check("report.md", &markdown(&sample()));
+    check("report-troubled.md", &markdown(&troubled()));
+}
+
+#[test]
+fn csv_lines() {
+    check("results.csv", &csv(&sample()));
+    check("results-troubled.csv", &csv(&troubled()));
+}
+
+#[test]
+fn json_is_laid_out_as_in_the_file() {
+    check("results.json", &sample().to_json());
+}
+
+#[test]
+fn the_sample_follows_from_its_trials() {
+    let mut results = sample();
+    for cell in &mut results.cells {
+        let (parameters, samples) = (cell.parameters.clone(), cell.samples.clone());
+        *cell = summary::cell(cell.optimizations, parameters, samples);
+    }
+    results.effects = effects::effects(&results.cells);
+    results.ladder = effects::ladder(&results.cells);
+    assert!(results.to_json() == sample().to_json());
+}
+
+#[test]
+fn tables_fit_120_columns_and_ascii_is_ascii() {
+    let mut results = troubled();
+    for cell in &mut results.cells {
+        for drop in &mut cell.metrics.drops_by_cause {
+            drop.place = "a-switch-with-a-name-of-32-letter:12".into();
+        }
+    }
+    for text in [terminal(&results, &Glyphs::ASCII), terminal(&sample(), &Glyphs::ASCII)] {
+        assert!(text.is_ascii());
+        for line in text.lines().filter(|line| line.starts_with(['|', '+'])) {
+            assert!(line.len() <= 120, "{} columns: {line}", line.len());
+        }
+    }
+}
+
+#[test]
+fn a_markdown_row_has_a_field_for_every_title() {
+    let page = markdown(&troubled());
+    let fields = |line: &str| line.replace("\\|", "").matches('|').count();
+    let rows: Vec<_> = page.lines().filter(|line| line.starts_with('|')).collect();
+    for pair in rows.windows(2).filter(|pair| pair[1].starts_with("| :")) {
+        assert_eq!(fields(pair[0]), fields(pair[1]));
+    }
+    assert_eq!(fields(rows[0]), 1 + 4 + 1 + 8, "toggles, ring, figures");
+}
+
+/// The sample, halved in one cell, without figures in another, without a third, on another host.
+fn worse() -> Results {
+    let mut results = sample();
+    results.host.cpu = "Example CPU 9001".into();
+    let scale = |cell: &mut Cell, factor: f64| {
+        for sample in &mut cell.samples {
+            sample.received = (sample.received as f64 * factor) as u64;
+            sample.sent = sample.received + sample.dropped;
+        }
+    };
+    scale(&mut results.cells[15], 0.5);
+    scale(&mut results.cells[14], 1.3);
+    for sample in &mut results.cells[1].samples {
+        sample.void_reason = Some("guest left did not come up".into());
+    }
+    for cell in &mut results.cells {
+        let samples = std::mem::take(&mut cell.samples);
+        *cell = summary::cell(cell.optimizations, cell.parameters.clone(), samples);
+    }
+    results.cells.remove(3);
+    results
+}
+
+#[test]
+fn a_comparison_names_what_got_worse() {
+    let found = compare(&sample(), &worse(), 0.05);
+    let failed: Vec<_> =
+        found.cells.iter().filter(|c| c.verdict == Verdict::Fail).map(|c| c.name()).collect();
+    assert_eq!(failed, ["itr", "itr+sc+csb+vale"]);
+    assert_eq!(found.verdict, Verdict::Fail);
+    assert_eq!((found.only_in_old.as_slice(), found.only_in_new.len()), (&["itr+sc".into()][..], 0));
+    assert_eq!(found.warnings, ["CPU differs: Example CPU 9000 then, Example CPU 9001 now"]);
+    check("comparison.txt", &comparison_terminal(&found, &Glyphs::UNICODE));
+    check("comparison.md", &comparison_markdown(&found));
+    let json = serde_json::to_value(&found).unwrap();
+    assert_eq!(json["verdict"], "fail");
+    assert_eq!(json["cells"][14]["optimizations"]["vale"], true);
+    assert!(json["cells"][14]["throughput"]["ratio"]["high"].as_f64().unwrap() < 0.95);
+}
+
+#[test]
+fn a_run_compared_with_itself_does_not_fail() {
+    let found = compare(&sample(), &sample(), 0.05);
+    assert!(found.cells.iter().all(|cell| cell.verdict != Verdict::Fail));
+    assert_eq!(found.cells.len(), 16);
+    assert_eq!(found.warnings, [""; 0]);
+}

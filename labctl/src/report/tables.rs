@@ -1,0 +1,285 @@
+//! The tables of a report as rows of text. Terminal and Markdown differ only in how they
+//! draw them.
+
+use std::collections::BTreeSet;
+
+use super::glyphs::Glyphs;
+use super::number::{metric, percent, significant};
+use crate::results::{
+    Cell, Effect, Estimate, Optimization, Optimizations, Parameters, Ratio, Results, Rung,
+    TrialSettings,
+};
+
+/// A header and rows of as many columns.
+pub struct Table {
+    /// Titles and how the columns below them are set.
+    pub columns: Vec<(String, Align)>,
+    /// The body.
+    pub rows: Vec<Vec<String>>,
+}
+
+/// How a column is set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Align {
+    /// Words.
+    Left,
+    /// Marks.
+    Center,
+    /// Figures.
+    Right,
+}
+
+/// A column of words.
+pub fn words(title: &str) -> (String, Align) {
+    (title.to_owned(), Align::Left)
+}
+
+/// A column of figures.
+pub fn figures(title: &str) -> (String, Align) {
+    (title.to_owned(), Align::Right)
+}
+
+/// The columns that say which optimizations are on.
+pub fn toggle_columns() -> impl Iterator<Item = (String, Align)> {
+    Optimization::ALL.into_iter().map(|which| (which.name().to_owned(), Align::Center))
+}
+
+/// A mark for each of them.
+pub fn toggles(on: Optimizations, g: &Glyphs) -> impl Iterator<Item = String> {
+    Optimization::ALL.into_iter().map(move |which| if on.get(which) { g.on } else { g.off }.to_owned())
+}
+
+/// Room for the cause of drops or voidness: the table, with one more axis, fits 120 columns.
+const CAUSE_WIDTH: usize = 26;
+
+/// One row per cell, in table order. Axes other than the optimizations get a column each.
+pub fn cells(results: &Results, g: &Glyphs) -> Table {
+    let mut cells: Vec<_> = results.cells.iter().collect();
+    cells.sort_by_key(|cell| (&cell.parameters, cell.optimizations.index()));
+    let axes: BTreeSet<&str> =
+        cells.iter().flat_map(|cell| cell.parameters.keys()).map(String::as_str).collect();
+    let titles = ["Mpps", "interval", "rr us", "p99 us", "exits/pkt", "intr/s", "batch"];
+    // `throughput.frame` is a long title for a column of small numbers.
+    let axis_titles = axes.iter().map(|axis| axis.rsplit('.').next().unwrap_or(axis));
+    let columns = toggle_columns()
+        .chain(axis_titles.map(figures))
+        .chain(titles.map(figures))
+        .chain([words("drops")])
+        .collect();
+    Table { columns, rows: cells.into_iter().map(|cell| cell_row(cell, &axes, g)).collect() }
+}
+
+fn cell_row(cell: &Cell, axes: &BTreeSet<&str>, g: &Glyphs) -> Vec<String> {
+    let m = &cell.metrics;
+    let or_none = |text: Option<String>| text.unwrap_or_else(|| g.none.to_owned());
+    let parameter = |axis: &&str| or_none(cell.parameters.get(*axis).map(u64::to_string));
+    let figures = [
+        or_none(m.throughput_mpps.map(|e| significant(e.median))),
+        or_none(m.throughput_mpps.map(|e| interval(e.low, e.high, g))),
+        or_none(m.rr_us.map(|rr| significant(rr.median))),
+        or_none(m.rr_us.map(|rr| significant(rr.p99))),
+        or_none(m.exits_per_packet.map(significant)),
+        or_none(m.interrupts_per_s.map(metric)),
+        or_none(m.mean_batch.map(significant)),
+        shorten(&drops(cell), CAUSE_WIDTH, g),
+    ];
+    toggles(cell.optimizations, g).chain(axes.iter().map(parameter)).chain(figures).collect()
+}
+
+/// What was lost and where, or why there is nothing to tell.
+fn drops(cell: &Cell) -> String {
+    if let Some(reason) = cell.void_reason() {
+        return format!("VOID: {reason}");
+    }
+    match (cell.metrics.drop_ratio, cell.metrics.drops_by_cause.first()) {
+        (Some(ratio), Some(main)) => {
+            format!("{} {} {}", percent(ratio), main.place, main.cause)
+        }
+        _ => "0".to_owned(),
+    }
+}
+
+/// The main effects, then the interactions worth mentioning, for one setting of the other axes.
+fn effects(effects: &[Effect], g: &Glyphs) -> Table {
+    let titles = ["throughput", "interval", "alone", "last", "rr time", "interval"];
+    let columns = [words("effect of")].into_iter().chain(titles.map(figures)).collect();
+    let rows = effects
+        .iter()
+        .filter(|effect| effect.of.len() == 1 || is_notable(effect))
+        .map(|effect| {
+            let names: Vec<_> = effect.of.iter().map(|o| o.name()).collect();
+            vec![
+                names.join(&format!(" {} ", g.times)),
+                ratio(effect.throughput, g),
+                ratio_interval(effect.throughput, g),
+                ratio(effect.alone, g),
+                ratio(effect.last, g),
+                ratio(effect.rr, g),
+                ratio_interval(effect.rr, g),
+            ]
+        })
+        .collect();
+    Table { columns, rows }
+}
+
+/// Interactions below this change nobody's mind, however certain they are.
+const NOTABLE: f64 = 1.1;
+
+fn is_notable(effect: &Effect) -> bool {
+    let matters = |r: Ratio| r.is_significant() && !(1.0 / NOTABLE..=NOTABLE).contains(&r.ratio);
+    effect.throughput.is_some_and(matters) || effect.rr.is_some_and(matters)
+}
+
+/// One ladder with its bars.
+fn ladder(rungs: &[Rung], g: &Glyphs) -> Table {
+    let medians = || rungs.iter().filter_map(|rung| rung.throughput_mpps.map(|e| e.median));
+    let (lowest, best) = (medians().fold(f64::MAX, f64::min), medians().fold(0.0, f64::max));
+    // The axis begins at the power of ten below the lowest rung, so that no bar is empty.
+    let origin = 10f64.powi((lowest * 0.999).log10().floor() as i32);
+    let bar = |e: Estimate| {
+        let share = (e.median / origin).ln() / (best / origin).ln();
+        g.bar.repeat((share * BAR_WIDTH as f64).round() as usize)
+    };
+    let titles = ["Mpps", "interval", "step", "interval", "total", "rr us"];
+    let bars = words(&format!("log scale from {origin}"));
+    let columns =
+        [words("ladder")].into_iter().chain(titles.map(figures)).chain([bars]).collect();
+    let none = || g.none.to_owned();
+    let rows = rungs
+        .iter()
+        .map(|rung| {
+            vec![
+                rung.step.clone(),
+                rung.throughput_mpps.map_or_else(none, |e| significant(e.median)),
+                rung.throughput_mpps.map_or_else(none, |e| interval(e.low, e.high, g)),
+                ratio(rung.to_previous, g),
+                ratio_interval(rung.to_previous, g),
+                ratio(rung.to_first, g),
+                rung.rr_us.map_or_else(none, |rr| significant(rr.median)),
+                rung.throughput_mpps.map(bar).unwrap_or_default(),
+            ]
+        })
+        .collect();
+    Table { columns, rows }
+}
+
+/// Steps of the longest bar.
+const BAR_WIDTH: usize = 28;
+
+/// `×1.52`.
+pub fn ratio(ratio: Option<Ratio>, g: &Glyphs) -> String {
+    ratio.map_or_else(|| g.none.to_owned(), |r| format!("{}{}", g.times, significant(r.ratio)))
+}
+
+/// `1.41–1.63`.
+pub fn ratio_interval(ratio: Option<Ratio>, g: &Glyphs) -> String {
+    ratio.map_or_else(|| g.none.to_owned(), |r| interval(r.low, r.high, g))
+}
+
+fn interval(low: f64, high: f64, g: &Glyphs) -> String {
+    format!("{}{}{}", significant(low), g.to, significant(high))
+}
+
+fn shorten(text: &str, width: usize, g: &Glyphs) -> String {
+    if text.chars().count() <= width {
+        return text.to_owned();
+    }
+    text.chars().take(width - 1).chain(g.cut.chars()).collect()
+}
+
+/// The tables of a report with what is to be said above each.
+pub fn sections(results: &Results, g: &Glyphs) -> Vec<(String, Table)> {
+    let mut sections = vec![];
+    for effects in results.effects.chunk_by(|a, b| a.parameters == b.parameters) {
+        let title = format!(
+            "Effects{}: geometric mean over all settings of the others; alone: all others off; \
+             last: all others on",
+            setting(effects.first().map(|effect| &effect.parameters))
+        );
+        sections.push((title, self::effects(effects, g)));
+    }
+    for rungs in results.ladder.chunk_by(|a, b| a.parameters == b.parameters) {
+        if rungs.iter().any(|rung| rung.throughput_mpps.is_some()) {
+            let setting = setting(rungs.first().map(|rung| &rung.parameters));
+            let title = format!("The paper's ladder{setting}: one more optimization per rung");
+            sections.push((title, ladder(rungs, g)));
+        }
+    }
+    sections
+}
+
+/// ` with ring 256`, or nothing.
+fn setting(parameters: Option<&Parameters>) -> String {
+    let pairs: Vec<_> =
+        parameters.into_iter().flatten().map(|(key, value)| format!("{key} {value}")).collect();
+    if pairs.is_empty() { String::new() } else { format!(" with {}", pairs.join(", ")) }
+}
+
+/// A kind of trial in a few words.
+pub fn describe(trial: &TrialSettings) -> String {
+    let TrialSettings { from, to, frame, burst, rate, duration_ms } = trial;
+    let mut text = format!("{from} to {to}, {frame} B frames, {duration_ms} ms a trial");
+    if *burst > 1 {
+        text += &format!(", bursts of {burst}");
+    }
+    if *rate > 0 {
+        text += &format!(", {} packets/s offered", metric(*rate as f64));
+    }
+    text
+}
+
+/// What the reader of the tables must know: how sure the intervals are, and what went wrong.
+pub fn notes(results: &Results) -> Vec<String> {
+    let estimates = || results.cells.iter().filter_map(|cell| cell.metrics.throughput_mpps);
+    let mut notes = vec![coverage_note(estimates())];
+    for cell in &results.cells {
+        let void = cell.samples.iter().filter(|s| !s.is_valid()).count();
+        let reason = cell.samples.iter().find_map(|s| s.void_reason.as_deref());
+        if let Some(reason) = reason {
+            let (all, name) = (cell.samples.len(), cell.name());
+            notes.push(format!("{name}: {void} of {all} trials void: {reason}"));
+        }
+    }
+    if !results.complete {
+        notes.push("The run was interrupted: fewer rounds than planned.".to_owned());
+    }
+    notes
+}
+
+fn coverage_note(estimates: impl Iterator<Item = Estimate>) -> String {
+    let weakest = estimates.min_by(|a, b| a.coverage.total_cmp(&b.coverage));
+    let Some(Estimate { samples, coverage, .. }) = weakest else {
+        return "No cell has a valid throughput trial.".to_owned();
+    };
+    format!(
+        "Medians of {samples} or more trials; intervals contain the true median with a \
+         probability of at least {:.0} %.",
+        (coverage * 100.0).floor()
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_cause_is_cut_at_characters() {
+        assert_eq!(shorten("abc", 3, &Glyphs::ASCII), "abc");
+        assert_eq!(shorten("äöüß", 3, &Glyphs::UNICODE), "äö…");
+    }
+
+    #[test]
+    fn an_interaction_is_mentioned_if_it_is_certain_and_large() {
+        let effect = |ratio, low, high| Effect {
+            of: vec![Optimization::Sc, Optimization::Csb],
+            parameters: Default::default(),
+            throughput: Some(Ratio { ratio, low, high, coverage: 0.95 }),
+            rr: None,
+            alone: None,
+            last: None,
+        };
+        assert!(is_notable(&effect(0.5, 0.4, 0.6)));
+        assert!(!is_notable(&effect(0.5, 0.2, 1.2)), "uncertain");
+        assert!(!is_notable(&effect(1.02, 1.01, 1.03)), "small");
+    }
+}

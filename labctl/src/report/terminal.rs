@@ -1,0 +1,74 @@
+//! The report on a terminal.
+
+use tabled::builder::Builder;
+use tabled::settings::object::Columns;
+use tabled::settings::style::HorizontalLine;
+use tabled::settings::{Alignment, Style};
+
+use super::glyphs::Glyphs;
+use super::number::duration;
+use super::tables::{self, Align, Table, describe};
+use crate::results::{Results, Settings, TrialKind, TrialSettings};
+
+/// All tables, at most 120 columns wide.
+pub fn terminal(results: &Results, g: &Glyphs) -> String {
+    let mut text = summary(results) + "\n";
+    text += &draw(&tables::cells(results, g), g);
+    for note in tables::notes(results) {
+        text += &note;
+        text.push('\n');
+    }
+    for (title, table) in tables::sections(results, g) {
+        text += &format!("\n{title}.\n{}", draw(&table, g));
+    }
+    text
+}
+
+/// What was run, and where.
+fn summary(results: &Results) -> String {
+    let (settings, host) = (&results.settings, &results.host);
+    format!(
+        "{}: ring {}, {} rounds in {}, seed {}\n{}{}, {} cores, {}, Linux {}",
+        results.lab.name,
+        settings.ring,
+        settings.rounds,
+        duration(results.duration_s),
+        results.seed,
+        trials(settings),
+        host.cpu,
+        host.cores,
+        host.kvm,
+        host.kernel,
+    )
+}
+
+/// One line per kind of trial.
+fn trials(settings: &Settings) -> String {
+    let line = |kind: TrialKind, trial: &Option<TrialSettings>| {
+        trial.as_ref().map_or_else(String::new, |t| format!("{kind}: {}\n", describe(t)))
+    };
+    line(TrialKind::Throughput, &settings.throughput) + &line(TrialKind::Rr, &settings.rr)
+}
+
+/// A frame, a line under the header and no other lines. Ends in a newline.
+pub fn draw(table: &Table, g: &Glyphs) -> String {
+    let mut builder = Builder::from_iter(&table.rows);
+    builder.insert_record(0, table.columns.iter().map(|(title, _)| title));
+    let mut drawn = builder.build();
+    for (column, (_, align)) in table.columns.iter().enumerate() {
+        let alignment = match align {
+            Align::Left => Alignment::left(),
+            Align::Center => Alignment::center(),
+            Align::Right => Alignment::right(),
+        };
+        drawn.modify(Columns::one(column), alignment);
+    }
+    if g.boxes {
+        drawn.with(Style::rounded().remove_vertical());
+    } else {
+        let plain = Style::ascii().remove_horizontal().remove_vertical();
+        let under_header = HorizontalLine::full('-', '-', '+', '+').remove_intersection();
+        drawn.with(plain.horizontals([(1, under_header)]));
+    }
+    drawn.to_string() + "\n"
+}

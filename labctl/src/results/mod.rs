@@ -1,0 +1,568 @@
+//! The result document: what `labctl bench` measured, on which host, and what follows from it.
+//!
+//! `results.json` is canonical. Every table, chart and comparison is rendered from this document
+//! alone, so what is not in here cannot be reported. Times are nanoseconds or microseconds as the
+//! names say; rates are per second; a frame's length excludes the CRC.
+
+mod file;
+mod host;
+mod layout;
+mod timestamp;
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+pub use file::ReadError;
+pub use host::Host;
+pub use timestamp::rfc3339;
+
+/// Version of the document's shape. It grows when a key changes its meaning or goes away;
+/// new keys alone do not change it.
+pub const SCHEMA_VERSION: u32 = 1;
+
+/// The coverage that intervals aim at.
+pub const CONFIDENCE: f64 = 0.95;
+
+/// A whole benchmark run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Results {
+    /// [`SCHEMA_VERSION`] of the writer.
+    pub schema_version: u32,
+    /// The virtual machine monitor that ran the guests: `labctl`, or a peer it was compared with.
+    pub vmm: String,
+    /// What was measured.
+    pub lab: Lab,
+    /// Where it was measured.
+    pub host: Host,
+    /// Seed of the order in which trials ran; below 2^53, so that every JSON reader keeps it.
+    pub seed: u64,
+    /// Start of the run, RFC 3339, UTC.
+    pub started: String,
+    /// Wall-clock length of the run in seconds.
+    pub duration_s: f64,
+    /// False if the run was interrupted and the figures rest on fewer rounds than planned.
+    pub complete: bool,
+    /// The parameters of the trials.
+    pub settings: Settings,
+    /// One entry per combination of optimizations.
+    pub cells: Vec<Cell>,
+    /// What each optimization, and each pair of them, changes.
+    pub effects: Vec<Effect>,
+    /// The paper's ladder: one more optimization on every rung.
+    pub ladder: Vec<Rung>,
+}
+
+/// The lab file that was measured.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lab {
+    /// The lab's name.
+    pub name: String,
+    /// The file's path as the user gave it; `-` for standard input.
+    pub file: String,
+    /// The file's length in bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<u64>,
+}
+
+/// How trials were run. What an axis of the matrix varies is given as the lab file has it outside
+/// the matrix; each cell's `parameters` say what it was there.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Settings {
+    /// Descriptors in each transmit and receive ring of the guest that sends.
+    pub ring: u16,
+    /// Throughput trials, if there were any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub throughput: Option<TrialSettings>,
+    /// Request/response trials, if there were any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rr: Option<TrialSettings>,
+    /// Time the run was allowed to take, in seconds.
+    pub budget_s: f64,
+    /// Measured rounds that were completed. In a round every cell is tried once.
+    pub rounds: u32,
+    /// Trials that ran first, to warm the host up, and whose results were dropped.
+    pub warm_up_trials: usize,
+    /// [`CONFIDENCE`]; each interval also says which coverage it reached.
+    pub confidence: f64,
+}
+
+/// Parameters of one kind of trial.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrialSettings {
+    /// The guest that sends or asks.
+    pub from: String,
+    /// The guest that receives or answers.
+    pub to: String,
+    /// Frame length in bytes, without CRC.
+    pub frame: u16,
+    /// Frames the workload hands to its driver per call.
+    pub burst: u16,
+    /// Offered packets per second, 0 for as fast as possible.
+    pub rate: u64,
+    /// Length of a trial in milliseconds.
+    pub duration_ms: u64,
+}
+
+/// Values of a matrix's axes other than the optimizations, by key, as in `ring`.
+pub type Parameters = BTreeMap<String, u64>;
+
+/// Which of the four optimizations are on.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
+)]
+pub struct Optimizations {
+    /// Interrupt moderation, honoured by the device.
+    pub itr: bool,
+    /// Send combining, done by the guest's driver.
+    pub sc: bool,
+    /// Communication Status Block: the paravirtual extension of driver and device.
+    pub csb: bool,
+    /// The VALE switch as backend; off means TAP and the kernel's bridge.
+    pub vale: bool,
+}
+
+/// One of the four optimizations, in the order of the paper's ladder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Optimization {
+    /// Interrupt moderation.
+    Itr,
+    /// Send combining.
+    Sc,
+    /// The paravirtual extension.
+    Csb,
+    /// The VALE backend.
+    Vale,
+}
+
+impl Optimization {
+    /// All four, in the order of the ladder.
+    pub const ALL: [Optimization; 4] = [Self::Itr, Self::Sc, Self::Csb, Self::Vale];
+
+    /// The key used in lab files and result documents.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Itr => "itr",
+            Self::Sc => "sc",
+            Self::Csb => "csb",
+            Self::Vale => "vale",
+        }
+    }
+}
+
+impl fmt::Display for Optimization {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl Optimizations {
+    /// All four off.
+    pub const NONE: Optimizations =
+        Optimizations { itr: false, sc: false, csb: false, vale: false };
+
+    /// All four on.
+    pub const ALL: Optimizations = Optimizations { itr: true, sc: true, csb: true, vale: true };
+
+    /// Is this one on?
+    pub fn get(self, which: Optimization) -> bool {
+        match which {
+            Optimization::Itr => self.itr,
+            Optimization::Sc => self.sc,
+            Optimization::Csb => self.csb,
+            Optimization::Vale => self.vale,
+        }
+    }
+
+    /// The same combination with one of them set.
+    pub fn with(mut self, which: Optimization, on: bool) -> Optimizations {
+        match which {
+            Optimization::Itr => self.itr = on,
+            Optimization::Sc => self.sc = on,
+            Optimization::Csb => self.csb = on,
+            Optimization::Vale => self.vale = on,
+        }
+        self
+    }
+
+    /// Position among the 16 combinations when `itr` counts fastest. The rungs of the ladder
+    /// are 0, 1, 3, 7 and 15: a table in this order climbs it.
+    pub fn index(self) -> usize {
+        Optimization::ALL.iter().rev().fold(0, |n, &o| n << 1 | usize::from(self.get(o)))
+    }
+}
+
+/// `none`, or the names of those that are on, as in `itr+csb`.
+impl fmt::Display for Optimizations {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let on: Vec<_> =
+            Optimization::ALL.iter().filter(|&&o| self.get(o)).map(|o| o.name()).collect();
+        f.pad(&if on.is_empty() { "none".to_owned() } else { on.join("+") })
+    }
+}
+
+/// One combination of optimizations and all that was measured of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Cell {
+    /// The combination.
+    pub optimizations: Optimizations,
+    /// Values of the other axes, if the matrix has any.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub parameters: Parameters,
+    /// Figures over all valid trials.
+    pub metrics: Metrics,
+    /// True if every trial accounted for every packet.
+    pub conserved: bool,
+    /// Every trial, in the order they ran, void ones included.
+    pub samples: Vec<Sample>,
+}
+
+impl Cell {
+    /// Why this cell lacks a figure: the reason of the first void trial of a kind that has no
+    /// valid one.
+    pub fn void_reason(&self) -> Option<&str> {
+        let of = |kind| self.samples.iter().filter(move |s| s.kind == kind);
+        let void = |&kind: &TrialKind| of(kind).all(|s| !s.is_valid());
+        let reason = |kind| of(kind).find_map(|s| s.void_reason.as_deref());
+        if self.samples.is_empty() {
+            return Some("no trial was completed");
+        }
+        TrialKind::ALL.into_iter().filter(void).find_map(reason)
+    }
+
+    /// The cell's optimizations and parameters, as in `itr+csb, ring 256`.
+    pub fn name(&self) -> String {
+        cell_name(self.optimizations, &self.parameters)
+    }
+}
+
+/// The name of the cell with these coordinates.
+pub fn cell_name(optimizations: Optimizations, parameters: &Parameters) -> String {
+    parameters
+        .iter()
+        .fold(optimizations.to_string(), |name, (key, value)| format!("{name}, {key} {value}"))
+}
+
+/// A cell's figures. Those per packet, per second and per batch come from throughput trials, as
+/// the ratio of sums over all valid ones; they are absent if there was none.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Metrics {
+    /// Millions of packets per second that arrived, over trials.
+    pub throughput_mpps: Option<Estimate>,
+    /// Request/response time in microseconds.
+    pub rr_us: Option<RoundTrip>,
+    /// VM exits of all guests per packet received.
+    pub exits_per_packet: Option<f64>,
+    /// The same by kind of exit.
+    pub exits_per_packet_by_kind: BTreeMap<String, f64>,
+    /// Interrupts all guests took, per second.
+    pub interrupts_per_s: Option<f64>,
+    /// Interrupts all guests took, per packet received.
+    pub interrupts_per_packet: Option<f64>,
+    /// Packets per batch that reached a receiver.
+    pub mean_batch: Option<f64>,
+    /// Packets dropped in all valid throughput trials.
+    pub drops: u64,
+    /// Dropped packets as a fraction of those sent, 0 to 1.
+    pub drop_ratio: Option<f64>,
+    /// The same packets by place and cause, most frequent first.
+    pub drops_by_cause: Vec<Drop>,
+    /// TDT register writes per packet received.
+    pub tdt_writes_per_packet: Option<f64>,
+    /// Doorbell writes that had to wake the device's side, per packet received.
+    pub kicks_per_packet: Option<f64>,
+    /// TAP system calls per packet received.
+    pub tap_syscalls_per_packet: Option<f64>,
+    /// CPU time of the whole process per packet received, in microseconds.
+    pub cpu_us_per_packet: Option<f64>,
+    /// VM exits of all guests per request/response transaction.
+    pub rr_exits_per_transaction: Option<f64>,
+    /// Interrupts all guests took per request/response transaction.
+    pub rr_interrupts_per_transaction: Option<f64>,
+}
+
+/// A median with its confidence interval.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Estimate {
+    /// Median over trials.
+    pub median: f64,
+    /// Lower end of the interval.
+    pub low: f64,
+    /// Upper end of the interval.
+    pub high: f64,
+    /// Number of trials.
+    pub samples: usize,
+    /// Probability that such an interval contains the true median, 0 to 1.
+    pub coverage: f64,
+}
+
+/// Request/response times in microseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RoundTrip {
+    /// Median over trials of each trial's median.
+    pub median: f64,
+    /// Median over trials of each trial's 99th percentile.
+    pub p99: f64,
+    /// Lower end of the median's interval.
+    pub low: f64,
+    /// Upper end of the median's interval.
+    pub high: f64,
+    /// Number of trials.
+    pub samples: usize,
+    /// Probability that such an interval contains the true median, 0 to 1.
+    pub coverage: f64,
+}
+
+impl RoundTrip {
+    /// The median and its interval.
+    pub fn estimate(&self) -> Estimate {
+        let RoundTrip { median, low, high, samples, coverage, .. } = *self;
+        Estimate { median, low, high, samples, coverage }
+    }
+}
+
+/// What a trial measures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TrialKind {
+    /// Unlimited load; packets that arrive are counted.
+    Throughput,
+    /// One request at a time; the time until its response is measured.
+    Rr,
+}
+
+impl TrialKind {
+    /// Both kinds.
+    pub const ALL: [TrialKind; 2] = [Self::Throughput, Self::Rr];
+}
+
+impl fmt::Display for TrialKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Throughput => "throughput",
+            Self::Rr => "rr",
+        })
+    }
+}
+
+/// One trial's raw figures, summed over its guests.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Sample {
+    /// What was measured.
+    pub kind: TrialKind,
+    /// The round it belongs to, from 1.
+    pub round: u32,
+    /// Its position in the run, from 0; warm-up trials hold the first positions.
+    pub order: u32,
+    /// Length of the measured window in nanoseconds: first to last packet or transaction.
+    pub elapsed_ns: u64,
+    /// Packets sent; in an `rr` trial, requests.
+    pub sent: u64,
+    /// Packets received by the workload; in an `rr` trial, answered requests.
+    pub received: u64,
+    /// Packets dropped: the sum over `drops`.
+    pub dropped: u64,
+    /// Where and why packets were dropped.
+    pub drops: Vec<Drop>,
+    /// True if `sent = received + dropped`.
+    pub conserved: bool,
+    /// Why this trial does not count, if so. One in which nothing arrived is void too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub void_reason: Option<String>,
+    /// Transaction times of an `rr` trial.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latency: Option<Latency>,
+    /// What guests, devices and backends counted.
+    pub counters: Counters,
+}
+
+impl Sample {
+    /// Does it count?
+    pub fn is_valid(&self) -> bool {
+        self.void_reason.is_none()
+    }
+
+    /// Is every packet accounted for?
+    pub fn adds_up(&self) -> bool {
+        let known: u64 = self.drops.iter().map(|d| d.frames).sum();
+        known == self.dropped && self.received.checked_add(self.dropped) == Some(self.sent)
+    }
+
+    /// Millions of packets received per second; `None` if nothing arrived.
+    pub fn mpps(&self) -> Option<f64> {
+        (self.received > 0 && self.elapsed_ns > 0)
+            .then(|| self.received as f64 * 1e3 / self.elapsed_ns as f64)
+    }
+}
+
+/// Frames dropped at one place for one cause.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Drop {
+    /// A NIC, switch port or queue, as in `sw0:1` or `rx.nic0`.
+    pub place: String,
+    /// The cause, as in `ring full`.
+    pub cause: String,
+    /// How many.
+    pub frames: u64,
+}
+
+/// Times of one trial's transactions in nanoseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the names say it all")]
+pub struct Latency {
+    pub min_ns: u64,
+    pub mean_ns: u64,
+    pub p50_ns: u64,
+    pub p90_ns: u64,
+    pub p99_ns: u64,
+    pub p999_ns: u64,
+    pub max_ns: u64,
+}
+
+/// Counters over one whole trial, read outside the measured window.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counters {
+    /// VM exits by kind, as in `mmio_write`.
+    pub exits: BTreeMap<String, u64>,
+    /// Writes to TDT.
+    pub tdt_writes: u64,
+    /// Writes to RDT.
+    pub rdt_writes: u64,
+    /// Interrupts the guests took.
+    pub interrupts: u64,
+    /// Doorbell writes that had to wake the device's side.
+    pub kicks: u64,
+    /// Times a guest went to sleep.
+    pub halts: u64,
+    /// Batches of frames that reached a receiver.
+    pub batches: u64,
+    /// Frames in those batches.
+    pub batch_frames: u64,
+    /// Reads and writes of TAP devices.
+    pub tap_syscalls: u64,
+    /// CPU time of the whole process in nanoseconds.
+    pub cpu_ns: u64,
+}
+
+impl Counters {
+    /// VM exits of all kinds.
+    pub fn total_exits(&self) -> u64 {
+        self.exits.values().sum()
+    }
+}
+
+/// A ratio with its confidence interval.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Ratio {
+    /// The ratio; 1 means no change.
+    pub ratio: f64,
+    /// Lower end of the interval.
+    pub low: f64,
+    /// Upper end of the interval.
+    pub high: f64,
+    /// Coverage of the weakest interval it was derived from, 0 to 1.
+    pub coverage: f64,
+}
+
+impl Ratio {
+    /// Does the interval leave out 1?
+    pub fn is_significant(&self) -> bool {
+        self.low > 1.0 || self.high < 1.0
+    }
+}
+
+/// What one optimization changes, or by how much two of them change each other's effect.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Effect {
+    /// One optimization: its main effect. Two: their interaction.
+    pub of: Vec<Optimization>,
+    /// The other axes' values to which it applies, if the matrix has such axes.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub parameters: Parameters,
+    /// Throughput with it over throughput without, as geometric mean over all settings of the
+    /// other optimizations. For two: the first one's ratio with the second on, over its ratio
+    /// with the second off.
+    pub throughput: Option<Ratio>,
+    /// The same of the median request/response time; below 1 is faster.
+    pub rr: Option<Ratio>,
+    /// Throughput ratio when every other optimization is off.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alone: Option<Ratio>,
+    /// Throughput ratio when every other optimization is on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last: Option<Ratio>,
+}
+
+/// One rung of the ladder.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Rung {
+    /// `none`, then `+itr`, `+sc`, `+csb`, `+vale`.
+    pub step: String,
+    /// All that is on here.
+    pub optimizations: Optimizations,
+    /// The other axes' values to which it applies, if the matrix has such axes.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub parameters: Parameters,
+    /// Throughput in Mpps.
+    pub throughput_mpps: Option<Estimate>,
+    /// Request/response time in microseconds.
+    pub rr_us: Option<RoundTrip>,
+    /// Throughput over that of the rung before.
+    pub to_previous: Option<Ratio>,
+    /// Throughput over that of the lowest rung.
+    pub to_first: Option<Ratio>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_ladder_climbs_in_table_order() {
+        let mut on = Optimizations::NONE;
+        let mut indices = vec![on.index()];
+        for which in Optimization::ALL {
+            on = on.with(which, true);
+            assert!(on.get(which));
+            indices.push(on.index());
+        }
+        assert_eq!(indices, [0, 1, 3, 7, 15]);
+        assert_eq!(on, Optimizations::ALL);
+    }
+
+    #[test]
+    fn a_combination_is_named_by_what_is_on() {
+        assert_eq!(Optimizations::NONE.to_string(), "none");
+        let on = Optimizations { itr: true, csb: true, ..Optimizations::NONE };
+        assert_eq!(on.to_string(), "itr+csb");
+    }
+
+    #[test]
+    fn a_trial_adds_up_only_with_every_drop_explained() {
+        let mut sample = Sample {
+            kind: TrialKind::Throughput,
+            round: 1,
+            order: 0,
+            elapsed_ns: 1_000_000,
+            sent: 100,
+            received: 90,
+            dropped: 10,
+            drops: vec![Drop { place: "sw0:1".into(), cause: "ring full".into(), frames: 10 }],
+            conserved: true,
+            void_reason: None,
+            latency: None,
+            counters: Counters::default(),
+        };
+        assert!(sample.adds_up());
+        assert_eq!(sample.mpps(), Some(0.09));
+        sample.drops[0].frames = 9;
+        assert!(!sample.adds_up(), "a drop without a cause");
+        sample.drops[0].frames = 10;
+        sample.received = 91;
+        assert!(!sample.adds_up(), "a packet out of nowhere");
+        sample.received = u64::MAX;
+        assert!(!sample.adds_up(), "must not overflow");
+    }
+}

@@ -1,0 +1,210 @@
+//! The `bench` section: its trials, its axes, and their limits.
+
+use std::time::Duration;
+
+use super::{
+    Axis, AxisKey, AxisValue, Bench, Lab, Quick, Role, TrialSpec,
+    file::{BenchSpec, Matrix},
+    index::join,
+    resolve::{DEFAULT_BURST, DEFAULT_FRAME, Resolver},
+    units::Int,
+};
+
+const DEFAULT_TRIAL: Duration = Duration::from_millis(500);
+const DEFAULT_ROUNDS: u32 = 6;
+const DEFAULT_BUDGET: Duration = Duration::from_secs(230);
+const QUICK_TRIAL: Duration = Duration::from_millis(100);
+const QUICK_ROUNDS: u32 = 2;
+const QUICK_BUDGET: Duration = Duration::from_secs(40);
+
+impl Resolver<'_> {
+    /// Resolves the experiment.
+    pub(super) fn bench(&mut self, spec: &BenchSpec) -> Bench {
+        let throughput = spec.throughput.as_ref().map(|trial| {
+            let (from, to) = self.pair("/bench/throughput", &trial.from, &trial.to);
+            TrialSpec {
+                from,
+                to,
+                frame: trial.frame.map_or(DEFAULT_FRAME, Int::get),
+                burst: trial.burst.map_or(DEFAULT_BURST, Int::get),
+                rate: trial.rate.map_or(0, |rate| rate.0),
+                duration: trial.duration.map_or(DEFAULT_TRIAL, |time| time.get()),
+            }
+        });
+        let rr = spec.rr.as_ref().map(|trial| {
+            let (from, to) = self.pair("/bench/rr", &trial.from, &trial.to);
+            TrialSpec {
+                from,
+                to,
+                frame: trial.frame.map_or(DEFAULT_FRAME, Int::get),
+                burst: 1,
+                rate: 0,
+                duration: trial.duration.map_or(DEFAULT_TRIAL, |time| time.get()),
+            }
+        });
+        let lost = |key| self.document.is_damaged(&join("/bench", key));
+        if throughput.is_none() && rr.is_none() && !lost("throughput") && !lost("rr") {
+            self.document
+                .key_problem(
+                    "/bench",
+                    "nothing to measure",
+                    "needs `throughput`, `rr` or both",
+                )
+                .help("for instance `throughput: { from: left, to: right }`");
+        }
+        Bench {
+            matrix: self.matrix(&spec.matrix),
+            throughput,
+            rr,
+            rounds: spec.rounds.map_or(DEFAULT_ROUNDS, Int::get),
+            budget: spec.budget.map_or(DEFAULT_BUDGET, |time| time.get()),
+            quick: Quick {
+                rounds: spec.quick.rounds.map_or(QUICK_ROUNDS, Int::get),
+                budget: spec.quick.budget.map_or(QUICK_BUDGET, |time| time.get()),
+                duration: spec.quick.duration.map_or(QUICK_TRIAL, |time| time.get()),
+            },
+        }
+    }
+
+    /// The two guests of a trial.
+    fn pair(&mut self, pointer: &str, from: &str, to: &str) -> (usize, usize) {
+        let sender = self.find_guest(&join(pointer, "from"), from);
+        let receiver = match sender {
+            Some(_) => self.peer(&join(pointer, "to"), from, to),
+            None => self.find_guest(&join(pointer, "to"), to),
+        };
+        (sender.unwrap_or_default(), receiver.unwrap_or_default())
+    }
+
+    fn matrix(&mut self, matrix: &Matrix) -> Vec<Axis> {
+        let axes = [
+            self.axis(AxisKey::Itr, &matrix.itr, AxisValue::Toggle),
+            self.axis(AxisKey::Sc, &matrix.sc, AxisValue::Toggle),
+            self.axis(AxisKey::Csb, &matrix.csb, AxisValue::Toggle),
+            self.axis(AxisKey::Vale, &matrix.vale, AxisValue::Toggle),
+            self.axis(AxisKey::Ring, &matrix.ring, number),
+            self.axis(AxisKey::ThroughputFrame, &matrix.throughput_frame, number),
+            self.axis(AxisKey::ThroughputBurst, &matrix.throughput_burst, number),
+        ];
+        axes.into_iter().flatten().collect()
+    }
+
+    fn axis<T: Copy>(
+        &mut self,
+        key: AxisKey,
+        items: &Option<Vec<Option<T>>>,
+        value: fn(T) -> AxisValue,
+    ) -> Option<Axis> {
+        let items = items.as_ref()?;
+        let pointer = axis_pointer(key);
+        if items.is_empty() {
+            let message = "an axis needs at least one value";
+            self.document.key_problem(&pointer, message, "no values");
+        }
+        let trial = "/bench/throughput";
+        let varies_trial = matches!(key, AxisKey::ThroughputFrame | AxisKey::ThroughputBurst);
+        let has_trial = self.document.index().contains(trial) || self.document.is_damaged(trial);
+        if varies_trial && !has_trial {
+            let message = "varies a trial that is not there";
+            self.document
+                .key_problem(&pointer, message, "no `bench.throughput`")
+                .help("add `throughput` to `bench`, or remove this axis");
+        }
+        let mut values = Vec::new();
+        for (i, item) in items.iter().enumerate() {
+            let pointer_to = |i: usize| join(&pointer, &i.to_string());
+            let Some(item) = item.map(value) else {
+                if !self.document.is_damaged(&pointer_to(i)) {
+                    let message = "expected a value";
+                    self.document
+                        .value_problem(&pointer_to(i), message, "found nothing");
+                }
+                // Keeps later values at their numbers; the file is refused anyway.
+                values.push(AxisValue::Number(0));
+                continue;
+            };
+            if let Some(first) = values.iter().position(|known| *known == item) {
+                let first = self.document.index().value(&pointer_to(first));
+                self.document
+                    .value_problem(&pointer_to(i), "the value is there twice", "again here")
+                    .also(first, "first here")
+                    .help("every value of an axis makes its own cells");
+            }
+            values.push(item);
+        }
+        Some(Axis { key, values })
+    }
+
+    /// A driver cannot be handed more frames at once than its ring holds.
+    pub(super) fn check_bursts(&mut self, lab: &Lab) {
+        for guest in &lab.guests {
+            let ring = self.ring_of(&guest.name, guest.ring);
+            let workload = self.setting(&guest.name, "workload", |guest| guest.workload.as_ref());
+            let (Some((pointer, _)), Role::Tx { .. }) = (workload, guest.workload.role) else {
+                continue;
+            };
+            self.check_burst(&join(&pointer, "burst"), guest.workload.burst, &ring);
+        }
+        let Some(bench) = &lab.bench else { return };
+        let Some(trial) = &bench.throughput else {
+            return;
+        };
+        let Some(sender) = lab.guests.get(trial.from) else {
+            return;
+        };
+        let rings = axis_values(bench, AxisKey::Ring);
+        let smallest = rings.into_iter().min_by_key(|(_, ring)| *ring);
+        let ring = smallest.unwrap_or_else(|| self.ring_of(&sender.name, sender.ring));
+        let mut bursts = axis_values(bench, AxisKey::ThroughputBurst);
+        if bursts.is_empty() {
+            bursts.push(("/bench/throughput/burst".to_owned(), trial.burst));
+        }
+        for (pointer, burst) in bursts {
+            self.check_burst(&pointer, burst, &ring);
+        }
+    }
+
+    fn ring_of(&self, guest: &str, ring: u16) -> (String, u16) {
+        let setting = self.setting(guest, "ring", |guest| guest.ring.as_ref());
+        (
+            setting.map_or_else(String::new, |(pointer, _)| pointer),
+            ring,
+        )
+    }
+
+    fn check_burst(&mut self, pointer: &str, burst: u16, (ring_at, ring): &(String, u16)) {
+        // A ring of 0 stands for one already reported.
+        if burst <= *ring || *ring == 0 {
+            return;
+        }
+        let ring_at = self.document.index().value(ring_at);
+        let message = format!("a burst of {burst} does not fit a ring of {ring}");
+        self.document
+            .value_problem(pointer, &message, format!("expected at most {ring}"))
+            .also(ring_at, "the ring");
+    }
+}
+
+fn number<const MIN: u64, const MAX: u64, const STEP: u64>(
+    value: Int<MIN, MAX, STEP>,
+) -> AxisValue {
+    AxisValue::Number(value.get())
+}
+
+fn axis_pointer(key: AxisKey) -> String {
+    join("/bench/matrix", key.as_str())
+}
+
+/// The numbers an axis takes, with their places; none if there is no such axis.
+fn axis_values(bench: &Bench, key: AxisKey) -> Vec<(String, u16)> {
+    let axis = bench.matrix.iter().find(|axis| axis.key == key);
+    let values = axis
+        .into_iter()
+        .flat_map(|axis| axis.values.iter().enumerate());
+    values
+        .filter_map(|(i, value)| match value {
+            AxisValue::Number(number) => Some((join(&axis_pointer(key), &i.to_string()), *number)),
+            AxisValue::Toggle(_) => None,
+        })
+        .collect()
+}

@@ -1,0 +1,246 @@
+//! The lab file's format: the one declaration of its keys, types and ranges.
+//!
+//! Everything that can be said of a single key is said here; what relates several keys is in
+//! `resolve.rs`. Absent keys stay `None`, so inheritance can tell "not said" from "said".
+
+use std::{fmt, marker::PhantomData};
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{MapAccess, Visitor},
+};
+
+use super::units::{Int, Mac, Memory, Rate, Time};
+
+/// Descriptors in each of a NIC's two rings. The 82540EM wants TDLEN and RDLEN in steps of 128
+/// bytes, which is 8 descriptors, and takes 80 to 4096 (manual, section 3.4).
+pub type Ring = Int<80, 4096, 8>;
+/// Bytes in a frame without its CRC.
+pub type FrameSize = Int<60, 1514>;
+/// Frames handed to the driver per call.
+pub type Burst = Int<1, 512>;
+/// Guest memory: a 4096-descriptor ring pair with its buffers fits the smallest.
+pub type GuestMemory = Memory<48, 2048>;
+/// Interrupt spacing; ITR is 16 bits of 256 ns.
+pub type ItrInterval = Time<0, 16_776>;
+/// Time a guest polls before it halts.
+pub type Spin = Time<0, 1_000_000>;
+/// Length of one trial.
+pub type TrialTime = Time<10_000, 600_000_000>;
+/// Length of a workload.
+pub type WorkloadTime = Time<1_000, 86_400_000_000>;
+/// Length of a whole benchmark.
+pub type Budget = Time<1_000_000, 86_400_000_000>;
+/// How often each cell is measured.
+pub type Rounds = Int<1, 1000>;
+
+/// A lab file.
+#[derive(Debug, Default, Deserialize)]
+#[serde(
+    deny_unknown_fields,
+    expecting = "a mapping with `name`, `switches` and `guests`"
+)]
+pub struct File {
+    pub name: Option<String>,
+    pub description: Option<String>,
+    #[serde(default)]
+    pub switches: Named<SwitchSpec>,
+    #[serde(default)]
+    pub defaults: GuestSpec,
+    #[serde(default)]
+    pub optimizations: Toggles,
+    #[serde(default)]
+    pub guests: Named<GuestSpec>,
+    pub bench: Option<BenchSpec>,
+}
+
+/// A switch; it has no settings yet.
+#[derive(Debug, Default, Deserialize)]
+#[serde(
+    deny_unknown_fields,
+    expecting = "a mapping of switch settings, such as {}"
+)]
+pub struct SwitchSpec {}
+
+/// The four optimizations; all are on unless said otherwise.
+#[derive(Debug, Default, Deserialize)]
+#[serde(
+    deny_unknown_fields,
+    expecting = "a mapping of optimizations, such as { itr: true }"
+)]
+pub struct Toggles {
+    pub itr: Option<bool>,
+    pub sc: Option<bool>,
+    pub csb: Option<bool>,
+    pub vale: Option<bool>,
+}
+
+/// A guest, or what all guests have in common.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a mapping of guest settings")]
+pub struct GuestSpec {
+    pub memory: Option<GuestMemory>,
+    pub ring: Option<Ring>,
+    pub spin: Option<Spin>,
+    pub itr: Option<ItrInterval>,
+    /// `None` items are those that decoding set aside; see `decode.rs`.
+    pub nics: Option<Vec<Option<NicSpec>>>,
+    pub workload: Option<WorkloadSpec>,
+}
+
+/// A network card and the switch its cable leads to.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a NIC, such as { switch: sw0 }")]
+pub struct NicSpec {
+    pub switch: String,
+    pub mac: Option<Mac>,
+}
+
+/// What a guest does once its link is up.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a workload, such as { role: rx }")]
+pub struct WorkloadSpec {
+    pub role: RoleSpec,
+    pub to: Option<String>,
+    pub frame: Option<FrameSize>,
+    pub burst: Option<Burst>,
+    pub rate: Option<Rate>,
+    pub count: Option<Int<0, { u64::MAX }>>,
+    pub duration: Option<WorkloadTime>,
+}
+
+/// The workloads a guest knows.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq)]
+#[serde(rename_all = "lowercase")]
+pub enum RoleSpec {
+    Tx,
+    Rx,
+    Ping,
+    Pong,
+    Idle,
+}
+
+/// A factorial experiment: which cells, which trials, how long.
+#[derive(Debug, Deserialize)]
+#[serde(
+    deny_unknown_fields,
+    expecting = "a benchmark with `throughput`, `rr` or both"
+)]
+pub struct BenchSpec {
+    #[serde(default)]
+    pub matrix: Matrix,
+    pub throughput: Option<ThroughputSpec>,
+    pub rr: Option<RrSpec>,
+    pub rounds: Option<Rounds>,
+    pub budget: Option<Budget>,
+    #[serde(default)]
+    pub quick: QuickSpec,
+}
+
+/// The axes of the experiment; each lists the values its key takes in turn.
+#[derive(Debug, Default, Deserialize)]
+#[serde(
+    deny_unknown_fields,
+    expecting = "a mapping from keys to lists of values"
+)]
+pub struct Matrix {
+    #[serde(rename = "optimizations.itr")]
+    pub itr: Option<Vec<Option<bool>>>,
+    #[serde(rename = "optimizations.sc")]
+    pub sc: Option<Vec<Option<bool>>>,
+    #[serde(rename = "optimizations.csb")]
+    pub csb: Option<Vec<Option<bool>>>,
+    #[serde(rename = "optimizations.vale")]
+    pub vale: Option<Vec<Option<bool>>>,
+    pub ring: Option<Vec<Option<Ring>>>,
+    #[serde(rename = "throughput.frame")]
+    pub throughput_frame: Option<Vec<Option<FrameSize>>>,
+    #[serde(rename = "throughput.burst")]
+    pub throughput_burst: Option<Vec<Option<Burst>>>,
+}
+
+/// One guest sends, another counts.
+#[derive(Debug, Deserialize)]
+#[serde(
+    deny_unknown_fields,
+    expecting = "a trial, such as { from: left, to: right }"
+)]
+pub struct ThroughputSpec {
+    pub from: String,
+    pub to: String,
+    pub frame: Option<FrameSize>,
+    pub burst: Option<Burst>,
+    pub rate: Option<Rate>,
+    pub duration: Option<TrialTime>,
+}
+
+/// One guest asks, another answers, one request at a time.
+#[derive(Debug, Deserialize)]
+#[serde(
+    deny_unknown_fields,
+    expecting = "a trial, such as { from: left, to: right }"
+)]
+pub struct RrSpec {
+    pub from: String,
+    pub to: String,
+    pub frame: Option<FrameSize>,
+    pub duration: Option<TrialTime>,
+}
+
+/// What `bench --quick` does instead.
+#[derive(Debug, Default, Deserialize)]
+#[serde(
+    deny_unknown_fields,
+    expecting = "a mapping with `rounds`, `duration` and `budget`"
+)]
+pub struct QuickSpec {
+    pub rounds: Option<Rounds>,
+    pub duration: Option<TrialTime>,
+    pub budget: Option<Budget>,
+}
+
+/// A mapping from names to things, in the file's order. `name:` alone means all defaults.
+#[derive(Debug)]
+pub struct Named<T>(pub Vec<(String, T)>);
+
+impl<T> Named<T> {
+    /// Position of the thing called `name`.
+    pub fn position(&self, name: &str) -> Option<usize> {
+        self.0.iter().position(|(known, _)| known == name)
+    }
+
+    /// The names, in order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|(name, _)| name.as_str())
+    }
+}
+
+impl<T> Default for Named<T> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<'de, T: Deserialize<'de> + Default> Deserialize<'de> for Named<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(NamedVisitor(PhantomData))
+    }
+}
+
+struct NamedVisitor<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de> + Default> Visitor<'de> for NamedVisitor<T> {
+    type Value = Named<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str("a mapping from names to settings")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Named<T>, A::Error> {
+        let mut entries = Vec::new();
+        while let Some((name, value)) = map.next_entry::<String, Option<T>>()? {
+            entries.push((name, value.unwrap_or_default()));
+        }
+        Ok(Named(entries))
+    }
+}

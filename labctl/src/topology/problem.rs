@@ -1,0 +1,143 @@
+//! One mistake in a lab file: what is wrong, where, what was expected, what was perhaps meant.
+
+use std::{ops::Range, sync::Arc};
+
+use miette::{LabeledSpan, NamedSource};
+
+/// One mistake in a lab file, with the place it was made.
+#[derive(Clone, Debug, thiserror::Error, miette::Diagnostic)]
+#[error("{message}")]
+pub struct Problem {
+    message: String,
+    #[source_code]
+    text: Arc<NamedSource<String>>,
+    #[label(collection)]
+    labels: Vec<LabeledSpan>,
+    #[help]
+    help: Option<String>,
+    /// Where it is, in bytes from the start of the file.
+    offset: usize,
+}
+
+impl Problem {
+    pub(super) fn new(
+        text: &Arc<NamedSource<String>>,
+        span: Range<usize>,
+        message: String,
+        label: impl Into<String>,
+    ) -> Self {
+        let offset = span.start;
+        let label = LabeledSpan::new_primary_with_span(Some(label.into()), span);
+        Self {
+            message,
+            text: Arc::clone(text),
+            labels: vec![label],
+            help: None,
+            offset,
+        }
+    }
+
+    /// Adds what to do about it.
+    pub(super) fn help(&mut self, help: impl Into<String>) -> &mut Self {
+        self.help = Some(help.into());
+        self
+    }
+
+    /// Adds a second place that has to do with it.
+    pub(super) fn also(&mut self, span: Range<usize>, label: &str) -> &mut Self {
+        self.labels
+            .push(LabeledSpan::new_with_span(Some(label.to_owned()), span));
+        self
+    }
+
+    /// What is wrong, in one line.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// Name of the file, as it was given.
+    pub fn file(&self) -> &str {
+        self.text.name()
+    }
+
+    /// What to do about it.
+    pub fn hint(&self) -> Option<&str> {
+        self.help.as_deref()
+    }
+
+    pub(super) fn offset(&self) -> usize {
+        self.offset
+    }
+
+    /// Line and column, counted from 1; columns are characters.
+    pub fn position(&self) -> (usize, usize) {
+        let before = &self.text.inner()[..self.offset];
+        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+        (
+            before.matches('\n').count() + 1,
+            before[line_start..].chars().count() + 1,
+        )
+    }
+}
+
+/// The candidate a typing mistake most likely stands for, if one is near enough.
+pub(super) fn did_you_mean<'a>(
+    word: &str,
+    candidates: impl IntoIterator<Item = &'a str>,
+) -> Option<&'a str> {
+    let word = word.to_lowercase();
+    let near = |candidate: &str| candidate.chars().count().max(word.chars().count()) / 3 + 1;
+    candidates
+        .into_iter()
+        .map(|candidate| (distance(&word, &candidate.to_lowercase()), candidate))
+        .filter(|(distance, candidate)| *distance <= near(candidate))
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, candidate)| candidate)
+}
+
+/// Edits between two words: insertions, deletions, substitutions and swaps of neighbours
+/// (optimal string alignment).
+fn distance(a: &str, b: &str) -> usize {
+    let [a, b] = [a, b].map(|word| word.chars().collect::<Vec<_>>());
+    let mut rows = vec![(0..=b.len()).collect::<Vec<_>>()];
+    for i in 1..=a.len() {
+        let mut row = vec![i];
+        for j in 1..=b.len() {
+            let substitute = rows[i - 1][j - 1] + usize::from(a[i - 1] != b[j - 1]);
+            let mut best = substitute.min(rows[i - 1][j] + 1).min(row[j - 1] + 1);
+            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
+                best = best.min(rows[i - 2][j - 2] + 1);
+            }
+            row.push(best);
+        }
+        rows.push(row);
+    }
+    rows[a.len()][b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn suggestions_are_near_or_absent() {
+        let keys = ["memory", "ring", "spin", "nics", "workload"];
+        for (typed, meant) in [
+            ("memroy", Some("memory")),
+            ("nic", Some("nics")),
+            ("Ring", Some("ring")),
+            ("work-load", Some("workload")),
+            ("cpus", None),
+            ("", None),
+        ] {
+            assert_eq!(did_you_mean(typed, keys), meant, "{typed}");
+        }
+    }
+
+    #[test]
+    fn distance_counts_edits() {
+        assert_eq!(distance("", "abc"), 3);
+        assert_eq!(distance("abcd", "abdc"), 1);
+        assert_eq!(distance("kitten", "sitting"), 3);
+    }
+}

@@ -1,0 +1,106 @@
+//! YAML text to a tree of values.
+
+use std::fmt;
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{MapAccess, SeqAccess, Visitor},
+};
+use serde_yaml::{Mapping, Value};
+
+use super::index::{Fault, Index};
+
+/// Parses a text, with aliases and merge keys (`<<`) resolved.
+///
+/// # Errors
+/// What makes it unusable, such as aliases that multiply beyond reason.
+pub fn parse(text: &str, index: &Index) -> Result<Value, Fault> {
+    if text.is_empty() || !index.contains("") {
+        return Err(Fault::new(
+            0..0,
+            "the file is empty: expected `name`, `switches` and `guests`",
+        ));
+    }
+    let Tree(mut tree) =
+        Tree::deserialize(serde_yaml::Deserializer::from_str(text)).map_err(|error| {
+            let chars = error.location().map_or(0, |location| location.index());
+            let at = text
+                .char_indices()
+                .nth(chars)
+                .map_or(text.len(), |(byte, _)| byte);
+            // The position is shown anyway.
+            let message = error.to_string();
+            let message = message.split(" at line ").next().unwrap_or_default();
+            Fault::new(at..at, &format!("not valid YAML: {message}"))
+        })?;
+    tree.apply_merge()
+        .map_err(|error| Fault::new(index.merge_key(), &error.to_string()))?;
+    Ok(tree)
+}
+
+/// A [`Value`] read more leniently than its own `Deserialize`: of duplicate keys the last wins
+/// (the index has reported them), and numbers and booleans may serve as keys, meaning their text.
+struct Tree(Value);
+
+impl<'de> Deserialize<'de> for Tree {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(TreeVisitor).map(Tree)
+    }
+}
+
+struct TreeVisitor;
+
+impl<'de> Visitor<'de> for TreeVisitor {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str("plain YAML without tags")
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
+        let mut sequence = Vec::new();
+        while let Some(Tree(item)) = items.next_element()? {
+            sequence.push(item);
+        }
+        Ok(Value::Sequence(sequence))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
+        let mut mapping = Mapping::new();
+        while let Some(Tree(key)) = entries.next_key()? {
+            let key = match key {
+                Value::Bool(key) => key.to_string().into(),
+                Value::Number(key) => key.to_string().into(),
+                Value::Null => "null".into(),
+                key => key,
+            };
+            let Tree(value) = entries.next_value()?;
+            mapping.insert(key, value);
+        }
+        Ok(Value::Mapping(mapping))
+    }
+}

@@ -1,0 +1,302 @@
+//! Scalars of the lab file: numbers with a range, times, sizes, rates and MAC addresses.
+//!
+//! Each type states its range in its parameters, so the file format and its limits are declared
+//! in one place (`file.rs`) and every violation is reported at the scalar itself.
+
+use std::{fmt, marker::PhantomData, time::Duration};
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{Error, Unexpected, Visitor},
+};
+
+/// A scalar with a written form, for instance `64MiB`.
+trait Scalar: Sized {
+    /// Reads the written form; `None` if it is malformed or out of range.
+    fn parse(text: &str) -> Option<Self>;
+    /// What a correct value looks like, to complete "expected ...".
+    fn expected() -> String;
+}
+
+/// Accepts a [`Scalar`] written as a string or as a plain number.
+struct ScalarVisitor<T>(PhantomData<T>);
+
+impl<T: Scalar> Visitor<'_> for ScalarVisitor<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(&T::expected())
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<T, E> {
+        T::parse(text).ok_or_else(|| E::invalid_value(Unexpected::Str(text), &self))
+    }
+
+    fn visit_u64<E: Error>(self, number: u64) -> Result<T, E> {
+        T::parse(&number.to_string())
+            .ok_or_else(|| E::invalid_value(Unexpected::Unsigned(number), &self))
+    }
+
+    fn visit_f64<E: Error>(self, number: f64) -> Result<T, E> {
+        T::parse(&number.to_string())
+            .ok_or_else(|| E::invalid_value(Unexpected::Float(number), &self))
+    }
+}
+
+macro_rules! deserialize_scalar {
+    ($([$($parameters:tt)*] $type:ty),+ $(,)?) => {$(
+        impl<'de, $($parameters)*> Deserialize<'de> for $type {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                deserializer.deserialize_any(ScalarVisitor(PhantomData))
+            }
+        }
+    )+};
+}
+
+deserialize_scalar! {
+    [const MIN: u64, const MAX: u64, const STEP: u64] Int<MIN, MAX, STEP>,
+    [const MIN_US: u64, const MAX_US: u64] Time<MIN_US, MAX_US>,
+    [const MIN_MIB: u64, const MAX_MIB: u64] Memory<MIN_MIB, MAX_MIB>,
+    [] Rate,
+    [] Mac,
+}
+
+/// A whole number in `MIN..=MAX` that is a multiple of `STEP`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Int<const MIN: u64, const MAX: u64, const STEP: u64 = 1>(u64);
+
+impl<const MIN: u64, const MAX: u64, const STEP: u64> Int<MIN, MAX, STEP> {
+    /// The number; a range whose `MAX` does not fit `T` is a mistake in the format's declaration.
+    pub fn get<T: TryFrom<u64> + Default>(self) -> T {
+        T::try_from(self.0).unwrap_or_default()
+    }
+}
+
+impl<const MIN: u64, const MAX: u64, const STEP: u64> Scalar for Int<MIN, MAX, STEP> {
+    fn parse(text: &str) -> Option<Self> {
+        let number = text.parse().ok()?;
+        ((MIN..=MAX).contains(&number) && number.is_multiple_of(STEP)).then_some(Self(number))
+    }
+
+    fn expected() -> String {
+        let range = match MAX {
+            u64::MAX => format!("a whole number of at least {MIN}"),
+            _ => format!("a whole number from {MIN} to {MAX}"),
+        };
+        if STEP == 1 {
+            range
+        } else {
+            format!("{range} that is a multiple of {STEP}")
+        }
+    }
+}
+
+/// A time written with its unit (`125us`, `500ms`, `2s`, `5min`, `1h`; `0` needs none), in
+/// `MIN_US..=MAX_US` microseconds.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Time<const MIN_US: u64, const MAX_US: u64>(Duration);
+
+impl<const MIN_US: u64, const MAX_US: u64> Time<MIN_US, MAX_US> {
+    /// The time.
+    pub fn get(self) -> Duration {
+        self.0
+    }
+}
+
+/// Units of time and their length in microseconds, longest first.
+const TIME_UNITS: [(&str, u64); 5] = [
+    ("h", 3_600_000_000),
+    ("min", 60_000_000),
+    ("s", 1_000_000),
+    ("ms", 1_000),
+    ("us", 1),
+];
+
+impl<const MIN_US: u64, const MAX_US: u64> Scalar for Time<MIN_US, MAX_US> {
+    fn parse(text: &str) -> Option<Self> {
+        let us = with_unit(text, &TIME_UNITS)?;
+        (MIN_US..=MAX_US)
+            .contains(&us)
+            .then(|| Self(Duration::from_micros(us)))
+    }
+
+    fn expected() -> String {
+        let [min, max] = [MIN_US, MAX_US].map(|us| human_time(Duration::from_micros(us)));
+        format!("a time from {min} to {max} with its unit: us, ms, s, min or h")
+    }
+}
+
+/// Writes a time the way the lab file does, in the longest unit that needs at most 3 decimals.
+pub fn human_time(time: Duration) -> String {
+    let us = time.as_micros();
+    let exact = |unit: u64| us >= u128::from(unit) && (us * 1000).is_multiple_of(unit.into());
+    match TIME_UNITS.iter().find(|(_, length)| exact(*length)) {
+        Some((unit, length)) => format!("{}{unit}", us as f64 / *length as f64),
+        None => "0".to_owned(),
+    }
+}
+
+/// A guest's memory in whole MiB, written with its unit (`64MiB`, `1GiB`).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Memory<const MIN_MIB: u64, const MAX_MIB: u64>(u32);
+
+impl<const MIN_MIB: u64, const MAX_MIB: u64> Memory<MIN_MIB, MAX_MIB> {
+    /// The size in MiB.
+    pub fn mib(self) -> u32 {
+        self.0
+    }
+}
+
+impl<const MIN_MIB: u64, const MAX_MIB: u64> Scalar for Memory<MIN_MIB, MAX_MIB> {
+    fn parse(text: &str) -> Option<Self> {
+        let mib = with_unit(text, &[("GiB", 1024), ("MiB", 1)])?;
+        (MIN_MIB..=MAX_MIB).contains(&mib).then_some(())?;
+        Some(Self(u32::try_from(mib).ok()?))
+    }
+
+    fn expected() -> String {
+        let [min, max] = [MIN_MIB, MAX_MIB].map(human_memory);
+        format!("a size from {min} to {max} with its unit: MiB or GiB")
+    }
+}
+
+/// Writes a size in MiB the way the lab file does.
+pub fn human_memory(mib: u64) -> String {
+    if mib > 0 && mib.is_multiple_of(1024) {
+        format!("{}GiB", mib / 1024)
+    } else {
+        format!("{mib}MiB")
+    }
+}
+
+/// Packets per second; 0 is unlimited.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Rate(pub u64);
+
+impl Scalar for Rate {
+    fn parse(text: &str) -> Option<Self> {
+        let units = [("Mpps", 1_000_000), ("kpps", 1_000), ("pps", 1)];
+        with_unit(text, &units)
+            .filter(|rate| *rate <= 1_000_000_000)
+            .map(Self)
+    }
+
+    fn expected() -> String {
+        "0 for unlimited, or a rate up to 1000Mpps with its unit: pps, kpps or Mpps".to_owned()
+    }
+}
+
+/// A unicast MAC address, `aa:bb:cc:dd:ee:ff`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Mac(pub [u8; 6]);
+
+impl Scalar for Mac {
+    fn parse(text: &str) -> Option<Self> {
+        let mut mac = [0; 6];
+        let mut digits = text.split(':');
+        for byte in &mut mac {
+            let pair = digits.next()?;
+            // from_str_radix would take a sign.
+            (pair.len() == 2 && pair.bytes().all(|b| b.is_ascii_hexdigit())).then_some(())?;
+            *byte = u8::from_str_radix(pair, 16).ok()?;
+        }
+        let unicast = mac[0] & 1 == 0 && mac != [0; 6];
+        (digits.next().is_none() && unicast).then_some(Self(mac))
+    }
+
+    fn expected() -> String {
+        "a unicast MAC address, such as 02:00:00:00:00:01".to_owned()
+    }
+}
+
+/// Writes a MAC address in the usual notation.
+pub fn human_mac(mac: [u8; 6]) -> String {
+    mac.map(|byte| format!("{byte:02x}")).join(":")
+}
+
+/// Reads `1.5ms`-like text as a count of the smallest unit; only zero needs no unit.
+fn with_unit(text: &str, units: &[(&str, u64)]) -> Option<u64> {
+    let end = text
+        .find(|c: char| !c.is_ascii_digit() && c != '.')
+        .unwrap_or(text.len());
+    let (number, unit) = text.split_at(end);
+    let number: f64 = number.parse().ok()?;
+    let scale = match unit.trim_start() {
+        "" if number == 0.0 => 0,
+        unit => units.iter().find(|(name, _)| *name == unit)?.1,
+    };
+    let count = number * scale as f64;
+    // A fraction of the smallest unit means nothing to the machine: refuse, never round.
+    let whole = (count - count.round()).abs() < 1e-6 && count < 1e18;
+    whole.then_some(count.round() as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_read_and_written() {
+        type Any = Time<0, { u64::MAX }>;
+        for (text, us, written) in [
+            ("125us", 125, "125us"),
+            ("0", 0, "0"),
+            ("0ms", 0, "0"),
+            ("500 ms", 500_000, "500ms"),
+            ("16.776ms", 16_776, "16.776ms"),
+            ("230s", 230_000_000, "230s"),
+            ("90s", 90_000_000, "1.5min"),
+            ("24h", 86_400_000_000, "24h"),
+        ] {
+            let time = Any::parse(text).map(Time::get);
+            assert_eq!(time, Some(Duration::from_micros(us)), "{text}");
+            assert_eq!(time.map(human_time).as_deref(), Some(written));
+        }
+        for text in [
+            "", "5", "ms", "1.5.2s", "-1s", "0.5us", "1d", "inf", "1e3s", "5MS",
+        ] {
+            assert_eq!(Any::parse(text), None, "{text}");
+        }
+        assert_eq!(Time::<10, 20>::parse("9us"), None);
+        assert_eq!(Time::<10, 20>::parse("21us"), None);
+    }
+
+    #[test]
+    fn sizes_and_rates_are_read() {
+        assert_eq!(
+            Memory::<48, 2048>::parse("1.5GiB").map(Memory::mib),
+            Some(1536)
+        );
+        for text in ["64", "64MB", "47MiB", "2049MiB", "64.5MiB", "3GiB"] {
+            assert_eq!(Memory::<48, 2048>::parse(text), None, "{text}");
+        }
+        assert_eq!(Rate::parse("1.5Mpps"), Some(Rate(1_500_000)));
+        assert_eq!(Rate::parse("0"), Some(Rate(0)));
+        assert_eq!(Rate::parse("100"), None);
+        assert_eq!(Rate::parse("1001Mpps"), None);
+    }
+
+    #[test]
+    fn numbers_keep_their_range_and_step() {
+        type Ring = Int<80, 4096, 8>;
+        assert_eq!(Ring::parse("80").map(|n| n.get::<u16>()), Some(80));
+        for text in ["79", "81", "4104", "-8", "0x50", ""] {
+            assert_eq!(Ring::parse(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn only_unicast_macs_are_taken() {
+        let mac = Mac::parse("52:54:00:aB:00:01").map(|mac| human_mac(mac.0));
+        assert_eq!(mac.as_deref(), Some("52:54:00:ab:00:01"));
+        for text in [
+            "01:00:00:00:00:00",
+            "00:00:00:00:00:00",
+            "2:0:0:0:0:1",
+            "+2:00:00:00:00:01",
+        ] {
+            assert_eq!(Mac::parse(text), None, "{text}");
+        }
+        assert_eq!(Mac::parse("02:00:00:00:00:01:02"), None);
+    }
+}

@@ -1,0 +1,465 @@
+//! Lab files, good and bad, as a user meets them.
+//!
+//! `golden/validate/*.yaml` are wrong files; the `.txt` beside each is what labctl says of it.
+//! `UPDATE_GOLDEN=1 cargo test -p labctl --test validate` rewrites the latter: read the diff.
+
+use std::{
+    env, fs,
+    io::{Read, Write},
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+    time::Duration,
+};
+
+use labctl::{
+    error::{Error, Exit},
+    topology::{AxisKey, AxisValue, Lab, Optimizations, Role},
+};
+use proptest::prelude::*;
+
+const PAPER_PAIR: &str = include_str!("../../topologies/paper-pair.lab.yaml");
+
+fn golden() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/validate")
+}
+
+fn parse(text: &str) -> Result<Lab, Error> {
+    Lab::parse(Path::new("test.lab.yaml"), text)
+}
+
+#[test]
+fn every_mistake_is_told_well() {
+    let update = env::var_os("UPDATE_GOLDEN").is_some();
+    let mut wrong = Vec::new();
+    let mut count = 0;
+    for entry in fs::read_dir(golden()).expect("golden files") {
+        let path = entry.expect("golden file").path();
+        if path.extension().is_none_or(|extension| extension != "yaml") {
+            continue;
+        }
+        count += 1;
+        let text = fs::read_to_string(&path).expect("readable");
+        let name = Path::new(path.file_name().expect("a file"));
+        let error = Lab::parse(name, &text).expect_err(&name.display().to_string());
+        assert_eq!(error.exit(), Exit::InvalidFile);
+        if !name.to_string_lossy().starts_with("all-") {
+            assert_eq!(error.problems().len(), 1, "{}: {error:?}", name.display());
+        }
+        let rendered = error.render(false, Some(100)) + &error.annotations();
+        let expected = path.with_extension("txt");
+        if update {
+            fs::write(&expected, &rendered).expect("writable");
+        } else if fs::read_to_string(&expected).unwrap_or_default() != rendered {
+            wrong.push(format!("{}:\n{rendered}", name.display()));
+        }
+    }
+    assert!(count >= 25, "only {count} golden files");
+    assert!(
+        wrong.is_empty(),
+        "differ from their golden files:\n{}",
+        wrong.join("\n")
+    );
+}
+
+#[test]
+fn the_reference_topology_is_what_it_says() {
+    let lab = parse(PAPER_PAIR).expect("valid");
+    assert_eq!(lab.name, "paper-pair");
+    assert_eq!(lab.optimizations.to_string(), "itr sc csb vale");
+    assert_eq!(lab.switches.len(), 1);
+    let [left, right] = lab.guests.as_slice() else {
+        panic!("two guests")
+    };
+    assert_eq!(
+        (left.memory_mib, left.ring, left.itr_interval, left.spin_us),
+        (64, 1024, 488, 50)
+    );
+    assert_eq!(
+        (left.workload.role, right.workload.role),
+        (Role::Tx { to: 1 }, Role::Rx)
+    );
+    assert_eq!(lab.link(0, 1), Some((0, 0)));
+    let bench = lab.bench.as_ref().expect("a benchmark");
+    assert_eq!(bench.cells(), 16);
+    assert_eq!((bench.rounds, bench.budget), (6, Duration::from_secs(230)));
+    let trial = bench.throughput.as_ref().expect("throughput");
+    assert_eq!(
+        (trial.from, trial.to, trial.frame, trial.burst, trial.rate),
+        (0, 1, 60, 1, 0)
+    );
+    assert_eq!(
+        bench.rr.as_ref().map(|rr| rr.duration),
+        Some(Duration::from_millis(500))
+    );
+}
+
+#[test]
+fn every_example_topology_is_valid() {
+    let topologies = Path::new(env!("CARGO_MANIFEST_DIR")).join("../topologies");
+    let mut count = 0;
+    for entry in fs::read_dir(topologies).expect("topologies") {
+        let path = entry.expect("entry").path();
+        if path.to_string_lossy().ends_with(".lab.yaml") {
+            count += 1;
+            Lab::load(&path).unwrap_or_else(|error| panic!("{}", error.render(false, None)));
+        }
+    }
+    assert!(count > 0);
+}
+
+#[test]
+fn defaults_are_inherited_key_by_key() {
+    let lab = parse(
+        "name: t\nswitches: { sw0: }\n\
+         defaults: { ring: 256, spin: 0, itr: 0, nics: [{ switch: sw0 }], workload: { role: rx } }\n\
+         guests: { a: , b: { ring: 512, workload: { role: ping, to: a, rate: 1.5kpps } } }\n\
+         optimizations: { sc: false }\n",
+    )
+    .expect("valid");
+    let [a, b] = lab.guests.as_slice() else {
+        panic!("two guests")
+    };
+    assert_eq!(
+        (a.ring, a.spin_us, a.itr_interval, a.workload.role),
+        (256, 0, 0, Role::Rx)
+    );
+    assert_eq!((b.ring, b.spin_us, b.itr_interval), (512, 0, 0));
+    assert_eq!(
+        (b.workload.role, b.workload.rate),
+        (Role::Ping { to: 0 }, 1500)
+    );
+    let expected = Optimizations {
+        itr: true,
+        sc: false,
+        csb: true,
+        vale: true,
+    };
+    assert_eq!(lab.optimizations, expected);
+    assert_eq!(lab.bench, None);
+}
+
+#[test]
+fn generated_macs_are_stable_local_and_unique() {
+    let text = "name: t\nswitches: { sw0: {} }\ndefaults: { nics: [{ switch: sw0 }, { switch: sw0 }] }\n\
+                guests: { a: {}, b: {}, c: {} }\n";
+    let macs = |text: &str| -> Vec<[u8; 6]> {
+        let lab = parse(text).expect("valid");
+        lab.guests
+            .iter()
+            .flat_map(|guest| &guest.nics)
+            .map(|nic| nic.mac)
+            .collect()
+    };
+    let first = macs(text);
+    assert_eq!(first, macs(text));
+    assert!(
+        first.iter().all(|mac| mac[0] & 0b11 == 0b10),
+        "{first:02x?}"
+    );
+    let mut unique = first.clone();
+    unique.sort_unstable();
+    unique.dedup();
+    assert_eq!(unique.len(), 6);
+    assert_eq!(
+        macs(&text.replace("b: {}, ", ""))[..2],
+        first[..2],
+        "others do not matter"
+    );
+    assert_ne!(
+        macs(&text.replace("name: t", "name: u")),
+        first,
+        "but the lab does"
+    );
+}
+
+#[test]
+fn a_given_mac_is_never_generated_again() {
+    let text = "name: t\nswitches: { sw0: {} }\ndefaults: { nics: [{ switch: sw0 }] }\n\
+                guests: { a: {}, b: {} }\n";
+    let generated = parse(text).expect("valid").guests[0].nics[0].mac;
+    let mac = labctl::topology::human_mac(generated);
+    let given = format!("b: {{ nics: [{{ switch: sw0, mac: \"{mac}\" }}] }}");
+    let lab = parse(&text.replace("b: {}", &given)).expect("valid");
+    assert_eq!(lab.guests[1].nics[0].mac, generated);
+    assert_ne!(lab.guests[0].nics[0].mac, generated);
+}
+
+#[test]
+fn cells_change_what_their_axis_names_and_nothing_else() {
+    let lab = parse(PAPER_PAIR).expect("valid");
+    let with = |key, value| {
+        let mut cell = lab.clone();
+        cell.set(key, value);
+        cell
+    };
+    let mut expected = lab.clone();
+    expected.optimizations.csb = false;
+    assert_eq!(with(AxisKey::Csb, AxisValue::Toggle(false)), expected);
+    let mut expected = lab.clone();
+    expected.guests.iter_mut().for_each(|guest| guest.ring = 80);
+    assert_eq!(with(AxisKey::Ring, AxisValue::Number(80)), expected);
+    let mut expected = lab.clone();
+    expected
+        .bench
+        .as_mut()
+        .and_then(|bench| bench.throughput.as_mut())
+        .expect("trial")
+        .burst = 8;
+    assert_eq!(
+        with(AxisKey::ThroughputBurst, AxisValue::Number(8)),
+        expected
+    );
+}
+
+#[test]
+fn a_byte_order_mark_is_no_part_of_the_text() {
+    assert_eq!(
+        parse(&format!("\u{feff}{PAPER_PAIR}")).expect("valid"),
+        parse(PAPER_PAIR).expect("valid")
+    );
+    let error = parse("\u{feff}nmae: t\n").expect_err("wrong");
+    assert_eq!(error.problems()[0].position(), (1, 1));
+}
+
+#[test]
+fn a_full_switch_is_still_valid() {
+    let nics = "{ switch: sw0 }, ".repeat(127);
+    let text = format!(
+        "name: t\nswitches: {{ sw0: {{}} }}\ndefaults: {{ nics: [{nics}] }}\nguests: {{ a: {{}}, b: {{}} }}\n"
+    );
+    assert_eq!(parse(&text).expect("254 ports").guests[1].nics.len(), 127);
+}
+
+proptest! {
+    #[test]
+    fn any_text_is_survived(text in any::<String>()) {
+        survive(&text);
+    }
+
+    #[test]
+    fn any_yaml_like_text_is_survived(
+        text in r#"([a-z]{1,2}|[-:?,\[\]{}#&*!|>'"%@`~.0-9é]|<<|: |\n|\n  |\n- |---\n|\t){0,60}"#,
+    ) {
+        survive(&text);
+    }
+
+    /// Near misses get deepest: the reference file with pieces removed, repeated and replaced.
+    #[test]
+    fn any_damage_to_a_good_file_is_survived(
+        edits in prop::collection::vec(
+            (any::<prop::sample::Index>(), any::<prop::sample::Index>(), 0..40_usize, any::<bool>()),
+            1..6,
+        ),
+    ) {
+        let mut text: Vec<char> = PAPER_PAIR.chars().filter(char::is_ascii).collect();
+        for (at, from, len, replace) in edits {
+            let (at, from) = (at.index(text.len()), from.index(text.len()));
+            let piece = text[from..(from + len).min(text.len())].to_vec();
+            let end = if replace { (at + len).min(text.len()) } else { at };
+            text.splice(at..end, piece);
+        }
+        survive(&text.into_iter().collect::<String>());
+    }
+}
+
+/// A text is a lab, or wrong at places that exist.
+fn survive(text: &str) {
+    let Err(error) = parse(text) else { return };
+    assert_eq!(error.exit(), Exit::InvalidFile);
+    assert!(!error.problems().is_empty());
+    for problem in error.problems() {
+        let (line, _) = problem.position();
+        assert!(line <= text.matches('\n').count() + 1, "{problem:?}");
+    }
+    assert!(!error.render(false, Some(80)).is_empty());
+}
+
+/// A directory of its own for one test, removed at its end.
+struct Directory(PathBuf);
+
+impl Directory {
+    fn new(name: &str, files: &[&str]) -> Self {
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        let _ = fs::remove_dir_all(&path);
+        fs::create_dir_all(&path).expect("directory");
+        for file in files {
+            fs::write(path.join(file), PAPER_PAIR).expect("file");
+        }
+        Self(path)
+    }
+
+    fn labctl(&self, args: &[&str]) -> Output {
+        self.command(args).output().expect("labctl runs")
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_labctl"));
+        for (name, _) in env::vars().filter(|(name, _)| name.starts_with("LABCTL_")) {
+            command.env_remove(name);
+        }
+        command
+            .args(args)
+            .current_dir(&self.0)
+            .env_remove("GITHUB_ACTIONS")
+            .stdin(Stdio::null());
+        command
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[test]
+fn the_only_lab_file_is_found() {
+    let directory = Directory::new("one", &["my.lab.yaml", "other.yaml"]);
+    let output = directory.labctl(&["validate"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert!(stdout(&output).starts_with("paper-pair is valid"));
+    assert!(
+        stderr(&output).ends_with("next: labctl bench my.lab.yaml\n"),
+        "{}",
+        stderr(&output)
+    );
+    let by_directory = directory.labctl(&["validate", "."]);
+    assert_eq!(stdout(&by_directory), stdout(&output));
+}
+
+#[test]
+fn no_lab_file_and_several_are_told_apart() {
+    let output = Directory::new("none", &["other.yaml"]).labctl(&["validate"]);
+    assert_eq!(output.status.code(), Some(4));
+    assert!(stderr(&output).contains("no *.lab.yaml in this directory"));
+    let output = Directory::new("two", &["b.lab.yaml", "a.lab.yaml"]).labctl(&["validate"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(
+        stderr(&output).contains("name one: a.lab.yaml, b.lab.yaml"),
+        "{}",
+        stderr(&output)
+    );
+}
+
+#[test]
+fn json_goes_to_stdout_and_nothing_else_does() {
+    let directory = Directory::new("json", &["my.lab.yaml"]);
+    let output = directory
+        .command(&["validate"])
+        .env("LABCTL_OUTPUT", "json")
+        .output();
+    let output = output.expect("labctl runs");
+    let lab: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(lab["guests"][0]["workload"]["role"]["to"], 1);
+    assert_eq!(lab["bench"]["matrix"][0]["key"], "optimizations.itr");
+    assert_eq!(lab["bench"]["budget"], "230s");
+}
+
+#[test]
+fn a_wrong_file_is_annotated_for_github() {
+    let directory = Directory::new("wrong", &[]);
+    fs::write(directory.0.join("a.lab.yaml"), "name: t\nguets: {}\n").expect("file");
+    let output = directory.labctl(&["validate"]);
+    assert_eq!(output.status.code(), Some(10));
+    assert!(stdout(&output).is_empty());
+    assert!(stderr(&output).contains("did you mean `guests`?"));
+    assert!(!stderr(&output).contains("::error") && !stderr(&output).contains('\x1b'));
+    let mut github = directory.command(&["validate", "--color", "always"]);
+    let output = github
+        .env("GITHUB_ACTIONS", "true")
+        .output()
+        .expect("labctl runs");
+    let annotation = "::error file=a.lab.yaml,line=2,col=1::guets: unknown key (did you mean";
+    assert!(stderr(&output).contains(annotation), "{}", stderr(&output));
+    assert!(stderr(&output).contains('\x1b'));
+}
+
+#[test]
+fn unreadable_files_say_why() {
+    let directory = Directory::new("unreadable", &[]);
+    fs::write(directory.0.join("latin1.lab.yaml"), b"name: t\n# caf\xe9\n").expect("file");
+    let output = directory.labctl(&["validate"]);
+    assert_eq!(output.status.code(), Some(10));
+    assert!(
+        stderr(&output).contains("line 2 is not UTF-8"),
+        "{}",
+        stderr(&output)
+    );
+    let output = directory.labctl(&["validate", "absent.lab.yaml"]);
+    assert_eq!(output.status.code(), Some(10));
+    assert!(
+        stderr(&output).contains("No such file"),
+        "{}",
+        stderr(&output)
+    );
+    let output = directory.labctl(&["validate", "/dev/zero"]);
+    assert_eq!(output.status.code(), Some(10));
+    assert!(
+        stderr(&output).contains("longer than 1 MiB"),
+        "{}",
+        stderr(&output)
+    );
+}
+
+#[test]
+fn a_lab_can_come_from_stdin() {
+    let directory = Directory::new("stdin", &[]);
+    let mut command = directory.command(&["validate", "-"]);
+    let mut labctl = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("spawn");
+    labctl
+        .stdin
+        .take()
+        .expect("stdin")
+        .write_all(PAPER_PAIR.as_bytes())
+        .expect("written");
+    let output = labctl.wait_with_output().expect("output");
+    assert!(stdout(&output).starts_with("paper-pair is valid"));
+}
+
+#[test]
+fn usage_errors_have_their_own_code() {
+    let directory = Directory::new("usage", &[]);
+    assert_eq!(
+        directory.labctl(&["validate", "--nonsense"]).status.code(),
+        Some(2)
+    );
+    assert_eq!(directory.labctl(&[]).status.code(), Some(2));
+    let help = directory.labctl(&["--help"]);
+    assert_eq!(help.status.code(), Some(0));
+    assert!(stdout(&help).contains("70  a bug in labctl"));
+}
+
+/// `labctl ... | head`: the reader leaves early.
+#[test]
+fn a_closed_pipe_is_no_failure() {
+    let directory = Directory::new("pipe", &["my.lab.yaml"]);
+    let (reader, writer) = std::io::pipe().expect("pipe");
+    drop(reader);
+    let mut command = directory.command(&["validate", "-o", "json"]);
+    let mut labctl = command
+        .stdout(writer)
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("spawn");
+    let mut said = String::new();
+    labctl
+        .stderr
+        .take()
+        .expect("stderr")
+        .read_to_string(&mut said)
+        .expect("text");
+    assert_eq!(labctl.wait().expect("exit").code(), Some(0), "{said}");
+    assert!(!said.contains("bug"), "{said}");
+}

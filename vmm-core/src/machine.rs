@@ -1,0 +1,161 @@
+//! A running guest.
+
+use std::borrow::Cow;
+use std::io::{self, Write};
+use std::sync::Arc;
+
+use crate::backend::Backend;
+use crate::boot::{self, BootError};
+use crate::bus::Bus;
+use crate::clock::Clock;
+use crate::e1000::{E1000, E1000Config, E1000Host};
+use crate::kvm::{
+    DeviceTimer, ExitReason, Hypervisor, KvmError, KvmIrqLine, OnTimer, TimerThread, Vcpu, VcpuCounters,
+    VcpuThread, Vm,
+};
+use crate::memory::{GuestRam, MemoryError};
+use crate::pci::{self, Intx, PciRoot};
+use crate::platform::{COM1_GSI, MAX_NICS, NIC_GSIS};
+use crate::serial::Serial;
+
+/// A NIC of a guest.
+pub struct NicConfig {
+    /// MAC address, as the EEPROM tells it.
+    pub mac: [u8; 6],
+    /// Whether the device honours the interrupt moderation registers.
+    pub itr: bool,
+    /// Whether the device announces the paravirtual extension (CSB).
+    pub csb: bool,
+    /// Where its frames go.
+    pub backend: Box<dyn Backend>,
+}
+
+/// A guest to start.
+pub struct MachineConfig {
+    /// Names the guest's threads: `vcpu:NAME` and `timer:NAME`.
+    pub name: String,
+    /// RAM size in bytes, a multiple of 4096.
+    pub ram_bytes: u64,
+    /// Kernel: an ELF file with a PVH entry point.
+    pub kernel: Cow<'static, [u8]>,
+    /// The kernel's command line.
+    pub cmdline: String,
+    /// NICs, from PCI device 1 on; at most [`MAX_NICS`].
+    pub nics: Vec<NicConfig>,
+    /// Takes the guest's serial output, one write per line.
+    pub console: Box<dyn Write + Send>,
+    /// The devices' time.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// Why a guest could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum MachineError {
+    /// RAM could not be allocated.
+    #[error(transparent)]
+    Memory(#[from] MemoryError),
+    /// The kernel could not be loaded.
+    #[error(transparent)]
+    Boot(#[from] BootError),
+    /// KVM refused.
+    #[error("KVM refused")]
+    Kvm(#[from] KvmError),
+    /// Too many NICs.
+    #[error("{0} NICs: a guest can have {MAX_NICS}")]
+    TooManyNics(usize),
+    /// A timer or a thread could not be created.
+    #[error("cannot create a {what} for the guest")]
+    Host {
+        /// What it was.
+        what: &'static str,
+        /// The host's words.
+        source: io::Error,
+    },
+}
+
+/// A guest with its devices and threads. Dropping it stops the guest.
+pub struct Machine {
+    // Declared first, hence stopped first: no guest is left to arm a timer that nobody serves.
+    vcpu: VcpuThread,
+    _timers: TimerThread,
+    nics: Vec<Arc<E1000>>,
+}
+
+impl Machine {
+    /// Builds a guest and starts it.
+    pub fn start(hypervisor: &Hypervisor, config: MachineConfig) -> Result<Self, MachineError> {
+        let MachineConfig { name, ram_bytes, kernel, cmdline, nics, console, clock } = config;
+        if nics.len() > MAX_NICS {
+            return Err(MachineError::TooManyNics(nics.len()));
+        }
+        let failed = |what| move |source| MachineError::Host { what, source };
+        let ram = GuestRam::new(ram_bytes)?;
+        let entry = boot::load(&ram, &kernel, &cmdline)?;
+        let vm = Arc::new(Vm::new(hypervisor, ram)?);
+
+        let mut pci = PciRoot::new();
+        let mut timers = Vec::new();
+        let mut devices = Vec::new();
+        let lines = NIC_GSIS.map(|gsi| Arc::new(KvmIrqLine::new(vm.clone(), gsi)));
+        for (index, nic) in nics.into_iter().enumerate() {
+            let intx = Arc::new(Intx::new(lines[index % lines.len()].clone()));
+            let timer = Arc::new(DeviceTimer::new(clock.clone()).map_err(failed("timer"))?);
+            let host = E1000Host {
+                ram: vm.ram().clone(),
+                clock: clock.clone(),
+                timer: timer.clone(),
+                line: intx.clone(),
+                backend: nic.backend,
+            };
+            let device = E1000::new(E1000Config { mac: nic.mac, itr: nic.itr, csb: nic.csb }, host);
+            pci.add(pci::nic_function(&device, index as u8, nic.csb, intx));
+            let timed = device.clone();
+            let on_timer: OnTimer = Box::new(move || timed.on_timer());
+            timers.push((timer, on_timer));
+            devices.push(device);
+        }
+        let com1 = Arc::new(KvmIrqLine::new(vm.clone(), COM1_GSI));
+        let bus = Bus::new(pci, Serial::new(com1, console));
+        let vcpu = Vcpu::new(hypervisor, vm)?;
+        vcpu.enter_pvh(entry)?;
+
+        let timers =
+            TimerThread::spawn(format!("timer:{name}"), timers).map_err(failed("timer thread"))?;
+        let vcpu =
+            VcpuThread::spawn(format!("vcpu:{name}"), vcpu, bus).map_err(failed("vCPU thread"))?;
+        Ok(Self { vcpu, _timers: timers, nics: devices })
+    }
+
+    /// NIC number `index`.
+    ///
+    /// # Panics
+    /// If the guest has fewer.
+    pub fn nic(&self, index: usize) -> &Arc<E1000> {
+        &self.nics[index]
+    }
+
+    /// All NICs, in the order of their configuration.
+    pub fn nics(&self) -> &[Arc<E1000>] {
+        &self.nics
+    }
+
+    /// How often the guest needed us, so far.
+    pub fn counters(&self) -> VcpuCounters {
+        self.vcpu.counters()
+    }
+
+    /// Why the guest ended by itself; `None` while it runs.
+    pub fn exited(&self) -> Option<ExitReason> {
+        self.vcpu.exited()
+    }
+
+    /// Stops the guest wherever it is, waits for its threads and tells why it ended.
+    ///
+    /// The NICs stay valid for whoever holds them, and so do their counters.
+    pub fn stop(mut self) -> ExitReason {
+        self.vcpu.stop()
+    }
+}
+
+#[cfg(test)]
+mod tests;
