@@ -1,7 +1,14 @@
 //! labctl: a declarative lab for emulated NICs, drivers and switches.
 //!
-//! Data flows one way: file -> [`topology`] -> plan -> lab -> trials -> results -> report.
+//! Data flows one way: file -> [`topology`] -> [`plan`] -> [`lab`] -> [`bench`] -> [`results`] ->
+//! [`report`].
 
+pub mod bench;
 pub mod cli;
 pub mod error;
+pub mod lab;
+pub mod optimizations;
+pub mod plan;
+pub mod report;
+pub mod results;
 pub mod topology;

@@ -89,7 +89,10 @@ impl Timer {
         let (stop, counted) = (time::now(), count.wrapping_sub(local(CURRENT_COUNT)).max(1));
         set_local(INITIAL_COUNT, 0);
         set_local(LVT_TIMER, u32::from(TIMER_VECTOR));
-        Self { ticks_per_count: (((stop - start) << 20) / u64::from(counted)).max(1), armed: None }
+        Self {
+            ticks_per_count: (((stop - start) << 20) / u64::from(counted)).max(1),
+            armed: None,
+        }
     }
 
     /// Makes sure an interrupt comes at TSC time `deadline` or earlier (then ask again).
@@ -98,7 +101,10 @@ impl Timer {
     /// access to the timer, and the next wait finds it armed.
     pub fn ensure(&mut self, deadline: u64) {
         let fired = Events::now().timer();
-        if self.armed.is_some_and(|(at, before)| at <= deadline && before == fired) {
+        if self
+            .armed
+            .is_some_and(|(at, before)| at <= deadline && before == fired)
+        {
             return;
         }
         let now = time::now();

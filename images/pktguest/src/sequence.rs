@@ -32,7 +32,11 @@ impl Sequence {
             let gap = number - self.next;
             self.missing += gap;
             self.next = number.wrapping_add(1);
-            self.arrived = if gap + 1 < WINDOW { self.arrived << (gap + 1) | 1 } else { 1 };
+            self.arrived = if gap + 1 < WINDOW {
+                self.arrived << (gap + 1) | 1
+            } else {
+                1
+            };
             return;
         }
         let age = self.next - 1 - number;

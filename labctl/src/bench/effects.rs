@@ -40,7 +40,10 @@ fn runs(cells: &[Cell]) -> Vec<Run<'_>> {
             settings.push(&cell.parameters);
         }
     }
-    settings.into_iter().map(|parameters| Run::new(cells, parameters)).collect()
+    settings
+        .into_iter()
+        .map(|parameters| Run::new(cells, parameters))
+        .collect()
 }
 
 /// The cells of a factorial experiment, addressed by combination.
@@ -53,13 +56,20 @@ struct Run<'a> {
 
 impl<'a> Run<'a> {
     fn new(cells: &'a [Cell], parameters: &'a Parameters) -> Run<'a> {
-        let cells: Vec<_> = cells.iter().filter(|c| c.parameters == *parameters).collect();
+        let cells: Vec<_> = cells
+            .iter()
+            .filter(|c| c.parameters == *parameters)
+            .collect();
         let takes = |which, on| cells.iter().any(|c| c.optimizations.get(which) == on);
         let varied = Optimization::ALL
             .into_iter()
             .filter(|&which| takes(which, true) && takes(which, false))
             .collect();
-        Run { cells, parameters, varied }
+        Run {
+            cells,
+            parameters,
+            varied,
+        }
     }
 
     fn effects(&self) -> Vec<Effect> {
@@ -107,7 +117,10 @@ impl<'a> Run<'a> {
     }
 
     fn cell(&self, optimizations: Optimizations) -> Option<&'a Cell> {
-        self.cells.iter().copied().find(|c| c.optimizations == optimizations)
+        self.cells
+            .iter()
+            .copied()
+            .find(|c| c.optimizations == optimizations)
     }
 
     fn get(&self, optimizations: Optimizations, metric: Metric) -> Option<Estimate> {
@@ -154,8 +167,14 @@ impl<'a> Run<'a> {
 
     /// The varied optimizations as told, the others as in every cell.
     fn set_varied(&self, on: impl Fn(usize) -> bool) -> Optimizations {
-        let fixed = self.cells.first().map_or(Optimizations::NONE, |c| c.optimizations);
-        self.varied.iter().enumerate().fold(fixed, |acc, (i, &which)| acc.with(which, on(i)))
+        let fixed = self
+            .cells
+            .first()
+            .map_or(Optimizations::NONE, |c| c.optimizations);
+        self.varied
+            .iter()
+            .enumerate()
+            .fold(fixed, |acc, (i, &which)| acc.with(which, on(i)))
     }
 }
 
@@ -173,12 +192,21 @@ mod tests {
         throughput: impl Fn(Optimizations) -> f64,
     ) -> Vec<Cell> {
         let corner = |bits: usize| {
-            varied.iter().enumerate().fold(fixed, |o, (i, &which)| o.with(which, bits >> i & 1 == 1))
+            varied
+                .iter()
+                .enumerate()
+                .fold(fixed, |o, (i, &which)| o.with(which, bits >> i & 1 == 1))
         };
         let cell = |optimizations| {
             let median = throughput(optimizations);
             let (low, high) = (median / 1.1, median * 1.1);
-            let estimate = Estimate { median, low, high, samples: 8, coverage: 0.99 };
+            let estimate = Estimate {
+                median,
+                low,
+                high,
+                samples: 8,
+                coverage: 0.99,
+            };
             let rr = RoundTrip {
                 median: 1.0 / median,
                 p99: 2.0 / median,
@@ -193,7 +221,13 @@ mod tests {
                 ..Metrics::default()
             };
             let parameters = Parameters::new();
-            Cell { optimizations, parameters, metrics, conserved: true, samples: vec![] }
+            Cell {
+                optimizations,
+                parameters,
+                metrics,
+                conserved: true,
+                samples: vec![],
+            }
         };
         (0..1 << varied.len()).map(corner).map(cell).collect()
     }
@@ -208,7 +242,10 @@ mod tests {
 
     fn close(ratio: Option<Ratio>, expected: f64) {
         let ratio = ratio.unwrap().ratio;
-        assert!((ratio / expected - 1.0).abs() < 1e-9, "{ratio} instead of {expected}");
+        assert!(
+            (ratio / expected - 1.0).abs() < 1e-9,
+            "{ratio} instead of {expected}"
+        );
     }
 
     fn factor(on: bool, factor: f64) -> f64 {
@@ -218,7 +255,10 @@ mod tests {
     #[test]
     fn independent_factors_are_recovered_and_do_not_interact() {
         let effects = effects(&full(|o| {
-            0.03 * factor(o.itr, 1.5) * factor(o.sc, 2.0) * factor(o.csb, 10.0) * factor(o.vale, 3.0)
+            0.03 * factor(o.itr, 1.5)
+                * factor(o.sc, 2.0)
+                * factor(o.csb, 10.0)
+                * factor(o.vale, 3.0)
         }));
         assert_eq!(effects.len(), 4 + 6);
         for (which, expected) in [(Itr, 1.5), (Sc, 2.0), (Csb, 10.0), (Vale, 3.0)] {
@@ -247,7 +287,11 @@ mod tests {
         close(sc.last, 1.0);
         close(find(&effects, &[Sc, Csb]).throughput, 0.5);
         close(find(&effects, &[Sc, Vale]).throughput, 1.0);
-        assert_eq!(effects[4].of, [Sc, Csb], "the strongest interaction comes first");
+        assert_eq!(
+            effects[4].of,
+            [Sc, Csb],
+            "the strongest interaction comes first"
+        );
     }
 
     #[test]
@@ -274,12 +318,20 @@ mod tests {
     #[test]
     fn the_ladder_multiplies_up() {
         let ladder = ladder(&full(|o| {
-            0.03 * factor(o.itr, 1.5) * factor(o.sc, 2.0) * factor(o.csb, 10.0) * factor(o.vale, 3.0)
+            0.03 * factor(o.itr, 1.5)
+                * factor(o.sc, 2.0)
+                * factor(o.csb, 10.0)
+                * factor(o.vale, 3.0)
         }));
         let steps: Vec<_> = ladder.iter().map(|r| r.step.as_str()).collect();
         assert_eq!(steps, ["none", "+itr", "+sc", "+csb", "+vale"]);
         assert_eq!((ladder[0].to_previous, ladder[0].to_first), (None, None));
-        for (rung, step, total) in [(1, 1.5, 1.5), (2, 2.0, 3.0), (3, 10.0, 30.0), (4, 3.0, 90.0)] {
+        for (rung, step, total) in [
+            (1, 1.5, 1.5),
+            (2, 2.0, 3.0),
+            (3, 10.0, 30.0),
+            (4, 3.0, 90.0),
+        ] {
             close(ladder[rung].to_previous, step);
             close(ladder[rung].to_first, total);
         }
@@ -291,7 +343,10 @@ mod tests {
         let some = cells(&[Itr, Sc, Vale], Optimizations::NONE, |_| 1.0);
         let ladder = ladder(&some);
         assert!(ladder[2].throughput_mpps.is_some());
-        assert_eq!((ladder[3].throughput_mpps, ladder[3].to_previous), (None, None));
+        assert_eq!(
+            (ladder[3].throughput_mpps, ladder[3].to_previous),
+            (None, None)
+        );
         assert_eq!(super::ladder(&[]), []);
     }
 

@@ -2,5 +2,7 @@
 
 pub mod compare;
 pub mod effects;
+pub mod runner;
 pub mod stats;
 pub mod summary;
+pub mod trial;

@@ -2,22 +2,18 @@
 
 use std::future::Future;
 use std::pin::pin;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
 use vmm_core::kvm::Hypervisor;
 
 use super::trial::{self, Place};
 use super::{effects, summary};
 use crate::error::{Error, Exit};
-use crate::optimizations::Optimizations;
-use crate::plan::{Plan, Trial};
+use crate::plan::{Plan, PlannedCell, Trial};
 use crate::results::{
-    self, Counters, Host, Results, SCHEMA_VERSION, Sample, Settings, TrialKind, rfc3339,
+    self, Counters, Host, Results, SCHEMA_VERSION, Sample, TrialKind, rfc3339,
 };
-use crate::topology::{Bench, Lab, TrialSpec};
-
-/// Confidence that all intervals aim at.
-const CONFIDENCE: f64 = 0.95;
+use crate::topology::{Lab, TrialSpec};
 
 /// How far a run has got.
 #[derive(Clone, Copy, Debug)]
@@ -29,7 +25,7 @@ pub struct Progress<'a> {
     /// The trial that was just finished.
     pub sample: &'a Sample,
     /// Its cell.
-    pub cell: Optimizations,
+    pub cell: &'a PlannedCell,
 }
 
 /// Runs `plan` on `lab` until its rounds or its time are over, or until `stop` completes.
@@ -39,7 +35,6 @@ pub struct Progress<'a> {
 pub async fn run(
     hypervisor: &Hypervisor,
     lab: &Lab,
-    bench: &Bench,
     plan: &Plan,
     mut progress: impl FnMut(Progress<'_>),
     stop: impl Future<Output = ()>,
@@ -58,15 +53,15 @@ pub async fn run(
         let round = if warming_up { 0 } else { rounds + 1 };
         let trials = if warming_up { plan.warm_up() } else { plan.round(round) };
         for trial in trials {
-            let Some(spec) = spec_of(bench, trial) else { continue };
+            let cell = &plan.cells[trial.cell];
+            let Some(spec) = spec_of(&cell.lab, trial) else { continue };
             let place = Place { round, order };
             let sample = tokio::select! {
                 biased;
                 () = &mut stop => { complete = false; break 'rounds; }
-                sample = run_one(hypervisor, lab, trial, &spec, place) => sample?,
+                sample = run_one(hypervisor, &cell.lab, trial.kind, &spec, place) => sample?,
             };
             order += 1;
-            let cell = trial.optimizations;
             progress(Progress { round, done: order as usize, sample: &sample, cell });
             if !warming_up {
                 samples[trial.cell].push(sample);
@@ -78,7 +73,7 @@ pub async fn run(
     }
 
     let cells = plan.cells.iter().zip(samples);
-    let cells: Vec<_> = cells.map(|(on, samples)| summary::cell(*on, samples)).collect();
+    let cells: Vec<_> = cells.map(|(cell, samples)| summary::cell(cell.optimizations, cell.parameters.clone(), samples)).collect();
     Ok(Results {
         schema_version: SCHEMA_VERSION,
         vmm: "labctl".to_owned(),
@@ -92,7 +87,7 @@ pub async fn run(
         started: rfc3339(started),
         duration_s: clock.elapsed().as_secs_f64(),
         complete,
-        settings: settings(lab, bench, plan, rounds),
+        settings: plan.settings(lab, rounds),
         effects: effects::effects(&cells),
         ladder: effects::ladder(&cells),
         cells,
@@ -100,7 +95,8 @@ pub async fn run(
 }
 
 /// The trial's section of the file, with the plan's duration.
-fn spec_of(bench: &Bench, trial: Trial) -> Option<TrialSpec> {
+fn spec_of(lab: &Lab, trial: Trial) -> Option<TrialSpec> {
+    let bench = lab.bench.as_ref()?;
     let spec = match trial.kind {
         TrialKind::Throughput => bench.throughput.as_ref(),
         TrialKind::Rr => bench.rr.as_ref(),
@@ -111,32 +107,15 @@ fn spec_of(bench: &Bench, trial: Trial) -> Option<TrialSpec> {
 async fn run_one(
     hypervisor: &Hypervisor,
     lab: &Lab,
-    trial: Trial,
+    kind: TrialKind,
     spec: &TrialSpec,
     place: Place,
 ) -> Result<Sample, Error> {
-    let cell = Lab { optimizations: trial.optimizations, ..lab.clone() };
-    match trial::run(hypervisor, &cell, trial.kind, spec, place).await {
+    match trial::run(hypervisor, lab, kind, spec, place).await {
         Err(error) if matches!(error.exit(), Exit::Failed | Exit::Timeout) => {
-            tracing::warn!(cell = %trial.optimizations, kind = %trial.kind, "trial failed: {error}");
-            Ok(trial::void(trial.kind, place, Vec::new(), Counters::default(), error.to_string()))
+            tracing::warn!(cell = %lab.optimizations, %kind, "trial failed: {error}");
+            Ok(trial::void(kind, place, Vec::new(), Counters::default(), error.to_string()))
         }
         outcome => outcome,
-    }
-}
-
-fn settings(lab: &Lab, bench: &Bench, plan: &Plan, rounds: u32) -> Settings {
-    let spec = bench.throughput.as_ref().or(bench.rr.as_ref());
-    let millis = |time: Duration| time.as_millis() as u64;
-    Settings {
-        frame: spec.map_or(0, |spec| spec.frame.into()),
-        ring: spec.map_or(0, |spec| lab.guests[spec.from].ring.into()),
-        burst: spec.map_or(0, |spec| spec.burst.into()),
-        throughput_ms: millis(plan.timing.throughput),
-        rr_ms: millis(plan.timing.rr),
-        budget_s: plan.timing.budget.as_secs_f64(),
-        rounds,
-        warm_up_trials: plan.warm_up().len() as u32,
-        confidence: CONFIDENCE,
     }
 }

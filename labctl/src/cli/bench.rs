@@ -13,7 +13,7 @@ use crate::lab::open_hypervisor;
 use crate::plan::{self, Plan};
 use crate::report::{self, Format};
 use crate::results::Results;
-use crate::topology::{Bench, Lab};
+use crate::topology::Lab;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -59,7 +59,7 @@ pub struct Args {
 /// If the file is invalid, the host cannot run the lab, or the results cannot be written.
 pub fn run(args: Args) -> Result<Exit, Error> {
     let lab = args.lab.load()?;
-    let Some(bench) = lab.bench.clone() else {
+    let Some(bench) = &lab.bench else {
         let message = format!("{} has no `bench` section", lab.path.display());
         return Err(Error::new(Exit::NothingSelected, message)
             .help("add one, as in topologies/paper-pair.lab.yaml, or use `labctl up`"));
@@ -68,16 +68,16 @@ pub fn run(args: Args) -> Result<Exit, Error> {
     check_writable(&args.results)?;
     let hypervisor = open_hypervisor()?;
     let seed = args.seed.map_or_else(plan::random_seed, u64::from);
-    let plan = Plan::of(&lab, &bench, args.quick, seed);
+    let plan = Plan::new(&lab, bench, args.quick, seed);
     note(&format!(
         "{}: {} cells, about {} trials, {} at most (seed {seed})",
         lab.name,
         plan.cells.len(),
         plan.expected_trials(),
-        report::number::duration(plan.timing.budget.as_secs_f64()),
+        report::number::duration(plan.budget.as_secs_f64()),
     ));
 
-    let results = measure(&hypervisor, &lab, &bench, &plan)?;
+    let results = measure(&hypervisor, &lab, &plan)?;
     results.write(&args.results).map_err(|error| cannot_write(&args.results, error))?;
     print(&report::render(&results, args.output))?;
     let summary = report::append_step_summary(&report::markdown(&results));
@@ -88,7 +88,6 @@ pub fn run(args: Args) -> Result<Exit, Error> {
 fn measure(
     hypervisor: &vmm_core::kvm::Hypervisor,
     lab: &Lab,
-    bench: &Bench,
     plan: &Plan,
 ) -> Result<Results, Error> {
     let display = Display::new(plan);
@@ -97,7 +96,7 @@ fn measure(
             super::interrupted().await;
             note("interrupted: stopping the guests, keeping the results so far");
         };
-        runner::run(hypervisor, lab, bench, plan, |p| display.show(p), stop).await
+        runner::run(hypervisor, lab, plan, |p| display.show(p), stop).await
     })?;
     display.bar.finish_and_clear();
     outcome
@@ -156,7 +155,7 @@ impl Display {
             (Some(mpps), None) => format!("{}pps", report::number::metric(mpps * 1e6)),
             (None, None) => "nothing".to_owned(),
         };
-        let text = format!("round {round}, {cell}: {figure}");
+        let text = format!("round {round}, {}: {figure}", cell.optimizations);
         self.bar.set_length(self.bar.length().unwrap_or(0).max(done as u64));
         self.bar.set_position(done as u64);
         self.bar.set_message(text.clone());

@@ -8,7 +8,7 @@ use crate::{
     bench::compare::{Verdict, compare},
     error::{Error, Exit},
     report::{self, Glyphs},
-    results::Results,
+    results::{Results, to_json},
 };
 
 const EXAMPLES: &str = "\
@@ -33,11 +33,9 @@ Exit codes: 0 nothing failed, 2 a document cannot be read, 3 a cell failed, 4 no
 #[command(after_help = EXAMPLES)]
 pub struct Args {
     /// The result document to compare with
-    #[arg(env = "LABCTL_OLD")]
     old: PathBuf,
 
     /// The result document to judge
-    #[arg(env = "LABCTL_NEW")]
     new: PathBuf,
 
     /// Form of the comparison
@@ -76,7 +74,8 @@ pub fn run(args: Args) -> Result<Exit, Error> {
         let help = "a document comes from `labctl bench`, which writes results.json";
         Results::read(path).map_err(|error| Error::new(Exit::Usage, error.to_string()).help(help))
     };
-    let comparison = compare(&read(&args.old)?, &read(&args.new)?, args.threshold / 100.0);
+    let (old, new) = (read(&args.old)?, read(&args.new)?);
+    let comparison = compare(&old, &new, args.threshold / 100.0);
     if comparison.cells.is_empty() {
         let (old, new) = (args.old.display(), args.new.display());
         let message = format!("{old} and {new} have no cell in common");
@@ -85,13 +84,10 @@ pub fn run(args: Args) -> Result<Exit, Error> {
     super::print(&match args.output {
         Output::Table => report::comparison_terminal(&comparison, &Glyphs::from_env()),
         Output::Markdown => report::comparison_markdown(&comparison),
-        Output::Json => {
-            let json = serde_json::to_string_pretty(&comparison).map_err(|error| {
-                Error::new(Exit::Bug, "cannot write the comparison as JSON").because(error)
-            })?;
-            json + "\n"
-        }
+        Output::Json => to_json(&comparison),
     })?;
+    // A change that is doubted, or not trusted, is measured again.
+    super::next(&format!("labctl bench {}", new.lab.file));
     Ok(match comparison.verdict {
         Verdict::Fail => Exit::Regression,
         Verdict::Pass | Verdict::Inconclusive => Exit::Ok,

@@ -4,6 +4,10 @@
 //! a `run(Args) -> Result<Exit, Error>` that only calls the library. Every flag has an environment
 //! variable `LABCTL_<FLAG>`.
 
+mod bench;
+mod compare;
+mod doctor;
+mod up;
 mod validate;
 
 use std::{
@@ -14,6 +18,7 @@ use std::{
 };
 
 use clap::{ArgAction, ColorChoice, Parser, Subcommand};
+use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::filter::LevelFilter;
 
 use crate::{
@@ -21,7 +26,14 @@ use crate::{
     topology::{self, Lab},
 };
 
-const EXIT_CODES: &str = "\
+const AFTER_HELP: &str = "\
+Examples:
+  labctl bench topologies/paper-pair.lab.yaml   measure all cells of its matrix
+  labctl up topologies/paper-pair.lab.yaml      run the lab until Ctrl-C
+  labctl help validate                          more about one command
+
+Every flag can also be set by its environment variable, LABCTL_<FLAG>.
+
 Exit codes:
    0  all is well
    1  an assertion or a test failed
@@ -40,7 +52,7 @@ Exit codes:
 /// A lab is one YAML file: virtual machines, the switches between them, and what to measure.
 /// labctl checks it, runs it, and reports figures with the counters that explain them.
 #[derive(Debug, Parser)]
-#[command(name = "labctl", version, after_long_help = EXIT_CODES, max_term_width = 100)]
+#[command(name = "labctl", version, after_long_help = AFTER_HELP, max_term_width = 100)]
 struct Cli {
     /// Say more on stderr; repeat for more still
     #[arg(short, long, global = true, action = ArgAction::Count, env = "LABCTL_VERBOSE")]
@@ -63,12 +75,20 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Verb {
     Validate(validate::Args),
+    Up(up::Args),
+    Bench(bench::Args),
+    Compare(compare::Args),
+    Doctor(doctor::Args),
 }
 
 impl Verb {
     fn run(self) -> Result<Exit, Error> {
         match self {
             Self::Validate(args) => validate::run(args),
+            Self::Up(args) => up::run(args),
+            Self::Bench(args) => bench::run(args),
+            Self::Compare(args) => compare::run(args),
+            Self::Doctor(args) => doctor::run(args),
         }
     }
 }
@@ -129,6 +149,34 @@ pub fn print(text: &str) -> Result<(), Error> {
             Err(Error::new(Exit::Failed, "cannot write to stdout").because(error))
         }
         _ => Ok(()),
+    }
+}
+
+/// Runs the control plane: one thread, as nothing here is on a packet's path.
+///
+/// # Errors
+/// If the event loop cannot be created.
+fn block_on<F: Future>(future: F) -> Result<F::Output, Error> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime
+        .map_err(|error| Error::new(Exit::HostLacks, "cannot start the event loop").because(error))?;
+    Ok(runtime.block_on(future))
+}
+
+/// Completes when the user or the system asks us to end: SIGINT, SIGTERM or SIGHUP.
+async fn interrupted() {
+    let stop = |kind| async move {
+        match signal(kind) {
+            Ok(mut signals) => {
+                signals.recv().await;
+            }
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = stop(SignalKind::interrupt()) => {}
+        () = stop(SignalKind::terminate()) => {}
+        () = stop(SignalKind::hangup()) => {}
     }
 }
 

@@ -9,7 +9,7 @@ use super::{LabFile, next, note, print};
 use crate::error::{Error, Exit};
 use crate::lab::{LabCounters, RunningLab, open_hypervisor};
 use crate::report::number::metric;
-use crate::topology::Lab;
+use crate::topology::{Lab, parse_time};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -28,7 +28,7 @@ pub struct Args {
     lab: LabFile,
 
     /// Stop by itself after this long, such as 10s or 500ms
-    #[arg(long = "for", value_name = "TIME", value_parser = super::parse_time, env = "LABCTL_FOR")]
+    #[arg(long = "for", value_name = "TIME", value_parser = parse_time, env = "LABCTL_FOR")]
     time: Option<Duration>,
 }
 

@@ -96,7 +96,7 @@ impl RunningLab {
             let config = MachineConfig {
                 name: guest.name.clone(),
                 ram_bytes: u64::from(guest.memory_mib) << 20,
-                kernel: images::PKTGUEST,
+                kernel: images::PKTGUEST.into(),
                 cmdline: guest::command_line(lab, index, hypervisor.tsc_khz()),
                 nics,
                 console: Box::new(Console::new(index, sender.clone())),

@@ -1,7 +1,7 @@
 //! A comparison of two runs, for terminals and as Markdown.
 
 use super::glyphs::Glyphs;
-use super::number::significant;
+use super::number::{percent, significant};
 use super::tables::{Table, figures, ratio, ratio_interval, toggle_columns, toggles, words};
 use super::{markdown, terminal};
 use crate::bench::compare::{CellChange, Change, Comparison, Verdict};
@@ -19,7 +19,10 @@ pub fn comparison_terminal(comparison: &Comparison, g: &Glyphs) -> String {
 /// The comparison as Markdown.
 pub fn comparison_markdown(comparison: &Comparison) -> String {
     let table = markdown::draw(&table(comparison, &Glyphs::UNICODE));
-    let mut text = format!("### labctl compare: {}\n\n{table}", comparison.verdict.name());
+    let mut text = format!(
+        "### labctl compare: {}\n\n{table}",
+        comparison.verdict.name()
+    );
     for line in remarks(comparison) {
         text += &format!("\n{}\n", markdown::escape(&line));
     }
@@ -27,16 +30,31 @@ pub fn comparison_markdown(comparison: &Comparison) -> String {
 }
 
 fn table(comparison: &Comparison, g: &Glyphs) -> Table {
-    let with_parameters = comparison.cells.iter().any(|cell| !cell.parameters.is_empty());
-    let titles = ["old Mpps", "new", "change", "interval", "old rr us", "new", "change", "interval"];
+    let with_parameters = comparison
+        .cells
+        .iter()
+        .any(|cell| !cell.parameters.is_empty());
+    let titles = [
+        "old Mpps",
+        "new",
+        "change",
+        "interval",
+        "old rr us",
+        "new",
+        "change",
+        "interval",
+    ];
     let columns = toggle_columns()
         .chain(with_parameters.then(|| words("with")))
         .chain(titles.map(figures))
         .chain([words("verdict")])
         .collect();
     let row = |cell: &CellChange| {
-        let parameters: Vec<_> =
-            cell.parameters.iter().map(|(key, value)| format!("{key} {value}")).collect();
+        let parameters: Vec<_> = cell
+            .parameters
+            .iter()
+            .map(|(key, value)| format!("{key} {value}"))
+            .collect();
         toggles(cell.optimizations, g)
             .chain(with_parameters.then(|| parameters.join(", ")))
             .chain(change(&cell.throughput, g))
@@ -44,53 +62,83 @@ fn table(comparison: &Comparison, g: &Glyphs) -> Table {
             .chain([verdict(cell)])
             .collect()
     };
-    Table { columns, rows: comparison.cells.iter().map(row).collect() }
+    Table {
+        columns,
+        rows: comparison.cells.iter().map(row).collect(),
+    }
 }
 
 fn change(change: &Option<Change>, g: &Glyphs) -> [String; 4] {
-    let Some(Change { old, new, ratio: change, .. }) = change else {
+    let Some(Change {
+        old,
+        new,
+        ratio: change,
+        ..
+    }) = change
+    else {
         return [(); 4].map(|()| g.none.to_owned());
     };
     let median = |estimate: &Option<Estimate>| {
         estimate.map_or_else(|| g.none.to_owned(), |e| significant(e.median))
     };
-    [median(old), median(new), ratio(*change, g), ratio_interval(*change, g)]
+    [
+        median(old),
+        median(new),
+        ratio(*change, g),
+        ratio_interval(*change, g),
+    ]
 }
 
-/// The cell's verdict, and which figure it is owed to.
+/// The cell's verdict, and which figures failed.
 fn verdict(cell: &CellChange) -> String {
     let name = cell.verdict.name();
-    if cell.verdict == Verdict::Pass {
-        return name.to_owned();
-    }
     let figures = [("throughput", &cell.throughput), ("rr", &cell.rr)];
-    let causes: Vec<_> = figures
+    let failed: Vec<_> = figures
         .into_iter()
-        .filter(|(_, change)| change.as_ref().is_some_and(|c| c.verdict == cell.verdict))
+        .filter(|(_, change)| change.as_ref().is_some_and(|c| c.verdict == Verdict::Fail))
         .map(|(figure, _)| figure)
         .collect();
-    format!("{name}: {}", causes.join(", "))
+    if failed.is_empty() {
+        name.to_owned()
+    } else {
+        format!("{name}: {}", failed.join(", "))
+    }
 }
 
 /// How the verdict comes about, and what stands against it.
 fn remarks(comparison: &Comparison) -> Vec<String> {
-    let count = |verdict| comparison.cells.iter().filter(|c| c.verdict == verdict).count();
+    let count = |verdict| {
+        comparison
+            .cells
+            .iter()
+            .filter(|c| c.verdict == verdict)
+            .count()
+    };
     let mut remarks = vec![format!(
         "{}: {} passed, {} failed, {} inconclusive. A figure fails if its whole interval is worse \
-         by more than {} %.",
+         by more than {}.",
         comparison.verdict.name(),
         count(Verdict::Pass),
         count(Verdict::Fail),
         count(Verdict::Inconclusive),
-        comparison.threshold * 100.0,
+        percent(comparison.threshold),
     )];
-    for (which, names) in
-        [("old", &comparison.only_in_old), ("new", &comparison.only_in_new)]
-    {
+    for (which, names) in [
+        ("old", &comparison.only_in_old),
+        ("new", &comparison.only_in_new),
+    ] {
         if !names.is_empty() {
-            remarks.push(format!("only in the {which} document: {}", names.join("; ")));
+            remarks.push(format!(
+                "only in the {which} document: {}",
+                names.join("; ")
+            ));
         }
     }
-    remarks.extend(comparison.warnings.iter().map(|warning| format!("warning: {warning}")));
+    remarks.extend(
+        comparison
+            .warnings
+            .iter()
+            .map(|warning| format!("warning: {warning}")),
+    );
     remarks
 }

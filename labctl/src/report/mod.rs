@@ -1,5 +1,4 @@
-//! One renderer per format, each from the result document alone. The document itself is the JSON
-//! format: [`Results::to_json`](crate::results::Results::to_json).
+//! One renderer per format, each from the result document alone.
 
 mod comparison;
 mod csv;
@@ -7,7 +6,7 @@ mod glyphs;
 #[cfg(test)]
 mod golden;
 mod markdown;
-mod number;
+pub mod number;
 mod step_summary;
 mod tables;
 mod terminal;
@@ -18,3 +17,29 @@ pub use glyphs::Glyphs;
 pub use markdown::markdown;
 pub use step_summary::append_step_summary;
 pub use terminal::terminal;
+
+use crate::results::Results;
+
+/// A form of the results.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    /// For people
+    #[default]
+    Table,
+    /// The whole document, raw samples included
+    Json,
+    /// For pull requests and job summaries
+    Markdown,
+    /// One line per cell and metric
+    Csv,
+}
+
+/// The results in this form.
+pub fn render(results: &Results, format: Format) -> String {
+    match format {
+        Format::Table => terminal(results, &Glyphs::from_env()),
+        Format::Json => results.to_json(),
+        Format::Markdown => markdown(results),
+        Format::Csv => csv(results),
+    }
+}

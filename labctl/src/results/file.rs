@@ -3,11 +3,10 @@
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use thiserror::Error;
 
-use super::layout::Layered;
-use super::{Results, SCHEMA_VERSION};
+use super::{Results, SCHEMA_VERSION, to_json};
 
 /// Why a result document could not be read.
 #[derive(Debug, Error)]
@@ -21,7 +20,7 @@ pub enum ReadError {
         source: io::Error,
     },
     /// Not JSON, or a key is missing or of the wrong type.
-    #[error("{path}:{}:{}: not a labctl result document: {source}", source.line(), source.column())]
+    #[error("{path}: not a labctl result document: {source}")]
     Malformed {
         /// The file.
         path: PathBuf,
@@ -47,8 +46,10 @@ impl Results {
     /// # Errors
     /// If the file cannot be read, is no result document, or is one of another version.
     pub fn read(path: &Path) -> Result<Results, ReadError> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|source| ReadError::Io { path: path.to_owned(), source })?;
+        let text = std::fs::read_to_string(path).map_err(|source| ReadError::Io {
+            path: path.to_owned(),
+            source,
+        })?;
         Self::parse(&text, path)
     }
 
@@ -58,23 +59,25 @@ impl Results {
         struct Version {
             schema_version: u64,
         }
-        let malformed = |source| ReadError::Malformed { path: path.to_owned(), source };
-        let found = serde_json::from_str::<Version>(text).map_err(malformed)?.schema_version;
+        let malformed = |source| ReadError::Malformed {
+            path: path.to_owned(),
+            source,
+        };
+        let found = serde_json::from_str::<Version>(text)
+            .map_err(malformed)?
+            .schema_version;
         if found != u64::from(SCHEMA_VERSION) {
-            return Err(ReadError::Version { path: path.to_owned(), found });
+            return Err(ReadError::Version {
+                path: path.to_owned(),
+                found,
+            });
         }
         serde_json::from_str(text).map_err(malformed)
     }
 
     /// The document as JSON text, ending in a newline.
     pub fn to_json(&self) -> String {
-        let mut text = Vec::new();
-        let mut json = serde_json::Serializer::with_formatter(&mut text, Layered::default());
-        let result = self.serialize(&mut json);
-        // Strings, numbers and string-keyed maps into memory: nothing here can fail.
-        debug_assert!(result.is_ok(), "{result:?}");
-        text.push(b'\n');
-        String::from_utf8_lossy(&text).into_owned()
+        to_json(self)
     }
 
     /// Writes the document. A reader sees the old file or the new one, never half of one.
@@ -140,18 +143,25 @@ mod tests {
             "/mean_batch",
             "/drops",
         ] {
-            assert!(metrics.pointer(pointer).is_some_and(|v| v.is_number()), "{pointer}");
+            assert!(
+                metrics.pointer(pointer).is_some_and(|v| v.is_number()),
+                "{pointer}"
+            );
         }
     }
 
     #[test]
     fn errors_name_the_file_and_the_reason() {
         let message = |text| parse(text).unwrap_err().to_string();
-        assert!(message("{").starts_with("r.json:1:1: not a labctl result document: EOF"));
+        assert!(message("{").starts_with("r.json: not a labctl result document: EOF"));
         assert!(message("{}").contains("missing field `schema_version`"));
         assert!(message("{\"schema_version\": 1}").contains("missing field `vmm`"));
         assert!(message("{\"schema_version\": 7}").contains("schema version 7 is not readable"));
         let missing = Results::read(Path::new("/nonexistent/r.json")).unwrap_err();
-        assert!(missing.to_string().starts_with("/nonexistent/r.json: No such file"));
+        assert!(
+            missing
+                .to_string()
+                .starts_with("/nonexistent/r.json: No such file")
+        );
     }
 }

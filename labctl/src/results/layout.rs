@@ -4,14 +4,26 @@
 
 use std::io::{self, Write};
 
+use serde::Serialize;
 use serde_json::ser::{CompactFormatter, Formatter};
 
 /// Levels that are spread: the document, `cells`, a cell, and its `metrics` and `samples`.
 const SPREAD: usize = 4;
 
+/// A document as JSON text, ending in a newline.
+pub fn to_json(document: &impl Serialize) -> String {
+    let mut text = Vec::new();
+    let mut json = serde_json::Serializer::with_formatter(&mut text, Layered::default());
+    let result = document.serialize(&mut json);
+    // Our documents are strings, numbers and string-keyed maps, and memory takes them all.
+    debug_assert!(result.is_ok(), "{result:?}");
+    text.push(b'\n');
+    String::from_utf8_lossy(&text).into_owned()
+}
+
 /// Spreads the upper levels and keeps the lower ones on one line.
 #[derive(Default)]
-pub struct Layered {
+struct Layered {
     level: usize,
     empty: bool,
 }
@@ -90,15 +102,7 @@ impl Formatter for Layered {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde::Serialize;
     use serde_json::{Value, json};
-
-    fn text(value: &Value) -> String {
-        let mut text = vec![];
-        let mut serializer = serde_json::Serializer::with_formatter(&mut text, Layered::default());
-        value.serialize(&mut serializer).unwrap();
-        String::from_utf8(text).unwrap()
-    }
 
     #[test]
     fn fractions_keep_nine_digits() {
@@ -109,7 +113,7 @@ mod tests {
             (json!(-1e-9), "-1e-9"),
             (json!(9007199254740991_u64), "9007199254740991"),
         ] {
-            assert_eq!(text(&value), expected);
+            assert_eq!(to_json(&value).trim_end(), expected);
         }
     }
 
@@ -118,7 +122,7 @@ mod tests {
         let value = json!({
             "cells": [{ "samples": [{ "a": 1, "b": [2, 3] }, {}], "none": [], "last": {} }]
         });
-        let text = text(&value);
+        let text = to_json(&value);
         let expected = r#"{
   "cells": [
     {
@@ -130,7 +134,8 @@ mod tests {
       "last": {}
     }
   ]
-}"#;
+}
+"#;
         assert_eq!(text, expected);
         assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), value);
     }

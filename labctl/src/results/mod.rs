@@ -14,8 +14,10 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::optimizations::{Optimization, Optimizations};
 pub use file::ReadError;
 pub use host::Host;
+pub use layout::to_json;
 pub use timestamp::rfc3339;
 
 /// Version of the document's shape. It grows when a key changes its meaning or goes away;
@@ -108,101 +110,6 @@ pub struct TrialSettings {
 /// Values of a matrix's axes other than the optimizations, by key, as in `ring`.
 pub type Parameters = BTreeMap<String, u64>;
 
-/// Which of the four optimizations are on.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
-)]
-pub struct Optimizations {
-    /// Interrupt moderation, honoured by the device.
-    pub itr: bool,
-    /// Send combining, done by the guest's driver.
-    pub sc: bool,
-    /// Communication Status Block: the paravirtual extension of driver and device.
-    pub csb: bool,
-    /// The VALE switch as backend; off means TAP and the kernel's bridge.
-    pub vale: bool,
-}
-
-/// One of the four optimizations, in the order of the paper's ladder.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Optimization {
-    /// Interrupt moderation.
-    Itr,
-    /// Send combining.
-    Sc,
-    /// The paravirtual extension.
-    Csb,
-    /// The VALE backend.
-    Vale,
-}
-
-impl Optimization {
-    /// All four, in the order of the ladder.
-    pub const ALL: [Optimization; 4] = [Self::Itr, Self::Sc, Self::Csb, Self::Vale];
-
-    /// The key used in lab files and result documents.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Itr => "itr",
-            Self::Sc => "sc",
-            Self::Csb => "csb",
-            Self::Vale => "vale",
-        }
-    }
-}
-
-impl fmt::Display for Optimization {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
-    }
-}
-
-impl Optimizations {
-    /// All four off.
-    pub const NONE: Optimizations =
-        Optimizations { itr: false, sc: false, csb: false, vale: false };
-
-    /// All four on.
-    pub const ALL: Optimizations = Optimizations { itr: true, sc: true, csb: true, vale: true };
-
-    /// Is this one on?
-    pub fn get(self, which: Optimization) -> bool {
-        match which {
-            Optimization::Itr => self.itr,
-            Optimization::Sc => self.sc,
-            Optimization::Csb => self.csb,
-            Optimization::Vale => self.vale,
-        }
-    }
-
-    /// The same combination with one of them set.
-    pub fn with(mut self, which: Optimization, on: bool) -> Optimizations {
-        match which {
-            Optimization::Itr => self.itr = on,
-            Optimization::Sc => self.sc = on,
-            Optimization::Csb => self.csb = on,
-            Optimization::Vale => self.vale = on,
-        }
-        self
-    }
-
-    /// Position among the 16 combinations when `itr` counts fastest. The rungs of the ladder
-    /// are 0, 1, 3, 7 and 15: a table in this order climbs it.
-    pub fn index(self) -> usize {
-        Optimization::ALL.iter().rev().fold(0, |n, &o| n << 1 | usize::from(self.get(o)))
-    }
-}
-
-/// `none`, or the names of those that are on, as in `itr+csb`.
-impl fmt::Display for Optimizations {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let on: Vec<_> =
-            Optimization::ALL.iter().filter(|&&o| self.get(o)).map(|o| o.name()).collect();
-        f.pad(&if on.is_empty() { "none".to_owned() } else { on.join("+") })
-    }
-}
-
 /// One combination of optimizations and all that was measured of it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Cell {
@@ -242,7 +149,9 @@ impl Cell {
 pub fn cell_name(optimizations: Optimizations, parameters: &Parameters) -> String {
     parameters
         .iter()
-        .fold(optimizations.to_string(), |name, (key, value)| format!("{name}, {key} {value}"))
+        .fold(optimizations.to_string(), |name, (key, value)| {
+            format!("{name}, {key} {value}")
+        })
 }
 
 /// A cell's figures. Those per packet, per second and per batch come from throughput trials, as
@@ -318,8 +227,21 @@ pub struct RoundTrip {
 impl RoundTrip {
     /// The median and its interval.
     pub fn estimate(&self) -> Estimate {
-        let RoundTrip { median, low, high, samples, coverage, .. } = *self;
-        Estimate { median, low, high, samples, coverage }
+        let RoundTrip {
+            median,
+            low,
+            high,
+            samples,
+            coverage,
+            ..
+        } = *self;
+        Estimate {
+            median,
+            low,
+            high,
+            samples,
+            coverage,
+        }
     }
 }
 
@@ -520,26 +442,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_ladder_climbs_in_table_order() {
-        let mut on = Optimizations::NONE;
-        let mut indices = vec![on.index()];
-        for which in Optimization::ALL {
-            on = on.with(which, true);
-            assert!(on.get(which));
-            indices.push(on.index());
-        }
-        assert_eq!(indices, [0, 1, 3, 7, 15]);
-        assert_eq!(on, Optimizations::ALL);
-    }
-
-    #[test]
-    fn a_combination_is_named_by_what_is_on() {
-        assert_eq!(Optimizations::NONE.to_string(), "none");
-        let on = Optimizations { itr: true, csb: true, ..Optimizations::NONE };
-        assert_eq!(on.to_string(), "itr+csb");
-    }
-
-    #[test]
     fn a_trial_adds_up_only_with_every_drop_explained() {
         let mut sample = Sample {
             kind: TrialKind::Throughput,
@@ -549,7 +451,11 @@ mod tests {
             sent: 100,
             received: 90,
             dropped: 10,
-            drops: vec![Drop { place: "sw0:1".into(), cause: "ring full".into(), frames: 10 }],
+            drops: vec![Drop {
+                place: "sw0:1".into(),
+                cause: "ring full".into(),
+                frames: 10,
+            }],
             conserved: true,
             void_reason: None,
             latency: None,

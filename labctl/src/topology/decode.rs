@@ -40,71 +40,72 @@ pub fn decode(document: &mut Document) -> Option<File> {
     None
 }
 
-/// Turns serde's message into a problem, unless an earlier one already explains it.
+/// Turns serde's message into a problem.
 ///
 /// serde's standard errors are text only; the forms taken apart here are those of
 /// `serde::de::Error`'s provided methods.
 fn explain(document: &mut Document, pointer: &str, message: &str) {
-    let quoted = |text: &str| -> Vec<String> {
-        text.split('`')
-            .skip(1)
-            .step_by(2)
-            .map(str::to_owned)
-            .collect()
-    };
-    if let Some(rest) = message.strip_prefix("missing field ") {
-        let name = quoted(rest).concat();
-        if !document.is_damaged(&join(pointer, &name)) {
-            let message = format!("missing key `{name}`");
-            document.key_problem(pointer, &message, format!("`{name}` is required here"));
-        }
-        return;
-    }
     let (found, expected) = message.rsplit_once(", expected ").unwrap_or((message, ""));
-    let known = quoted(expected);
-    if message.starts_with("unknown field ") {
-        let (parent, word) = pointer.rsplit_once('/').unwrap_or_default();
-        let meant = did_you_mean(word, known.iter().map(String::as_str));
-        let problem = document.key_problem(pointer, "unknown key", "not known here");
-        match meant {
-            Some(meant) => {
-                problem.help(format!("did you mean `{meant}`?"));
-                // Whatever it would have said is not missing but misspelt.
-                document.set_aside(&join(parent, meant));
-            }
-            None if known.is_empty() => {}
-            None => {
-                problem.help(format!("known keys: {}", known.join(", ")));
-            }
-        }
+    if let Some(key) = message.strip_prefix("missing field ") {
+        missing_key(document, pointer, &quoted(key).concat());
+    } else if message.starts_with("unknown field ") {
+        unknown_key(document, pointer, &quoted(expected));
     } else if let Some(word) = found.strip_prefix("unknown variant ") {
-        let expected = format!("expected one of {}", known.join(", "));
-        let word = quoted(word).concat();
-        let problem = document.value_problem(pointer, &expected, format!("found `{word}`"));
-        if let Some(meant) = did_you_mean(&word, known.iter().map(String::as_str)) {
-            problem.help(format!("did you mean `{meant}`?"));
-        }
+        unknown_word(document, pointer, &quoted(word).concat(), &quoted(expected));
+    } else if let Some((_, found)) = found.split_once(": ") {
+        unexpected(document, pointer, found, expected);
     } else {
-        let found = found.split_once(": ").map_or(found, |(_, found)| found);
-        let expected = if expected == "a sequence" {
-            "a list"
-        } else {
-            expected
-        };
-        let label = match found {
-            "unit value" => "found nothing".to_owned(),
-            "map" => "found a mapping".to_owned(),
-            "sequence" => "found a list".to_owned(),
-            found => format!(
-                "found {}",
-                found.replace('`', "").replace("floating point", "number")
-            ),
-        };
-        let problem = document.value_problem(pointer, &format!("expected {expected}"), label);
-        if expected == "a boolean" {
-            problem.help("write true or false");
-        }
+        document.value_problem(pointer, message, "here");
     }
+}
+
+/// Reports an absent key, unless an earlier problem explains its absence.
+fn missing_key(document: &mut Document, pointer: &str, key: &str) {
+    if !document.is_damaged(&join(pointer, key)) {
+        let label = format!("`{key}` is required here");
+        document.key_problem(pointer, &format!("missing key `{key}`"), label);
+    }
+}
+
+fn unknown_key(document: &mut Document, pointer: &str, known: &[&str]) {
+    let (parent, key) = pointer.rsplit_once('/').unwrap_or_default();
+    let problem = document.key_problem(pointer, "unknown key", "not known here");
+    if let Some(meant) = did_you_mean(key, known.iter().copied()) {
+        problem.help(format!("did you mean `{meant}`?"));
+        // So that key is not missing but misspelt.
+        document.set_aside(&join(parent, meant));
+    } else if !known.is_empty() {
+        problem.help(format!("known keys: {}", known.join(", ")));
+    }
+}
+
+fn unknown_word(document: &mut Document, pointer: &str, word: &str, known: &[&str]) {
+    let expected = format!("expected one of {}", known.join(", "));
+    let problem = document.value_problem(pointer, &expected, format!("found `{word}`"));
+    if let Some(meant) = did_you_mean(word, known.iter().copied()) {
+        problem.help(format!("did you mean `{meant}`?"));
+    }
+}
+
+/// Reports a value of the wrong type or out of range, in YAML's words rather than serde's.
+fn unexpected(document: &mut Document, pointer: &str, found: &str, expected: &str) {
+    let found = match found {
+        "unit value" => "nothing".to_owned(),
+        "map" => "a mapping".to_owned(),
+        "sequence" => "a list".to_owned(),
+        scalar => scalar.replace('`', "").replace("floating point", "number"),
+    };
+    let expected = expected.replace("a sequence", "a list");
+    let message = format!("expected {expected}");
+    let problem = document.value_problem(pointer, &message, format!("found {found}"));
+    if expected == "a boolean" {
+        problem.help("write true or false");
+    }
+}
+
+/// The words in backticks.
+fn quoted(text: &str) -> Vec<&str> {
+    text.split('`').skip(1).step_by(2).collect()
 }
 
 /// A path as keys and indices; the steps into enums have no place of their own.

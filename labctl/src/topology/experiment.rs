@@ -19,7 +19,7 @@ const QUICK_BUDGET: Duration = Duration::from_secs(40);
 
 impl Resolver<'_> {
     /// Resolves the experiment.
-    pub(super) fn bench(&mut self, spec: &BenchSpec) -> Bench {
+    pub fn bench(&mut self, spec: &BenchSpec) -> Bench {
         let throughput = spec.throughput.as_ref().map(|trial| {
             let (from, to) = self.pair("/bench/throughput", &trial.from, &trial.to);
             TrialSpec {
@@ -136,7 +136,7 @@ impl Resolver<'_> {
     }
 
     /// A driver cannot be handed more frames at once than its ring holds.
-    pub(super) fn check_bursts(&mut self, lab: &Lab) {
+    pub fn check_bursts(&mut self, lab: &Lab) {
         for guest in &lab.guests {
             let ring = self.ring_of(&guest.name, guest.ring);
             let workload = self.setting(&guest.name, "workload", |guest| guest.workload.as_ref());

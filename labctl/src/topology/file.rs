@@ -25,6 +25,8 @@ pub type GuestMemory = Memory<48, 2048>;
 pub type ItrInterval = Time<0, 16_776>;
 /// Time a guest polls before it halts.
 pub type Spin = Time<0, 1_000_000>;
+/// Packets or transactions.
+pub type Count = Int<0, 1_000_000_000_000>;
 /// Length of one trial.
 pub type TrialTime = Time<10_000, 600_000_000>;
 /// Length of a workload.
@@ -105,7 +107,7 @@ pub struct WorkloadSpec {
     pub frame: Option<FrameSize>,
     pub burst: Option<Burst>,
     pub rate: Option<Rate>,
-    pub count: Option<Int<0, { u64::MAX }>>,
+    pub count: Option<Count>,
     pub duration: Option<WorkloadTime>,
 }
 

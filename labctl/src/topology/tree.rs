@@ -73,6 +73,15 @@ impl<'de> Visitor<'de> for TreeVisitor {
         Ok(value.into())
     }
 
+    /// An integer beyond 64 bits: out of every range, so its exact value does not matter.
+    fn visit_u128<E>(self, value: u128) -> Result<Value, E> {
+        Ok((value as f64).into())
+    }
+
+    fn visit_i128<E>(self, value: i128) -> Result<Value, E> {
+        Ok((value as f64).into())
+    }
+
     fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
         Ok(value.into())
     }

@@ -79,10 +79,7 @@ impl<const MIN: u64, const MAX: u64, const STEP: u64> Scalar for Int<MIN, MAX, S
     }
 
     fn expected() -> String {
-        let range = match MAX {
-            u64::MAX => format!("a whole number of at least {MIN}"),
-            _ => format!("a whole number from {MIN} to {MAX}"),
-        };
+        let range = format!("a whole number from {MIN} to {MAX}");
         if STEP == 1 {
             range
         } else {
@@ -111,6 +108,15 @@ const TIME_UNITS: [(&str, u64); 5] = [
     ("ms", 1_000),
     ("us", 1),
 ];
+
+/// Reads a time as the lab file writes it, such as `10s` or `500ms`.
+///
+/// # Errors
+/// What was expected instead.
+pub fn parse_time(text: &str) -> Result<Duration, String> {
+    let us = with_unit(text, &TIME_UNITS).filter(|us| *us > 0);
+    us.map(Duration::from_micros).ok_or_else(|| "expected a time such as 10s or 500ms".to_owned())
+}
 
 impl<const MIN_US: u64, const MAX_US: u64> Scalar for Time<MIN_US, MAX_US> {
     fn parse(text: &str) -> Option<Self> {

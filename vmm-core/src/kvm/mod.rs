@@ -43,7 +43,7 @@ const REQUIRED: [(Cap, &str); 6] = [
 
 /// A KVM call that failed.
 #[derive(Debug, thiserror::Error)]
-#[error("{call}: {source}")]
+#[error("{call} failed")]
 pub struct KvmError {
     /// The ioctl, or what else was asked of the kernel.
     pub call: &'static str,
@@ -54,7 +54,10 @@ pub struct KvmError {
 impl KvmError {
     /// For `map_err`: what failed, in the kernel's terms.
     fn from_errno(call: &'static str) -> impl Fn(kvm_ioctls::Error) -> KvmError {
-        move |errno| KvmError { call, source: io::Error::from_raw_os_error(errno.errno()) }
+        move |errno| KvmError {
+            call,
+            source: io::Error::from_raw_os_error(errno.errno()),
+        }
     }
 }
 
@@ -177,9 +180,14 @@ impl Hypervisor {
             }
         }
         if let Some((_, name)) = REQUIRED.iter().find(|(cap, _)| !kvm.check_extension(*cap)) {
-            return Err(HypervisorError::TooOld { missing: format!("no {name}") });
+            return Err(HypervisorError::TooOld {
+                missing: format!("no {name}"),
+            });
         }
-        Ok(Self { kvm, kind: KvmKind::detect() })
+        Ok(Self {
+            kvm,
+            kind: KvmKind::detect(),
+        })
     }
 
     /// How this host's KVM runs guests.
@@ -190,7 +198,11 @@ impl Hypervisor {
     /// The frequency of guests' time-stamp counters in kHz, if KVM tells.
     pub fn tsc_khz(&self) -> Option<u32> {
         let vm = self.kvm.create_vm().ok()?;
-        vm.create_vcpu(0).ok()?.get_tsc_khz().ok().filter(|khz| *khz > 0)
+        vm.create_vcpu(0)
+            .ok()?
+            .get_tsc_khz()
+            .ok()
+            .filter(|khz| *khz > 0)
     }
 }
 
@@ -213,12 +225,27 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_guests_clock_frequency_is_known() {
+        let Some(hypervisor) = for_tests() else {
+            return;
+        };
+        let khz = hypervisor.tsc_khz().unwrap();
+        assert!((100_000..100_000_000).contains(&khz), "{khz} kHz");
+    }
+
+    #[test]
     fn a_missing_node_is_told_from_one_that_is_not_kvm() {
         let missing = Hypervisor::open_at(Path::new("/dev/no-such-kvm")).unwrap_err();
-        assert!(matches!(missing, HypervisorError::Missing { .. }), "{missing}");
+        assert!(
+            matches!(missing, HypervisorError::Missing { .. }),
+            "{missing}"
+        );
         let wrong = Hypervisor::open_at(Path::new("/dev/null")).unwrap_err();
         assert!(matches!(wrong, HypervisorError::NotKvm { .. }), "{wrong}");
         let directory = Hypervisor::open_at(Path::new("/")).unwrap_err();
-        assert!(matches!(directory, HypervisorError::Open { .. }), "{directory}");
+        assert!(
+            matches!(directory, HypervisorError::Open { .. }),
+            "{directory}"
+        );
     }
 }

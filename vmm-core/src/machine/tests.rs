@@ -58,15 +58,23 @@ fn wait_for<T>(what: &str, mut ready: impl FnMut() -> Option<T>) -> T {
 fn stop_quickly(machine: Machine) -> ExitReason {
     let start = Instant::now();
     let reason = machine.stop();
-    assert!(start.elapsed() < Duration::from_secs(2), "stopping took {:?}", start.elapsed());
+    assert!(
+        start.elapsed() < Duration::from_secs(2),
+        "stopping took {:?}",
+        start.elapsed()
+    );
     reason
 }
 
 #[test]
 fn a_triple_fault_is_reported_with_its_place() {
-    let Some((machine, _)) = start(&[0x90, 0x0f, 0x0b]) else { return };
+    let Some((machine, _)) = start(&[0x90, 0x0f, 0x0b]) else {
+        return;
+    };
     let reason = wait_for("triple fault", || machine.exited());
-    let ExitReason::TripleFault { rip } = reason else { panic!("{reason}") };
+    let ExitReason::TripleFault { rip } = reason else {
+        panic!("{reason}")
+    };
     // AMD-V loses the guest's state on shutdown, so KVM resets it.
     let lost = Hypervisor::open().unwrap().kind() == KvmKind::Svm;
     assert!(rip == ENTRY + 1 || lost, "{reason}");
@@ -75,7 +83,9 @@ fn a_triple_fault_is_reported_with_its_place() {
 
 #[test]
 fn an_endless_loop_can_be_stopped() {
-    let Some((machine, _)) = start(&[0xeb, 0xfe]) else { return };
+    let Some((machine, _)) = start(&[0xeb, 0xfe]) else {
+        return;
+    };
     std::thread::sleep(Duration::from_millis(20));
     assert_eq!(machine.exited(), None);
     assert_eq!(stop_quickly(machine), ExitReason::Stopped);
@@ -83,7 +93,9 @@ fn an_endless_loop_can_be_stopped() {
 
 #[test]
 fn a_halted_guest_can_be_stopped() {
-    let Some((machine, _)) = start(&[0xfa, 0xf4]) else { return };
+    let Some((machine, _)) = start(&[0xfa, 0xf4]) else {
+        return;
+    };
     std::thread::sleep(Duration::from_millis(20));
     assert_eq!(machine.exited(), None);
     assert_eq!(stop_quickly(machine), ExitReason::Stopped);
@@ -92,15 +104,21 @@ fn a_halted_guest_can_be_stopped() {
 #[test]
 fn a_guest_that_exits_all_the_time_can_be_stopped() {
     // out 0x80, al; jmp back
-    let Some((machine, _)) = start(&[0xe6, 0x80, 0xeb, 0xfc]) else { return };
-    wait_for("a thousand exits", || (machine.counters().pio_out > 1000).then_some(()));
+    let Some((machine, _)) = start(&[0xe6, 0x80, 0xeb, 0xfc]) else {
+        return;
+    };
+    wait_for("a thousand exits", || {
+        (machine.counters().pio_out > 1000).then_some(())
+    });
     assert_eq!(stop_quickly(machine), ExitReason::Stopped);
 }
 
 #[test]
 fn stopping_races_with_starting() {
     for _ in 0..50 {
-        let Some((machine, _)) = start(&[0xeb, 0xfe]) else { return };
+        let Some((machine, _)) = start(&[0xeb, 0xfe]) else {
+            return;
+        };
         assert_eq!(stop_quickly(machine), ExitReason::Stopped);
     }
 }
@@ -117,13 +135,22 @@ fn an_open_bus_answers_and_a_reset_is_reported() {
         &[0xb0, 0xfe, 0xe6, 0x64], // mov al, 0xfe; out 0x64, al
     ]
     .concat();
-    let Some((machine, console)) = start(&code) else { return };
+    let Some((machine, console)) = start(&code) else {
+        return;
+    };
     assert_eq!(wait_for("reset", || machine.exited()), ExitReason::Reset);
     let counters = machine.counters();
-    assert_eq!((counters.mmio_read, counters.mmio_write, counters.pio_out), (1, 1, 2));
+    assert_eq!(
+        (counters.mmio_read, counters.mmio_write, counters.pio_out),
+        (1, 1, 2)
+    );
     assert_eq!(counters.total(), 4);
     drop(machine);
-    assert_eq!(*console.0.lock(), [0xff], "unmapped memory reads as all ones");
+    assert_eq!(
+        *console.0.lock(),
+        [0xff],
+        "unmapped memory reads as all ones"
+    );
 }
 
 #[test]
@@ -139,7 +166,9 @@ fn a_string_instruction_prints_in_order() {
         text,
     ]
     .concat();
-    let Some((machine, console)) = start(&code) else { return };
+    let Some((machine, console)) = start(&code) else {
+        return;
+    };
     wait_for("text", || (*console.0.lock() == text).then_some(()));
     assert_eq!(stop_quickly(machine), ExitReason::Stopped);
 }
@@ -209,9 +238,14 @@ fn the_timer_interrupts_a_halted_guest() {
     // SAFETY: both symbols delimit the bytes assembled above.
     let code = unsafe {
         let start = &raw const interrupt_guest;
-        std::slice::from_raw_parts(start, (&raw const interrupt_guest_end).offset_from(start) as usize)
+        std::slice::from_raw_parts(
+            start,
+            (&raw const interrupt_guest_end).offset_from(start) as usize,
+        )
     };
-    let Some((machine, console)) = start(code) else { return };
+    let Some((machine, console)) = start(code) else {
+        return;
+    };
     wait_for("ten interrupts", || {
         assert_eq!(machine.exited(), None);
         (console.0.lock().len() >= 20).then_some(())
@@ -222,7 +256,9 @@ fn the_timer_interrupts_a_halted_guest() {
 
 #[test]
 fn a_bad_configuration_is_refused() {
-    let Some(hypervisor) = kvm::for_tests() else { return };
+    let Some(hypervisor) = kvm::for_tests() else {
+        return;
+    };
     let nic = |_| NicConfig {
         mac: [2, 0, 0, 0, 0, 1],
         itr: false,
@@ -239,8 +275,14 @@ fn a_bad_configuration_is_refused() {
         clock: Arc::new(MonotonicClock::new()),
     };
     let refused = |nics, ram| Machine::start(&hypervisor, config(nics, ram)).err();
-    assert!(matches!(refused(MAX_NICS + 1, 2 << 20), Some(MachineError::TooManyNics(_))));
-    assert!(matches!(refused(0, 1 << 20), Some(MachineError::Boot(BootError::DoesNotFit { .. }))));
+    assert!(matches!(
+        refused(MAX_NICS + 1, 2 << 20),
+        Some(MachineError::TooManyNics(_))
+    ));
+    assert!(matches!(
+        refused(0, 1 << 20),
+        Some(MachineError::Boot(BootError::DoesNotFit { .. }))
+    ));
     assert!(matches!(refused(0, 5), Some(MachineError::Memory(_))));
     assert!(refused(MAX_NICS, 2 << 20).is_none());
 }

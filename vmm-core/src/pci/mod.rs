@@ -56,16 +56,20 @@ impl Function {
         intx: Option<Arc<Intx>>,
         set_bus_master: impl Fn(bool) + Send + 'static,
     ) -> Self {
-        Self { config, bars, intx, set_bus_master: Box::new(set_bus_master) }
+        Self {
+            config,
+            bars,
+            intx,
+            set_bus_master: Box::new(set_bus_master),
+        }
     }
 
     fn read(&self, offset: usize, data: &mut [u8]) {
         self.config.read(offset, data);
-        let pending = self.intx.as_ref().is_some_and(|intx| intx.wanted());
-        if let (true, Some(at)) = (pending, STATUS.checked_sub(offset)) {
-            if let Some(status) = data.get_mut(at) {
-                *status |= STATUS_INTERRUPT as u8;
-            }
+        if self.intx.as_ref().is_some_and(|intx| intx.wanted())
+            && let Some(status) = STATUS.checked_sub(offset).and_then(|at| data.get_mut(at))
+        {
+            *status |= STATUS_INTERRUPT as u8;
         }
     }
 
@@ -95,7 +99,12 @@ impl PciRoot {
     pub fn new() -> Self {
         let bridge = Function::new(ConfigSpace::new(&HOST_BRIDGE, vec![]), vec![], None, |_| ());
         let (memory, ports) = (Windows::default(), Windows::default());
-        Self { address: 0, functions: vec![bridge], memory, ports }
+        Self {
+            address: 0,
+            functions: vec![bridge],
+            memory,
+            ports,
+        }
     }
 
     /// Puts `function` at the next free device number.

@@ -12,12 +12,10 @@ use crate::irq::Events;
 use crate::pci::Device;
 use crate::time::{self, Clock};
 
-/// Causes that interrupt us.
-const CAUSES: u32 = regs::CAUSE_RXT0
-    | regs::CAUSE_TXDW
-    | regs::CAUSE_LSC
-    | regs::CAUSE_RXDMT0
-    | regs::CAUSE_RXO;
+/// Causes that interrupt us ...
+const CAUSES: u32 = CSB_CAUSES | regs::CAUSE_RXDMT0 | regs::CAUSE_RXO;
+/// ... and with the CSB, where the device sees in memory how many buffers it has.
+const CSB_CAUSES: u32 = regs::CAUSE_RXT0 | regs::CAUSE_TXDW | regs::CAUSE_LSC;
 /// A halt may overshoot by this much, so what is due sooner is spun for.
 const HALT_US: u64 = 100;
 /// How long CTRL.RST and an EEPROM word may take.
@@ -25,7 +23,7 @@ const RESET_US: u64 = 10_000;
 /// Frames discarded at a time.
 const DISCARD: u32 = 64;
 
-/// What a wait is for, besides its deadline and a change of the link.
+/// What a wait is for, besides its deadline and the link's end.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Until {
     /// A frame has arrived.
@@ -34,6 +32,8 @@ pub enum Until {
     Room,
     /// All frames have been transmitted.
     Sent,
+    /// The link is up.
+    Link,
     /// Nothing else.
     Deadline,
 }
@@ -41,6 +41,11 @@ pub enum Until {
 impl Until {
     fn is_transmit(self) -> bool {
         matches!(self, Self::Room | Self::Sent)
+    }
+
+    /// Whether it can come at any moment, so that polling may pay.
+    fn is_polled(self) -> bool {
+        matches!(self, Self::Frame | Self::Room | Self::Sent)
     }
 }
 
@@ -65,7 +70,6 @@ pub struct Counters {
 /// A running 82540EM.
 pub struct Nic {
     regs: Regs,
-    clock: Clock,
     timer: Timer,
     tx: TxRing,
     rx: RxRing,
@@ -74,8 +78,12 @@ pub struct Nic {
     subsystem: u16,
     irq: u8,
     link: bool,
+    /// Causes that interrupt us.
+    causes: u32,
     /// TSC ticks to poll memory before halting.
     spin: u64,
+    /// TSC ticks that a halt may overshoot by.
+    overshoot: u64,
     /// NIC interrupts serviced.
     serviced: u32,
     icr_reads: u64,
@@ -111,12 +119,12 @@ impl Nic {
         let irq = device.interrupt_line();
         apic::route_nic(irq);
         regs.write(regs::ITR, config.itr.into());
-        regs.write(regs::IMS, CAUSES);
+        let causes = if config.csb { CSB_CAUSES } else { CAUSES };
+        regs.write(regs::IMS, causes);
         regs.write(regs::CTRL, regs.read(regs::CTRL) | regs::CTRL_SLU);
         let link = regs.read(regs::STATUS) & regs::STATUS_LU != 0;
         Ok(Self {
             regs,
-            clock,
             timer,
             tx,
             rx,
@@ -125,7 +133,9 @@ impl Nic {
             subsystem,
             irq,
             link,
+            causes,
             spin: clock.ticks(config.spin_us),
+            overshoot: clock.ticks(HALT_US),
             serviced: 0,
             icr_reads: 0,
             halts: 0,
@@ -187,8 +197,13 @@ impl Nic {
 
     /// Broadcasts a frame that makes switches learn our address.
     pub fn announce(&mut self) {
-        let header =
-            Header { dst: [0xff; 6], src: self.mac, sequence: 0, tsc: time::now(), kind: Kind::Announce };
+        let header = Header {
+            dst: [0xff; 6],
+            src: self.mac,
+            sequence: 0,
+            tsc: time::now(),
+            kind: Kind::Announce,
+        };
         self.send(1, 60, || header.encode());
     }
 
@@ -237,48 +252,40 @@ impl Nic {
         self.tx.heard(&self.regs);
     }
 
-    /// Whether what is waited for is there.
-    #[inline]
-    fn reached(&mut self, until: Until) -> bool {
-        match until {
-            Until::Frame => self.rx.ready(),
-            Until::Room => self.tx.has_room(),
-            Until::Sent => self.tx.is_idle(),
-            Until::Deadline => false,
-        }
-    }
-
-    /// Waits for `until`, TSC time `deadline`, or a change of the link: polls memory for a while,
-    /// then arms the interrupt and halts.
+    /// Waits for `until`, for TSC time `deadline`, or for the link to go down: polls memory for a
+    /// while, then arms the interrupt and halts.
     pub fn wait(&mut self, until: Until, deadline: u64) {
-        let link = self.link;
         // The CSB driver looks at its rings before the slow register; that debt is paid here.
         self.service();
         if until.is_transmit() {
             self.tx.lend(&self.regs);
         }
-        let spin_end = if until == Until::Deadline { 0 } else { time::now() + self.spin };
+        let spin_end = if until.is_polled() {
+            time::now() + self.spin
+        } else {
+            0
+        };
         loop {
             if self.reached(until) {
                 return;
             }
             self.service();
             let now = time::now();
-            if now >= deadline || self.link != link {
+            if now >= deadline || self.is_moot(until) {
                 return;
             }
-            let soon = deadline - now < self.clock.ticks(HALT_US);
+            let soon = deadline - now < self.overshoot;
             if now >= spin_end && !soon {
                 break;
             }
             core::hint::spin_loop();
         }
-        self.sleep(until, deadline, link);
+        self.sleep(until, deadline);
     }
 
     /// The halting half of [`wait`](Self::wait). Returns a little before the deadline: a halt may
     /// overshoot, and the next `wait` spins.
-    fn sleep(&mut self, until: Until, deadline: u64, link: bool) {
+    fn sleep(&mut self, until: Until, deadline: u64) {
         if until == Until::Frame {
             self.rx.arm();
         }
@@ -286,14 +293,19 @@ impl Nic {
             self.tx.arm();
         }
         self.tx.lend(&self.regs);
-        let wake = deadline.saturating_sub(self.clock.ticks(HALT_US));
+        if self.rx.take_posted() {
+            // A hypervisor may hold RDT writes back until another exit (KVM's coalesced MMIO), and
+            // a halt is none: without this the device might wait for buffers, and we for frames.
+            self.regs.write(regs::IMS, self.causes);
+        }
+        let wake = deadline.saturating_sub(self.overshoot);
         loop {
             let events = Events::now();
             if self.csb && self.reached(until) {
                 break;
             }
             self.service();
-            if self.reached(until) || self.link != link || time::now() >= wake {
+            if self.reached(until) || self.is_moot(until) || time::now() >= wake {
                 break;
             }
             if deadline != u64::MAX {
@@ -304,6 +316,24 @@ impl Nic {
         }
         self.rx.disarm();
         self.tx.disarm();
+    }
+
+    /// Whether what is waited for is there.
+    #[inline]
+    fn reached(&mut self, until: Until) -> bool {
+        match until {
+            Until::Frame => self.rx.ready(),
+            Until::Room => self.tx.has_room(),
+            Until::Sent => self.tx.is_idle(),
+            Until::Link => self.link,
+            Until::Deadline => false,
+        }
+    }
+
+    /// Whether it will not come, because the link is down.
+    #[inline]
+    fn is_moot(&self, until: Until) -> bool {
+        !self.link && until != Until::Link
     }
 
     /// Stops all interrupts.
@@ -351,7 +381,10 @@ fn station_address(regs: &Regs, clock: &Clock) -> Result<[u8; 6], &'static str> 
 fn set_filters(regs: &Regs, mac: [u8; 6]) {
     let [a, b, c, d, e, f] = mac;
     regs.write(regs::RAL0, u32::from_le_bytes([a, b, c, d]));
-    regs.write(regs::RAH0, u32::from(u16::from_le_bytes([e, f])) | regs::RAH_AV);
+    regs.write(
+        regs::RAH0,
+        u32::from(u16::from_le_bytes([e, f])) | regs::RAH_AV,
+    );
     for word in 0..128 {
         regs.write(regs::MTA + 4 * word, 0);
     }

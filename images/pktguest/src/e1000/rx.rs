@@ -23,6 +23,8 @@ pub struct RxRing {
     /// Descriptors consumed but not returned.
     unreturned: u32,
     csb: Option<&'static Csb>,
+    /// RDT was written since [`take_posted`](Self::take_posted).
+    posted: bool,
     /// RDT writes.
     pub rdt_writes: u64,
     /// Frames received.
@@ -34,7 +36,9 @@ impl RxRing {
     pub fn new(regs: &Regs, len: u32, csb: Option<&'static Csb>) -> Self {
         for index in 0..len {
             let descriptor = RX_RING.at(index);
-            descriptor.address.store(rx_buffer(index).address(), Relaxed);
+            descriptor
+                .address
+                .store(rx_buffer(index).address(), Relaxed);
             descriptor.control.store(0, Relaxed);
         }
         regs.write(regs::RDBAL, RX_RING.address() as u32);
@@ -45,7 +49,15 @@ impl RxRing {
         regs.write(regs::RADV, 0);
         regs.write(regs::RCTL, regs::RCTL_SETUP);
         regs.write(regs::RDT, len - 1);
-        Self { len, next: 0, unreturned: 0, csb, rdt_writes: 1, frames: 0 }
+        Self {
+            len,
+            next: 0,
+            unreturned: 0,
+            csb,
+            posted: true,
+            rdt_writes: 1,
+            frames: 0,
+        }
     }
 
     /// Whether a frame waits.
@@ -89,7 +101,11 @@ impl RxRing {
 
     #[inline]
     fn return_descriptors(&mut self, regs: &Regs) {
-        let tail = if self.next == 0 { self.len - 1 } else { self.next - 1 };
+        let tail = if self.next == 0 {
+            self.len - 1
+        } else {
+            self.next - 1
+        };
         let Some(csb) = self.csb else {
             // Once per quarter, not per packet: three quarters are always the device's, so this
             // never starves it.
@@ -116,6 +132,12 @@ impl RxRing {
     fn write_tail(&mut self, regs: &Regs, tail: u32) {
         regs.write(regs::RDT, tail);
         self.rdt_writes += 1;
+        self.posted = true;
+    }
+
+    /// Whether RDT was written since the last call.
+    pub fn take_posted(&mut self) -> bool {
+        core::mem::take(&mut self.posted)
     }
 
     /// Asks for an interrupt at the next frame; look once more before sleeping.

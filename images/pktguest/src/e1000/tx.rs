@@ -64,10 +64,21 @@ impl TxRing {
         regs.write(regs::TCTL, regs::TCTL_SETUP);
         let doorbell = match csb {
             Some(csb) => Doorbell::Shared(csb),
-            None if sc => Doorbell::Combining { outstanding: false, held: false },
+            None if sc => Doorbell::Combining {
+                outstanding: false,
+                held: false,
+            },
             None => Doorbell::Plain,
         };
-        Self { len, next: 0, clean: 0, free: len - 1, doorbell, tdt_writes: 0, frames: 0 }
+        Self {
+            len,
+            next: 0,
+            clean: 0,
+            free: len - 1,
+            doorbell,
+            tdt_writes: 0,
+            frames: 0,
+        }
     }
 
     /// Sends up to `count` frames of `len` bytes with the headers that `header` makes; returns how
@@ -110,7 +121,10 @@ impl TxRing {
     fn ring_doorbell(&mut self, regs: &Regs) {
         match &mut self.doorbell {
             Doorbell::Plain => self.write_tail(regs),
-            Doorbell::Combining { outstanding: true, held } => *held = true,
+            Doorbell::Combining {
+                outstanding: true,
+                held,
+            } => *held = true,
             Doorbell::Combining { outstanding, .. } => {
                 *outstanding = true;
                 self.write_tail(regs);
@@ -162,7 +176,11 @@ impl TxRing {
                     && TX_RING.at(self.clean).control.load(Acquire) & DONE != 0
                 {
                     self.free += 1;
-                    self.clean = if self.clean + 1 == self.len { 0 } else { self.clean + 1 };
+                    self.clean = if self.clean + 1 == self.len {
+                        0
+                    } else {
+                        self.clean + 1
+                    };
                 }
             }
         }
@@ -177,7 +195,8 @@ impl TxRing {
 
     /// Whether the device has done all frames, after a look at what is done.
     pub fn is_idle(&mut self) -> bool {
-        self.free == self.len - 1 || (self.reclaim() && self.free == self.len - 1)
+        self.reclaim();
+        self.pending() == 0
     }
 
     /// Frames not known to be done.

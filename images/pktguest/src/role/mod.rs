@@ -18,7 +18,7 @@ const BATCH: u32 = 64;
 /// Waits for the link, then plays the configured role to its end.
 pub fn run(config: &Config, clock: Clock, nic: &mut Nic, serial: &mut Serial) {
     while !nic.link_up() {
-        nic.wait(Until::Deadline, u64::MAX);
+        nic.wait(Until::Link, u64::MAX);
     }
     nic.announce();
     let session = Session::new(config, clock, serial);
@@ -54,7 +54,13 @@ struct Tally {
 impl<'a> Session<'a> {
     fn new(config: &'a Config, clock: Clock, serial: &'a mut Serial) -> Self {
         let start = time::now();
-        let after = |ms| if ms == 0 { u64::MAX } else { start + clock.ticks(1000 * ms) };
+        let after = |ms| {
+            if ms == 0 {
+                u64::MAX
+            } else {
+                start + clock.ticks(1000 * ms)
+            }
+        };
         Self {
             config,
             clock,

@@ -11,11 +11,20 @@ const TIMEOUT_US: u64 = 200_000;
 
 pub fn run(mut session: Session<'_>, nic: &mut Nic) {
     let config = session.config;
-    let period = session.clock.ticks(1_000_000).checked_div(config.rate).unwrap_or(0);
+    let period = session
+        .clock
+        .ticks(1_000_000)
+        .checked_div(config.rate)
+        .unwrap_or(0);
     let timeout = session.clock.ticks(TIMEOUT_US);
     let mut histogram = Histogram::new();
-    let mut header =
-        Header { dst: config.dst, src: nic.mac(), sequence: 0, tsc: 0, kind: Kind::Ping };
+    let mut header = Header {
+        dst: config.dst,
+        src: nic.mac(),
+        sequence: 0,
+        tsc: 0,
+        kind: Kind::Ping,
+    };
     let start = time::now();
     let mut due = start;
     loop {
@@ -25,7 +34,13 @@ pub fn run(mut session: Session<'_>, nic: &mut Nic) {
         }
         let answered = histogram.count();
         let bytes = answered * u64::from(config.frame);
-        session.report(now, Tally { packets: answered, bytes });
+        session.report(
+            now,
+            Tally {
+                packets: answered,
+                bytes,
+            },
+        );
         if now < due {
             nic.wait(Until::Deadline, due.min(session.wake()));
             continue;

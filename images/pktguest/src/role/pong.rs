@@ -22,7 +22,12 @@ pub fn run(mut session: Session<'_>, nic: &mut Nic) {
             }
         });
         for (request, len) in requests.into_iter().flatten() {
-            let answer = Header { dst: request.src, src: mac, kind: Kind::Pong, ..request };
+            let answer = Header {
+                dst: request.src,
+                src: mac,
+                kind: Kind::Pong,
+                ..request
+            };
             while nic.send(1, len, || answer.encode()) == 0 && nic.link_up() {
                 nic.wait(Until::Room, session.end);
             }

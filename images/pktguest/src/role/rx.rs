@@ -13,9 +13,8 @@ pub fn run(mut session: Session<'_>, nic: &mut Nic) {
     let mut sequence = Sequence::default();
     let mut total = Tally::default();
     let (mut foreign, mut batches) = (0u64, 0u64);
-    let (mut first, mut last) = (0u64, 0u64);
+    let (mut first, mut last, mut stamped) = (0u64, 0u64, 0u64);
     loop {
-        let before = total.packets;
         let count = nic.receive(BATCH, |frame| match frame.kind() {
             Some(Kind::Data) => {
                 sequence.note(frame.sequence());
@@ -35,8 +34,8 @@ pub fn run(mut session: Session<'_>, nic: &mut Nic) {
             continue;
         }
         let now = time::now();
-        if total.packets > before {
-            last = now;
+        if total.packets > stamped {
+            (last, stamped) = (now, total.packets);
         }
         nic.service();
         if session.is_over(now, nic) {

@@ -1,0 +1,172 @@
+//! `labctl doctor`: can this host run labs, and what will they cost here?
+
+use std::path::Path;
+
+use clap::ValueEnum;
+use serde::Serialize;
+use serde_json::json;
+use tabled::builder::Builder;
+use tabled::settings::object::Columns;
+use tabled::settings::{Alignment, Style};
+use vmm_core::kvm::{Cost, HostCosts, Hypervisor, KvmKind, probe_costs};
+
+use super::{next, print};
+use crate::error::{Error, Exit};
+use crate::lab::network;
+use crate::report::number::significant;
+use crate::results::Host;
+
+const EXAMPLES: &str = "\
+Examples:
+  labctl doctor                                what works here, what does not, and what mends it
+  labctl doctor -o json | jq .costs            what an exit and an interrupt cost
+  labctl doctor && labctl bench --quick        only where everything works";
+
+/// Check this host, and measure what its KVM charges
+///
+/// Opens /dev/kvm, creates a TAP and a bridge in a namespace of its own, and times exits,
+/// interrupts and wake-ups with a tiny guest. Nothing is left behind. For everything that is missing
+/// it says what mends it.
+///
+/// Exits 11 if the host lacks something that a lab may need.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    /// Form of the answer
+    #[arg(short, long, value_enum, default_value_t, env = "LABCTL_OUTPUT")]
+    output: Output,
+}
+
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+enum Output {
+    /// For people
+    #[default]
+    Table,
+    /// For programs
+    Json,
+}
+
+/// One thing a lab may need.
+#[derive(Debug, Serialize)]
+struct Check {
+    what: &'static str,
+    ok: bool,
+    says: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mended_by: Option<String>,
+}
+
+/// Runs the verb.
+///
+/// # Errors
+/// If stdout cannot be written to.
+pub fn run(args: Args) -> Result<Exit, Error> {
+    let hypervisor = Hypervisor::open();
+    let kvm = match &hypervisor {
+        Ok(hypervisor) => passed("KVM", format!("{}, usable", hypervisor.kind())),
+        Err(error) => failed("KVM", error, kvm_remedy()),
+    };
+    let linux = match &hypervisor {
+        Ok(h) if h.kind() == KvmKind::PageTable => {
+            "pktguest only: kernel code is interpreted, an ordinary system cannot boot".to_owned()
+        }
+        Ok(_) => "pktguest".to_owned(),
+        Err(_) => "none".to_owned(),
+    };
+    let tap = match network::check_privileges() {
+        Ok(()) => passed("TAP and bridge", "for labs with `vale: false`".to_owned()),
+        Err(error) => {
+            let remedy = error.help().map(str::to_owned);
+            failed("TAP and bridge", &error, remedy)
+        }
+    };
+    let costs = hypervisor.as_ref().ok().map(probe_costs);
+    let mut checks = vec![kvm, tap];
+    if let Some(Err(error)) = &costs {
+        checks.push(failed("measurement", error, None));
+    }
+    let costs = costs.and_then(Result::ok);
+    let host = Host::probe();
+    print(&match args.output {
+        Output::Table => table(&host, &linux, &checks, costs.as_ref()),
+        Output::Json => {
+            let document = json!({ "host": host, "guests": linux, "checks": checks, "costs": costs });
+            format!("{document:#}\n")
+        }
+    })?;
+    if checks.iter().all(|check| check.ok) {
+        next("labctl bench --quick topologies/paper-pair.lab.yaml");
+        Ok(Exit::Ok)
+    } else {
+        Ok(Exit::HostLacks)
+    }
+}
+
+fn passed(what: &'static str, says: String) -> Check {
+    Check { what, ok: true, says, mended_by: None }
+}
+
+fn failed(what: &'static str, error: &dyn std::error::Error, mended_by: Option<String>) -> Check {
+    let mut says = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        says += &format!(": {error}");
+        cause = error.source();
+    }
+    Check { what, ok: false, says, mended_by }
+}
+
+fn kvm_remedy() -> Option<String> {
+    Some(if Path::new("/dev/kvm").exists() {
+        "sudo chmod 666 /dev/kvm, or sudo usermod -aG kvm \"$USER\" and log in again".to_owned()
+    } else {
+        "sudo modprobe kvm_intel || sudo modprobe kvm_amd; in a virtual machine, turn nested \
+         virtualisation on"
+            .to_owned()
+    })
+}
+
+fn table(host: &Host, guests: &str, checks: &[Check], costs: Option<&HostCosts>) -> String {
+    let gib = host.memory_bytes as f64 / f64::from(1 << 30);
+    let mut text = format!(
+        "{}, {} cores, {} GiB, Linux {}\n",
+        host.cpu,
+        host.cores,
+        significant(gib),
+        host.kernel
+    );
+    for check in checks {
+        let mark = if check.ok { "ok     " } else { "MISSING" };
+        text += &format!("{mark}  {}: {}\n", check.what, check.says);
+        if let Some(remedy) = &check.mended_by {
+            text += &format!("         mended by: {remedy}\n");
+        }
+    }
+    text += &format!("guests   {guests}\n");
+    if let Some(costs) = costs {
+        text += &format!("\n{}\n", cost_table(costs));
+    }
+    text
+}
+
+fn cost_table(costs: &HostCosts) -> String {
+    let rows: [(&str, Cost); 8] = [
+        ("register access handled by labctl, from user code", costs.mmio_exit_user),
+        ("the same, from kernel code", costs.mmio_exit_kernel),
+        ("port access handled by labctl, from user code", costs.port_exit_user),
+        ("doorbell that KVM turns into an eventfd", costs.ioeventfd_write),
+        ("end of interrupt, handled by KVM", costs.apic_write),
+        ("interrupt, to the handler of a running guest", costs.interrupt),
+        ("interrupt, to the handler of a halted guest", costs.halt_wakeup),
+        ("eventfd, to the thread that waits for it", costs.thread_wakeup),
+    ];
+    let us = |ns: u64| significant(ns as f64 / 1e3);
+    let mut table = Builder::default();
+    table.push_record(["what it costs here", "median us", "best us"]);
+    for (what, cost) in rows {
+        table.push_record([what.to_owned(), us(cost.median_ns), us(cost.min_ns)]);
+    }
+    let mut table = table.build();
+    table.with(Style::sharp()).modify(Columns::new(1..), Alignment::right());
+    table.to_string()
+}

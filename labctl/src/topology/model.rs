@@ -1,0 +1,333 @@
+//! What a lab file means: plain data, with every default filled in and every reference an index.
+
+use std::{fmt, path::PathBuf, time::Duration};
+
+use serde::{Serialize, Serializer};
+
+use super::units::{human_mac, human_time};
+
+/// A lab: guests, the switches between them, and what to measure.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Lab {
+    /// Name, `[a-z0-9-]{1,32}`; names of everything the lab creates derive from it.
+    pub name: String,
+    /// The file it came from.
+    pub path: PathBuf,
+    /// One line for people.
+    pub description: Option<String>,
+    /// Switches, in the file's order.
+    pub switches: Vec<Switch>,
+    /// Guests, in the file's order; at least one.
+    pub guests: Vec<Guest>,
+    /// The optimizations that are on, unless the experiment's matrix says otherwise.
+    pub optimizations: Optimizations,
+    /// The experiment, if the file has one.
+    pub bench: Option<Bench>,
+}
+
+/// The four optimizations, each switchable alone.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
+pub struct Optimizations {
+    /// Interrupt moderation in the device.
+    pub itr: bool,
+    /// Send combining in the driver.
+    pub sc: bool,
+    /// The paravirtual Communication Status Block.
+    pub csb: bool,
+    /// The in-process VALE switch; off is TAP and a Linux bridge.
+    pub vale: bool,
+}
+
+/// A learning switch.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Switch {
+    /// Name, `[a-z0-9-]{1,32}`.
+    pub name: String,
+}
+
+/// A virtual machine running pktguest.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Guest {
+    /// Name, `[a-z0-9-]{1,32}`.
+    pub name: String,
+    /// Memory in MiB, 48 to 2048.
+    pub memory_mib: u32,
+    /// Descriptors in each of the TX and RX rings, 80 to 4096, a multiple of 8.
+    pub ring: u16,
+    /// Interrupt spacing for the ITR register, in units of 256 ns.
+    pub itr_interval: u16,
+    /// How long an empty-handed guest polls memory before it halts, in microseconds; 0 is at once.
+    pub spin_us: u32,
+    /// Network cards, at least one.
+    pub nics: Vec<Nic>,
+    /// What it does under `labctl up`; `bench` gives the guests it measures roles of its own.
+    pub workload: Workload,
+}
+
+/// A network card and where its cable leads.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Nic {
+    /// Index into [`Lab::switches`].
+    pub switch: usize,
+    /// Unicast address, unique in the lab.
+    #[serde(serialize_with = "mac_as_text")]
+    pub mac: [u8; 6],
+}
+
+/// What a guest does once its link is up.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Workload {
+    /// The part it plays, and towards whom.
+    pub role: Role,
+    /// Bytes in a frame without its CRC, 60 to 1514.
+    pub frame: u16,
+    /// Frames handed to the driver per call, 1 to 512 and at most the ring.
+    pub burst: u16,
+    /// Packets per second, 0 for as fast as possible.
+    pub rate: u64,
+    /// Packets or transactions after which it stops, 0 for no limit.
+    pub count: u64,
+    /// Milliseconds after which it stops, 0 for no limit.
+    pub duration_ms: u64,
+}
+
+/// The part a guest plays; `to` is an index into [`Lab::guests`].
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[serde(tag = "name", rename_all = "lowercase")]
+pub enum Role {
+    /// Sends frames.
+    Tx {
+        /// The receiving guest.
+        to: usize,
+    },
+    /// Counts the frames it gets.
+    Rx,
+    /// Sends a request, waits for the answer, and again.
+    Ping {
+        /// The answering guest.
+        to: usize,
+    },
+    /// Answers requests.
+    Pong,
+    /// Does nothing.
+    Idle,
+}
+
+/// A factorial experiment over the lab.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Bench {
+    /// Axes; the cells are all combinations of their values. No axes means one cell.
+    pub matrix: Vec<Axis>,
+    /// How throughput is measured, if it is; this or `rr` is present.
+    pub throughput: Option<TrialSpec>,
+    /// How request/response latency is measured, if it is.
+    pub rr: Option<TrialSpec>,
+    /// How often each cell is measured, at most.
+    pub rounds: u32,
+    /// Time for the whole benchmark; it ends early rather than late.
+    #[serde(serialize_with = "time_as_text")]
+    pub budget: Duration,
+    /// What `--quick` does instead.
+    pub quick: Quick,
+}
+
+/// The short form of an experiment.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Quick {
+    /// Replaces [`Bench::rounds`].
+    pub rounds: u32,
+    /// Replaces [`Bench::budget`].
+    #[serde(serialize_with = "time_as_text")]
+    pub budget: Duration,
+    /// Replaces every trial's duration.
+    #[serde(serialize_with = "time_as_text")]
+    pub duration: Duration,
+}
+
+/// One axis of the matrix.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Axis {
+    /// What is varied.
+    pub key: AxisKey,
+    /// The values it takes, at least one, all different and of the key's type.
+    pub values: Vec<AxisValue>,
+}
+
+/// What an axis can vary, named as in the file.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq, Serialize)]
+#[allow(missing_docs)]
+pub enum AxisKey {
+    #[serde(rename = "optimizations.itr")]
+    Itr,
+    #[serde(rename = "optimizations.sc")]
+    Sc,
+    #[serde(rename = "optimizations.csb")]
+    Csb,
+    #[serde(rename = "optimizations.vale")]
+    Vale,
+    /// Every guest's ring.
+    #[serde(rename = "ring")]
+    Ring,
+    #[serde(rename = "throughput.frame")]
+    ThroughputFrame,
+    #[serde(rename = "throughput.burst")]
+    ThroughputBurst,
+}
+
+/// One value of an axis: a toggle or a number, as the key demands.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq, Serialize)]
+#[serde(untagged)]
+#[allow(missing_docs)]
+pub enum AxisValue {
+    Toggle(bool),
+    Number(u16),
+}
+
+/// One kind of trial between two guests.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct TrialSpec {
+    /// The guest that sends or asks; an index into [`Lab::guests`].
+    pub from: usize,
+    /// The guest that receives or answers; another guest on a common switch.
+    pub to: usize,
+    /// Bytes in a frame without its CRC, 60 to 1514.
+    pub frame: u16,
+    /// Frames handed to the driver per call, 1 to 512 and at most the sender's ring; 1 for `rr`.
+    pub burst: u16,
+    /// Offered packets per second, 0 for as fast as possible.
+    pub rate: u64,
+    /// Length of the trial.
+    #[serde(serialize_with = "time_as_text")]
+    pub duration: Duration,
+}
+
+impl Lab {
+    /// The NIC of `from` and the NIC of `to` on the first switch they have in common.
+    pub fn link(&self, from: usize, to: usize) -> Option<(usize, usize)> {
+        let [from, to] = [self.guests.get(from)?, self.guests.get(to)?];
+        from.nics.iter().enumerate().find_map(|(i, nic)| {
+            Some((
+                i,
+                to.nics
+                    .iter()
+                    .position(|other| other.switch == nic.switch)?,
+            ))
+        })
+    }
+
+    /// Applies one coordinate of a cell. A value of the wrong type cannot come out of a checked
+    /// file and changes nothing.
+    pub fn set(&mut self, key: AxisKey, value: AxisValue) {
+        let throughput = self
+            .bench
+            .as_mut()
+            .and_then(|bench| bench.throughput.as_mut());
+        match (key, value) {
+            (AxisKey::Itr, AxisValue::Toggle(on)) => self.optimizations.itr = on,
+            (AxisKey::Sc, AxisValue::Toggle(on)) => self.optimizations.sc = on,
+            (AxisKey::Csb, AxisValue::Toggle(on)) => self.optimizations.csb = on,
+            (AxisKey::Vale, AxisValue::Toggle(on)) => self.optimizations.vale = on,
+            (AxisKey::Ring, AxisValue::Number(ring)) => {
+                self.guests.iter_mut().for_each(|guest| guest.ring = ring);
+            }
+            (AxisKey::ThroughputFrame, AxisValue::Number(frame)) => {
+                throughput.into_iter().for_each(|trial| trial.frame = frame);
+            }
+            (AxisKey::ThroughputBurst, AxisValue::Number(burst)) => {
+                throughput.into_iter().for_each(|trial| trial.burst = burst);
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Bench {
+    /// How many cells the matrix has.
+    pub fn cells(&self) -> usize {
+        self.matrix.iter().map(|axis| axis.values.len()).product()
+    }
+}
+
+impl AxisKey {
+    /// The key as written in the file.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Itr => "optimizations.itr",
+            Self::Sc => "optimizations.sc",
+            Self::Csb => "optimizations.csb",
+            Self::Vale => "optimizations.vale",
+            Self::Ring => "ring",
+            Self::ThroughputFrame => "throughput.frame",
+            Self::ThroughputBurst => "throughput.burst",
+        }
+    }
+}
+
+impl fmt::Display for AxisKey {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl fmt::Display for AxisValue {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Self::Toggle(on) => f.pad(if *on { "on" } else { "off" }),
+            Self::Number(number) => number.fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for Optimizations {
+    /// The names of those that are on, or `none`.
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let all = [
+            (self.itr, "itr"),
+            (self.sc, "sc"),
+            (self.csb, "csb"),
+            (self.vale, "vale"),
+        ];
+        let on: Vec<_> = all
+            .iter()
+            .filter(|(on, _)| *on)
+            .map(|(_, name)| *name)
+            .collect();
+        f.pad(
+            if on.is_empty() {
+                "none".to_owned()
+            } else {
+                on.join(" ")
+            }
+            .as_str(),
+        )
+    }
+}
+
+impl Role {
+    /// The role's name in the file and on the guest's command line.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Tx { .. } => "tx",
+            Self::Rx => "rx",
+            Self::Ping { .. } => "ping",
+            Self::Pong => "pong",
+            Self::Idle => "idle",
+        }
+    }
+
+    /// The guest it talks to, for those that start a conversation.
+    pub fn to(self) -> Option<usize> {
+        match self {
+            Self::Tx { to } | Self::Ping { to } => Some(to),
+            Self::Rx | Self::Pong | Self::Idle => None,
+        }
+    }
+}
+
+fn mac_as_text<S: Serializer>(mac: &[u8; 6], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&human_mac(*mac))
+}
+
+fn time_as_text<S: Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&human_time(*time))
+}
