@@ -42,15 +42,28 @@ fn build(guest: &Path, target_dir: &Path) {
     }
 }
 
-/// Whether a variable is the outer cargo's: compiler flags and wrappers (clippy is one), profile
-/// and target settings, what it tells build scripts. The toolchain and cargo's home stay.
+/// Whether a variable would leak settings into the guest's build: compiler flags and wrappers
+/// (clippy is one), profiles, targets, what cargo tells build scripts. The toolchain and how to
+/// reach the registry stay.
 fn is_outer_setting(name: &str) -> bool {
-    const KEPT: [&str; 3] = ["CARGO_HOME", "CARGO_NET_OFFLINE", "CARGO_TERM_COLOR"];
-    const RUST: [&str; 4] = ["RUSTFLAGS", "RUSTDOCFLAGS", "RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER"];
-    const MAKE: [&str; 2] = ["MAKEFLAGS", "MFLAGS"];
-    (name.starts_with("CARGO_") && !KEPT.contains(&name))
-        || RUST.contains(&name)
-        || MAKE.contains(&name)
+    const KEPT: [&str; 6] = [
+        "CARGO_HOME",
+        "CARGO_HTTP_",
+        "CARGO_NET_",
+        "CARGO_REGISTR",
+        "CARGO_SOURCE_",
+        "CARGO_TERM_",
+    ];
+    const OTHERS: [&str; 6] = [
+        "MAKEFLAGS",
+        "MFLAGS",
+        "RUSTC_WORKSPACE_WRAPPER",
+        "RUSTC_WRAPPER",
+        "RUSTDOCFLAGS",
+        "RUSTFLAGS",
+    ];
+    let is_cargos = name.starts_with("CARGO_") && !KEPT.iter().any(|kept| name.starts_with(kept));
+    is_cargos || OTHERS.contains(&name)
 }
 
 fn variable(name: &str) -> OsString {

@@ -15,10 +15,6 @@ fn main() {
 }
 
 fn git(args: &[&str]) -> Option<String> {
-    let output = Command::new("git")
-        .args(args)
-        .output()
-        .ok()
-        .filter(|o| o.status.success())?;
+    let output = Command::new("git").args(args).output().ok().filter(|o| o.status.success())?;
     Some(String::from_utf8(output.stdout).ok()?.trim().to_owned()).filter(|text| !text.is_empty())
 }

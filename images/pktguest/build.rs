@@ -1,10 +1,7 @@
 //! Links the guest as a static, freestanding image laid out by `linker.ld`.
 
 fn main() {
-    let script = format!(
-        "{}/linker.ld",
-        std::env::var("CARGO_MANIFEST_DIR").unwrap_or_default()
-    );
+    let script = format!("{}/linker.ld", std::env::var("CARGO_MANIFEST_DIR").unwrap_or_default());
     for arg in [
         "-nostartfiles",
         "-nostdlib",

@@ -60,13 +60,7 @@ pub struct Error {
 impl Error {
     /// An error that ends labctl with the given code.
     pub fn new(exit: Exit, message: impl Into<String>) -> Self {
-        Self {
-            exit,
-            message: message.into(),
-            help: None,
-            source: None,
-            problems: Vec::new(),
-        }
+        Self { exit, message: message.into(), help: None, source: None, problems: Vec::new() }
     }
 
     /// A lab file with these mistakes.
@@ -76,19 +70,13 @@ impl Error {
             n => format!("{n} mistakes"),
         };
         let message = format!("{} has {mistakes}", path.display());
-        Self {
-            problems,
-            ..Self::new(Exit::InvalidFile, message)
-        }
+        Self { problems, ..Self::new(Exit::InvalidFile, message) }
     }
 
     /// Adds what to do about it: best a command that can be copied.
     #[must_use]
     pub fn help(self, help: impl Into<String>) -> Self {
-        Self {
-            help: Some(help.into()),
-            ..self
-        }
+        Self { help: Some(help.into()), ..self }
     }
 
     /// Adds the error underneath.
@@ -97,10 +85,7 @@ impl Error {
         self,
         source: impl Into<Box<dyn std::error::Error + Send + Sync + 'static>>,
     ) -> Self {
-        Self {
-            source: Some(source.into()),
-            ..self
-        }
+        Self { source: Some(source.into()), ..self }
     }
 
     /// The exit code it leads to.
@@ -116,14 +101,9 @@ impl Error {
     /// The error for people: each problem with the source and a pointer to the place, then
     /// message, causes and help. `width` is the terminal's unless given.
     pub fn render(&self, color: bool, width: Option<usize>) -> String {
-        let theme = if color {
-            GraphicalTheme::unicode()
-        } else {
-            GraphicalTheme::unicode_nocolor()
-        };
-        let options = MietteHandlerOpts::new()
-            .graphical_theme(theme)
-            .terminal_links(false);
+        let theme =
+            if color { GraphicalTheme::unicode() } else { GraphicalTheme::unicode_nocolor() };
+        let options = MietteHandlerOpts::new().graphical_theme(theme).terminal_links(false);
         let options = options.context_lines(1).with_cause_chain();
         let handler = match width {
             Some(width) => options.width(width),
@@ -131,18 +111,9 @@ impl Error {
         }
         .build();
         // The summary comes last: that is what a terminal shows of a long list.
-        let problems = self
-            .problems
-            .iter()
-            .map(|problem| problem as &dyn Diagnostic);
+        let problems = self.problems.iter().map(|problem| problem as &dyn Diagnostic);
         let reports = problems.chain([self as &dyn Diagnostic]);
-        let reports = reports.map(|error| {
-            Rendered {
-                handler: &handler,
-                error,
-            }
-            .to_string()
-        });
+        let reports = reports.map(|error| Rendered { handler: &handler, error }.to_string());
         reports.collect::<Vec<_>>().join("\n")
     }
 
@@ -151,19 +122,11 @@ impl Error {
         let mut text = String::new();
         for problem in &self.problems {
             let (line, column) = problem.position();
-            let file = escaped(problem.file())
-                .replace(':', "%3A")
-                .replace(',', "%2C");
-            let hint = problem
-                .hint()
-                .map(|hint| format!(" ({hint})"))
-                .unwrap_or_default();
+            let file = escaped(problem.file()).replace(':', "%3A").replace(',', "%2C");
+            let hint = problem.hint().map(|hint| format!(" ({hint})")).unwrap_or_default();
             let message = escaped(&format!("{problem}{hint}"));
             // Writing to a String cannot fail.
-            let _ = writeln!(
-                text,
-                "::error file={file},line={line},col={column}::{message}"
-            );
+            let _ = writeln!(text, "::error file={file},line={line},col={column}::{message}");
         }
         if self.problems.is_empty() {
             let _ = writeln!(text, "::error::{}", escaped(&self.message));
@@ -174,9 +137,7 @@ impl Error {
 
 /// Escapes a workflow command's data, as the runner unescapes it.
 fn escaped(text: &str) -> String {
-    text.replace('%', "%25")
-        .replace('\r', "%0D")
-        .replace('\n', "%0A")
+    text.replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A")
 }
 
 struct Rendered<'a> {

@@ -56,20 +56,11 @@ impl fmt::Display for Optimization {
 
 impl Optimizations {
     /// All four off.
-    pub const NONE: Optimizations = Optimizations {
-        itr: false,
-        sc: false,
-        csb: false,
-        vale: false,
-    };
+    pub const NONE: Optimizations =
+        Optimizations { itr: false, sc: false, csb: false, vale: false };
 
     /// All four on.
-    pub const ALL: Optimizations = Optimizations {
-        itr: true,
-        sc: true,
-        csb: true,
-        vale: true,
-    };
+    pub const ALL: Optimizations = Optimizations { itr: true, sc: true, csb: true, vale: true };
 
     /// Is this one on?
     pub fn get(self, which: Optimization) -> bool {
@@ -95,26 +86,16 @@ impl Optimizations {
     /// Position among the 16 combinations when `itr` counts fastest. The rungs of the ladder
     /// are 0, 1, 3, 7 and 15: a table in this order climbs it.
     pub fn index(self) -> usize {
-        Optimization::ALL
-            .iter()
-            .rev()
-            .fold(0, |n, &o| n << 1 | usize::from(self.get(o)))
+        Optimization::ALL.iter().rev().fold(0, |n, &o| n << 1 | usize::from(self.get(o)))
     }
 }
 
 /// `none`, or the names of those that are on, as in `itr+csb`.
 impl fmt::Display for Optimizations {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let on: Vec<_> = Optimization::ALL
-            .iter()
-            .filter(|&&o| self.get(o))
-            .map(|o| o.name())
-            .collect();
-        f.pad(&if on.is_empty() {
-            "none".to_owned()
-        } else {
-            on.join("+")
-        })
+        let on: Vec<_> =
+            Optimization::ALL.iter().filter(|&&o| self.get(o)).map(|o| o.name()).collect();
+        f.pad(&if on.is_empty() { "none".to_owned() } else { on.join("+") })
     }
 }
 
@@ -138,11 +119,7 @@ mod tests {
     #[test]
     fn a_combination_is_named_by_what_is_on() {
         assert_eq!(Optimizations::NONE.to_string(), "none");
-        let on = Optimizations {
-            itr: true,
-            csb: true,
-            ..Optimizations::NONE
-        };
+        let on = Optimizations { itr: true, csb: true, ..Optimizations::NONE };
         assert_eq!(on.to_string(), "itr+csb");
     }
 }

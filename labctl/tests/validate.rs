@@ -13,7 +13,8 @@ use std::{
 
 use labctl::{
     error::{Error, Exit},
-    topology::{AxisKey, AxisValue, Lab, Optimizations, Role},
+    optimizations::Optimizations,
+    topology::{AxisKey, AxisValue, Lab, Role},
 };
 use proptest::prelude::*;
 
@@ -54,43 +55,25 @@ fn every_mistake_is_told_well() {
         }
     }
     assert!(count >= 25, "only {count} golden files");
-    assert!(
-        wrong.is_empty(),
-        "differ from their golden files:\n{}",
-        wrong.join("\n")
-    );
+    assert!(wrong.is_empty(), "differ from their golden files:\n{}", wrong.join("\n"));
 }
 
 #[test]
 fn the_reference_topology_is_what_it_says() {
     let lab = parse(PAPER_PAIR).expect("valid");
     assert_eq!(lab.name, "paper-pair");
-    assert_eq!(lab.optimizations.to_string(), "itr sc csb vale");
+    assert_eq!(lab.optimizations.to_string(), "itr+sc+csb+vale");
     assert_eq!(lab.switches.len(), 1);
-    let [left, right] = lab.guests.as_slice() else {
-        panic!("two guests")
-    };
-    assert_eq!(
-        (left.memory_mib, left.ring, left.itr_interval, left.spin_us),
-        (64, 1024, 488, 50)
-    );
-    assert_eq!(
-        (left.workload.role, right.workload.role),
-        (Role::Tx { to: 1 }, Role::Rx)
-    );
+    let [left, right] = lab.guests.as_slice() else { panic!("two guests") };
+    assert_eq!((left.memory_mib, left.ring, left.itr_interval, left.spin_us), (64, 1024, 488, 50));
+    assert_eq!((left.workload.role, right.workload.role), (Role::Tx { to: 1 }, Role::Rx));
     assert_eq!(lab.link(0, 1), Some((0, 0)));
     let bench = lab.bench.as_ref().expect("a benchmark");
     assert_eq!(bench.cells(), 16);
     assert_eq!((bench.rounds, bench.budget), (6, Duration::from_secs(230)));
     let trial = bench.throughput.as_ref().expect("throughput");
-    assert_eq!(
-        (trial.from, trial.to, trial.frame, trial.burst, trial.rate),
-        (0, 1, 60, 1, 0)
-    );
-    assert_eq!(
-        bench.rr.as_ref().map(|rr| rr.duration),
-        Some(Duration::from_millis(500))
-    );
+    assert_eq!((trial.from, trial.to, trial.frame, trial.burst, trial.rate), (0, 1, 60, 1, 0));
+    assert_eq!(bench.rr.as_ref().map(|rr| rr.duration), Some(Duration::from_millis(500)));
 }
 
 #[test]
@@ -116,24 +99,11 @@ fn defaults_are_inherited_key_by_key() {
          optimizations: { sc: false }\n",
     )
     .expect("valid");
-    let [a, b] = lab.guests.as_slice() else {
-        panic!("two guests")
-    };
-    assert_eq!(
-        (a.ring, a.spin_us, a.itr_interval, a.workload.role),
-        (256, 0, 0, Role::Rx)
-    );
+    let [a, b] = lab.guests.as_slice() else { panic!("two guests") };
+    assert_eq!((a.ring, a.spin_us, a.itr_interval, a.workload.role), (256, 0, 0, Role::Rx));
     assert_eq!((b.ring, b.spin_us, b.itr_interval), (512, 0, 0));
-    assert_eq!(
-        (b.workload.role, b.workload.rate),
-        (Role::Ping { to: 0 }, 1500)
-    );
-    let expected = Optimizations {
-        itr: true,
-        sc: false,
-        csb: true,
-        vale: true,
-    };
+    assert_eq!((b.workload.role, b.workload.rate), (Role::Ping { to: 0 }, 1500));
+    let expected = Optimizations { itr: true, sc: false, csb: true, vale: true };
     assert_eq!(lab.optimizations, expected);
     assert_eq!(lab.bench, None);
 }
@@ -144,32 +114,17 @@ fn generated_macs_are_stable_local_and_unique() {
                 guests: { a: {}, b: {}, c: {} }\n";
     let macs = |text: &str| -> Vec<[u8; 6]> {
         let lab = parse(text).expect("valid");
-        lab.guests
-            .iter()
-            .flat_map(|guest| &guest.nics)
-            .map(|nic| nic.mac)
-            .collect()
+        lab.guests.iter().flat_map(|guest| &guest.nics).map(|nic| nic.mac).collect()
     };
     let first = macs(text);
     assert_eq!(first, macs(text));
-    assert!(
-        first.iter().all(|mac| mac[0] & 0b11 == 0b10),
-        "{first:02x?}"
-    );
+    assert!(first.iter().all(|mac| mac[0] & 0b11 == 0b10), "{first:02x?}");
     let mut unique = first.clone();
     unique.sort_unstable();
     unique.dedup();
     assert_eq!(unique.len(), 6);
-    assert_eq!(
-        macs(&text.replace("b: {}, ", ""))[..2],
-        first[..2],
-        "others do not matter"
-    );
-    assert_ne!(
-        macs(&text.replace("name: t", "name: u")),
-        first,
-        "but the lab does"
-    );
+    assert_eq!(macs(&text.replace("b: {}, ", ""))[..2], first[..2], "others do not matter");
+    assert_ne!(macs(&text.replace("name: t", "name: u")), first, "but the lab does");
 }
 
 #[test]
@@ -199,16 +154,8 @@ fn cells_change_what_their_axis_names_and_nothing_else() {
     expected.guests.iter_mut().for_each(|guest| guest.ring = 80);
     assert_eq!(with(AxisKey::Ring, AxisValue::Number(80)), expected);
     let mut expected = lab.clone();
-    expected
-        .bench
-        .as_mut()
-        .and_then(|bench| bench.throughput.as_mut())
-        .expect("trial")
-        .burst = 8;
-    assert_eq!(
-        with(AxisKey::ThroughputBurst, AxisValue::Number(8)),
-        expected
-    );
+    expected.bench.as_mut().and_then(|bench| bench.throughput.as_mut()).expect("trial").burst = 8;
+    assert_eq!(with(AxisKey::ThroughputBurst, AxisValue::Number(8)), expected);
 }
 
 #[test]
@@ -297,11 +244,7 @@ impl Directory {
         for (name, _) in env::vars().filter(|(name, _)| name.starts_with("LABCTL_")) {
             command.env_remove(name);
         }
-        command
-            .args(args)
-            .current_dir(&self.0)
-            .env_remove("GITHUB_ACTIONS")
-            .stdin(Stdio::null());
+        command.args(args).current_dir(&self.0).env_remove("GITHUB_ACTIONS").stdin(Stdio::null());
         command
     }
 }
@@ -326,11 +269,7 @@ fn the_only_lab_file_is_found() {
     let output = directory.labctl(&["validate"]);
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     assert!(stdout(&output).starts_with("paper-pair is valid"));
-    assert!(
-        stderr(&output).ends_with("next: labctl bench my.lab.yaml\n"),
-        "{}",
-        stderr(&output)
-    );
+    assert!(stderr(&output).ends_with("next: labctl bench my.lab.yaml\n"), "{}", stderr(&output));
     let by_directory = directory.labctl(&["validate", "."]);
     assert_eq!(stdout(&by_directory), stdout(&output));
 }
@@ -342,20 +281,13 @@ fn no_lab_file_and_several_are_told_apart() {
     assert!(stderr(&output).contains("no *.lab.yaml in this directory"));
     let output = Directory::new("two", &["b.lab.yaml", "a.lab.yaml"]).labctl(&["validate"]);
     assert_eq!(output.status.code(), Some(2));
-    assert!(
-        stderr(&output).contains("name one: a.lab.yaml, b.lab.yaml"),
-        "{}",
-        stderr(&output)
-    );
+    assert!(stderr(&output).contains("name one: a.lab.yaml, b.lab.yaml"), "{}", stderr(&output));
 }
 
 #[test]
 fn json_goes_to_stdout_and_nothing_else_does() {
     let directory = Directory::new("json", &["my.lab.yaml"]);
-    let output = directory
-        .command(&["validate"])
-        .env("LABCTL_OUTPUT", "json")
-        .output();
+    let output = directory.command(&["validate"]).env("LABCTL_OUTPUT", "json").output();
     let output = output.expect("labctl runs");
     let lab: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
     assert_eq!(lab["guests"][0]["workload"]["role"]["to"], 1);
@@ -373,10 +305,7 @@ fn a_wrong_file_is_annotated_for_github() {
     assert!(stderr(&output).contains("did you mean `guests`?"));
     assert!(!stderr(&output).contains("::error") && !stderr(&output).contains('\x1b'));
     let mut github = directory.command(&["validate", "--color", "always"]);
-    let output = github
-        .env("GITHUB_ACTIONS", "true")
-        .output()
-        .expect("labctl runs");
+    let output = github.env("GITHUB_ACTIONS", "true").output().expect("labctl runs");
     let annotation = "::error file=a.lab.yaml,line=2,col=1::guets: unknown key (did you mean";
     assert!(stderr(&output).contains(annotation), "{}", stderr(&output));
     assert!(stderr(&output).contains('\x1b'));
@@ -388,42 +317,21 @@ fn unreadable_files_say_why() {
     fs::write(directory.0.join("latin1.lab.yaml"), b"name: t\n# caf\xe9\n").expect("file");
     let output = directory.labctl(&["validate"]);
     assert_eq!(output.status.code(), Some(10));
-    assert!(
-        stderr(&output).contains("line 2 is not UTF-8"),
-        "{}",
-        stderr(&output)
-    );
+    assert!(stderr(&output).contains("line 2 is not UTF-8"), "{}", stderr(&output));
     let output = directory.labctl(&["validate", "absent.lab.yaml"]);
     assert_eq!(output.status.code(), Some(10));
-    assert!(
-        stderr(&output).contains("No such file"),
-        "{}",
-        stderr(&output)
-    );
+    assert!(stderr(&output).contains("No such file"), "{}", stderr(&output));
     let output = directory.labctl(&["validate", "/dev/zero"]);
     assert_eq!(output.status.code(), Some(10));
-    assert!(
-        stderr(&output).contains("longer than 1 MiB"),
-        "{}",
-        stderr(&output)
-    );
+    assert!(stderr(&output).contains("longer than 1 MiB"), "{}", stderr(&output));
 }
 
 #[test]
 fn a_lab_can_come_from_stdin() {
     let directory = Directory::new("stdin", &[]);
     let mut command = directory.command(&["validate", "-"]);
-    let mut labctl = command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("spawn");
-    labctl
-        .stdin
-        .take()
-        .expect("stdin")
-        .write_all(PAPER_PAIR.as_bytes())
-        .expect("written");
+    let mut labctl = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("spawn");
+    labctl.stdin.take().expect("stdin").write_all(PAPER_PAIR.as_bytes()).expect("written");
     let output = labctl.wait_with_output().expect("output");
     assert!(stdout(&output).starts_with("paper-pair is valid"));
 }
@@ -431,10 +339,7 @@ fn a_lab_can_come_from_stdin() {
 #[test]
 fn usage_errors_have_their_own_code() {
     let directory = Directory::new("usage", &[]);
-    assert_eq!(
-        directory.labctl(&["validate", "--nonsense"]).status.code(),
-        Some(2)
-    );
+    assert_eq!(directory.labctl(&["validate", "--nonsense"]).status.code(), Some(2));
     assert_eq!(directory.labctl(&[]).status.code(), Some(2));
     let help = directory.labctl(&["--help"]);
     assert_eq!(help.status.code(), Some(0));
@@ -448,18 +353,9 @@ fn a_closed_pipe_is_no_failure() {
     let (reader, writer) = std::io::pipe().expect("pipe");
     drop(reader);
     let mut command = directory.command(&["validate", "-o", "json"]);
-    let mut labctl = command
-        .stdout(writer)
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("spawn");
+    let mut labctl = command.stdout(writer).stderr(Stdio::piped()).spawn().expect("spawn");
     let mut said = String::new();
-    labctl
-        .stderr
-        .take()
-        .expect("stderr")
-        .read_to_string(&mut said)
-        .expect("text");
+    labctl.stderr.take().expect("stderr").read_to_string(&mut said).expect("text");
     assert_eq!(labctl.wait().expect("exit").code(), Some(0), "{said}");
     assert!(!said.contains("bug"), "{said}");
 }

@@ -50,12 +50,7 @@ fn main() -> Result<(), Box<dyn Error>> {
                 ram_bytes: 64 << 20,
                 kernel: images::PKTGUEST.into(),
                 cmdline: format!("role={role} driver=e1000 {more} {options}"),
-                nics: vec![NicConfig {
-                    mac,
-                    itr: false,
-                    csb,
-                    backend: Box::new(port),
-                }],
+                nics: vec![NicConfig { mac, itr: false, csb, backend: Box::new(port) }],
                 console: Box::new(Console(sender)),
                 clock: clock.clone(),
             },

@@ -25,9 +25,7 @@ pub struct MonotonicClock {
 impl MonotonicClock {
     /// A clock that starts at 1 s, so that "long ago" is never below zero.
     pub fn new() -> Self {
-        Self {
-            start: Instant::now(),
-        }
+        Self { start: Instant::now() }
     }
 }
 

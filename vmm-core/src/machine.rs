@@ -84,15 +84,7 @@ pub struct Machine {
 impl Machine {
     /// Builds a guest and starts it.
     pub fn start(hypervisor: &Hypervisor, config: MachineConfig) -> Result<Self, MachineError> {
-        let MachineConfig {
-            name,
-            ram_bytes,
-            kernel,
-            cmdline,
-            nics,
-            console,
-            clock,
-        } = config;
+        let MachineConfig { name, ram_bytes, kernel, cmdline, nics, console, clock } = config;
         if nics.len() > MAX_NICS {
             return Err(MachineError::TooManyNics(nics.len()));
         }
@@ -115,14 +107,7 @@ impl Machine {
                 line: intx.clone(),
                 backend: nic.backend,
             };
-            let device = E1000::new(
-                E1000Config {
-                    mac: nic.mac,
-                    itr: nic.itr,
-                    csb: nic.csb,
-                },
-                host,
-            );
+            let device = E1000::new(E1000Config { mac: nic.mac, itr: nic.itr, csb: nic.csb }, host);
             pci.add(pci::nic_function(&device, index as u8, nic.csb, intx));
             let timed = device.clone();
             let on_timer: OnTimer = Box::new(move || timed.on_timer());
@@ -138,11 +123,7 @@ impl Machine {
             TimerThread::spawn(format!("timer:{name}"), timers).map_err(failed("timer thread"))?;
         let vcpu =
             VcpuThread::spawn(format!("vcpu:{name}"), vcpu, bus).map_err(failed("vCPU thread"))?;
-        Ok(Self {
-            vcpu,
-            _timers: timers,
-            nics: devices,
-        })
+        Ok(Self { vcpu, _timers: timers, nics: devices })
     }
 
     /// NIC number `index`.

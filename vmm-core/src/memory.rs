@@ -51,17 +51,11 @@ impl GuestRam {
         // A host without huge pages or MADV_POPULATE_WRITE refuses, which only costs speed.
         unsafe {
             libc::madvise(region.as_ptr().cast(), region.size(), libc::MADV_HUGEPAGE);
-            libc::madvise(
-                region.as_ptr().cast(),
-                region.size(),
-                libc::MADV_POPULATE_WRITE,
-            );
+            libc::madvise(region.as_ptr().cast(), region.size(), libc::MADV_POPULATE_WRITE);
         }
         let region = GuestRegionMmap::new(region, GuestAddress(0))
             .ok_or_else(|| map_error("address range overflows".into()))?;
-        Ok(Self {
-            region: Arc::new(region),
-        })
+        Ok(Self { region: Arc::new(region) })
     }
 
     /// Size in bytes; also the first guest-physical address that is not RAM.
@@ -84,25 +78,19 @@ impl GuestRam {
     /// A view of `count` elements at `addr`; `None` unless all of it is RAM.
     #[inline]
     pub fn array<T: ByteValued>(&self, addr: u64, count: usize) -> Option<VolatileArrayRef<'_, T>> {
-        (**self.region)
-            .get_array_ref(usize::try_from(addr).ok()?, count)
-            .ok()
+        (**self.region).get_array_ref(usize::try_from(addr).ok()?, count).ok()
     }
 
     /// An atomic view of a little-endian 32-bit word; `None` if it is unaligned or not RAM.
     #[inline]
     pub fn atomic_u32(&self, addr: u64) -> Option<&AtomicU32> {
-        (**self.region)
-            .get_atomic_ref(usize::try_from(addr).ok()?)
-            .ok()
+        (**self.region).get_atomic_ref(usize::try_from(addr).ok()?).ok()
     }
 
     /// An atomic view of a little-endian 64-bit word; `None` if it is unaligned or not RAM.
     #[inline]
     pub fn atomic_u64(&self, addr: u64) -> Option<&AtomicU64> {
-        (**self.region)
-            .get_atomic_ref(usize::try_from(addr).ok()?)
-            .ok()
+        (**self.region).get_atomic_ref(usize::try_from(addr).ok()?).ok()
     }
 
     /// The same memory in the form that rust-vmm's loaders take.
@@ -126,13 +114,7 @@ mod tests {
         let ram = GuestRam::new(8192).unwrap();
         assert!(ram.slice(0, 8192).is_some());
         assert!(ram.slice(8191, 1).is_some());
-        for (addr, len) in [
-            (8192, 1),
-            (8191, 2),
-            (u64::MAX, 1),
-            (u64::MAX - 7, 16),
-            (1 << 40, 1),
-        ] {
+        for (addr, len) in [(8192, 1), (8191, 2), (u64::MAX, 1), (u64::MAX - 7, 16), (1 << 40, 1)] {
             assert!(ram.slice(addr, len).is_none(), "{addr:#x}+{len}");
         }
     }
@@ -150,10 +132,7 @@ mod tests {
     #[test]
     fn sizes_are_checked() {
         for bytes in [0, 4095, MAX_RAM_BYTES + 4096] {
-            assert!(
-                matches!(GuestRam::new(bytes), Err(MemoryError::Size(_))),
-                "{bytes}"
-            );
+            assert!(matches!(GuestRam::new(bytes), Err(MemoryError::Size(_))), "{bytes}");
         }
     }
 }

@@ -24,13 +24,8 @@ impl Serial {
     /// `console` gets one write per line of up to 4 KiB, and the unfinished line when the UART is
     /// dropped.
     pub fn new(line: Arc<dyn InterruptLine>, console: Box<dyn Write + Send>) -> Self {
-        let lines = Lines {
-            line: Vec::new(),
-            out: console,
-        };
-        Self {
-            uart: vm_superio::Serial::new(EdgeTrigger(line), lines),
-        }
+        let lines = Lines { line: Vec::new(), out: console };
+        Self { uart: vm_superio::Serial::new(EdgeTrigger(line), lines) }
     }
 
     /// Reads registers from `offset` on, one per byte.
@@ -76,10 +71,7 @@ struct Lines {
 
 impl Lines {
     fn pass_on(&mut self) -> io::Result<()> {
-        let result = self
-            .out
-            .write_all(&self.line)
-            .and_then(|()| self.out.flush());
+        let result = self.out.write_all(&self.line).and_then(|()| self.out.flush());
         self.line.clear();
         result
     }
@@ -152,18 +144,10 @@ mod tests {
         let mut serial = Serial::new(line.clone(), Box::new(io::sink()));
         let mut lsr = [0];
         serial.read(5, &mut lsr);
-        assert_eq!(
-            lsr[0] & 0x60,
-            0x60,
-            "LSR: holding register and shifter empty"
-        );
+        assert_eq!(lsr[0] & 0x60, 0x60, "LSR: holding register and shifter empty");
         assert!(line.0.lock().is_empty());
         serial.write(1, &[2]);
-        assert_eq!(
-            *line.0.lock(),
-            [true, false],
-            "IER: transmitter empty, as a pulse"
-        );
+        assert_eq!(*line.0.lock(), [true, false], "IER: transmitter empty, as a pulse");
     }
 
     #[test]

@@ -21,6 +21,9 @@ const SOFTWARE_ENABLE: u32 = 1 << 8;
 const MASKED: u32 = 1 << 16;
 const DIVIDE_BY_1: u32 = 0b1011;
 
+/// How long to measure the timer's frequency.
+const CALIBRATION_US: u64 = 1000;
+
 const IO_APIC: usize = 0xfec0_0000;
 const SELECT: usize = 0x00;
 const WINDOW: usize = 0x10;
@@ -78,21 +81,19 @@ pub struct Timer {
 }
 
 impl Timer {
-    /// Measures the timer's frequency against `clock`, for a millisecond.
+    /// Measures the timer's frequency against `clock`.
     pub fn new(clock: Clock) -> Self {
         set_local(DIVIDE, DIVIDE_BY_1);
         set_local(LVT_TIMER, MASKED | u32::from(TIMER_VECTOR));
         set_local(INITIAL_COUNT, u32::MAX);
-        let (start, count) = (time::now(), local(CURRENT_COUNT));
-        let end = start + clock.ticks(1000);
+        let (first, start) = time::sample(|| local(CURRENT_COUNT));
+        let end = start + clock.ticks(CALIBRATION_US);
         while time::now() < end {}
-        let (stop, counted) = (time::now(), count.wrapping_sub(local(CURRENT_COUNT)).max(1));
+        let (last, stop) = time::sample(|| local(CURRENT_COUNT));
+        let counted = u64::from(first.wrapping_sub(last).max(1));
         set_local(INITIAL_COUNT, 0);
         set_local(LVT_TIMER, u32::from(TIMER_VECTOR));
-        Self {
-            ticks_per_count: (((stop - start) << 20) / u64::from(counted)).max(1),
-            armed: None,
-        }
+        Self { ticks_per_count: (((stop - start) << 20) / counted).max(1), armed: None }
     }
 
     /// Makes sure an interrupt comes at TSC time `deadline` or earlier (then ask again).
@@ -101,10 +102,7 @@ impl Timer {
     /// access to the timer, and the next wait finds it armed.
     pub fn ensure(&mut self, deadline: u64) {
         let fired = Events::now().timer();
-        if self
-            .armed
-            .is_some_and(|(at, before)| at <= deadline && before == fired)
-        {
+        if self.armed.is_some_and(|(at, before)| at <= deadline && before == fired) {
             return;
         }
         let now = time::now();

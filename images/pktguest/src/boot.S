@@ -40,7 +40,7 @@ pvh_start:                            // EBX: physical address of hvm_start_info
     or eax, 0x100                     // LME
     wrmsr
     mov eax, cr0
-    and eax, 0xfffffff3               // clear EM, TS
+    and eax, 0x9ffffff3               // clear CD, NW, TS, EM
     or eax, 0x80000023                // PG, NE, MP, PE
     mov cr0, eax
     .byte 0xea                        // far jump into 64-bit code

@@ -36,11 +36,7 @@ const USER_END: u64 = 0x4000_0000;
 
 /// Where CPL3 reads physical address `address`; `None` outside RAM the stub maps.
 fn readable(address: u64) -> Option<usize> {
-    let offset = if address < SUPERVISOR_END {
-        ALIAS_BASE
-    } else {
-        0
-    };
+    let offset = if address < SUPERVISOR_END { ALIAS_BASE } else { 0 };
     (address != 0 && address < USER_END).then_some((address + offset) as usize)
 }
 
@@ -60,9 +56,7 @@ fn cmdline(start_info: u64) -> Option<&'static CStr> {
 /// The first code at CPL3.
 #[unsafe(no_mangle)]
 extern "C" fn guest_main(start_info: u64) -> ! {
-    let text = cmdline(start_info)
-        .and_then(|text| text.to_str().ok())
-        .unwrap_or("");
+    let text = cmdline(start_info).and_then(|text| text.to_str().ok()).unwrap_or("");
     if let Err(error) = run(text) {
         fail(format_args!("{error}"));
     }
@@ -72,9 +66,7 @@ extern "C" fn guest_main(start_info: u64) -> ! {
 /// Entered from the stub on any exception at CPL3 that is not a halt, and on any at CPL0.
 #[unsafe(no_mangle)]
 extern "C" fn guest_fault(vector: u64, error: u64, rip: u64, cr2: u64) -> ! {
-    fail(format_args!(
-        "Exception {vector} at {rip:#x}, error code {error:#x}, CR2 {cr2:#x}"
-    ))
+    fail(format_args!("Exception {vector} at {rip:#x}, error code {error:#x}, CR2 {cr2:#x}"))
 }
 
 #[panic_handler]
@@ -87,9 +79,7 @@ fn fail(message: impl Display) -> ! {
     static FAILING: AtomicBool = AtomicBool::new(false);
     // A fault while reporting a fault must not report for ever.
     if !FAILING.swap(true, Ordering::Relaxed) {
-        Object::event(&mut Serial::open(), "error")
-            .show("message", message)
-            .end();
+        Object::event(&mut Serial::open(), "error").show("message", message).end();
     }
     irq::stop()
 }

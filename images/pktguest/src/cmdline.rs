@@ -111,11 +111,7 @@ impl fmt::Display for Error<'_> {
         match self {
             Self::NotAPair(word) => write!(f, "Command line: '{word}' is not key=value"),
             Self::UnknownKey(key) => write!(f, "Command line: unknown key '{key}'"),
-            Self::BadValue {
-                key,
-                value,
-                expected,
-            } => {
+            Self::BadValue { key, value, expected } => {
                 write!(f, "Command line: {key}={value}, expected {expected}")
             }
             Self::NoRole => f.write_str("Command line: role= is missing"),
@@ -133,50 +129,24 @@ pub fn parse(text: &str) -> Result<Config, Error<'_>> {
     for word in text.split_ascii_whitespace() {
         let (key, value) = word.split_once('=').ok_or(Error::NotAPair(word))?;
         let expected = match key {
-            "role" => set(
-                &mut role,
-                find_role(value).map(Some),
-                "tx, rx, ping, pong or idle",
-            ),
+            "role" => set(&mut role, find_role(value).map(Some), "tx, rx, ping, pong or idle"),
             "driver" => set(&mut (), (value == "e1000").then_some(()), "e1000"),
             "sc" => set(&mut config.sc, flag(value), "0 or 1"),
             "csb" => set(&mut config.csb, flag(value), "0 or 1"),
             "ring" => {
                 let ring = number(value, 80, 4096).filter(|ring| ring % 8 == 0);
-                set(
-                    &mut config.ring,
-                    ring.map(|n| n as u16),
-                    "80 to 4096, a multiple of 8",
-                )
+                set(&mut config.ring, ring.map(|n| n as u16), "80 to 4096, a multiple of 8")
             }
-            "frame" => set(
-                &mut config.frame,
-                number(value, 60, 1514).map(|n| n as u16),
-                "60 to 1514",
-            ),
-            "burst" => set(
-                &mut config.burst,
-                number(value, 1, 512).map(|n| n as u16),
-                "1 to 512",
-            ),
-            "rate" => set(
-                &mut config.rate,
-                number(value, 0, u64::MAX),
-                "packets per second",
-            ),
+            "frame" => {
+                set(&mut config.frame, number(value, 60, 1514).map(|n| n as u16), "60 to 1514")
+            }
+            "burst" => set(&mut config.burst, number(value, 1, 512).map(|n| n as u16), "1 to 512"),
+            "rate" => set(&mut config.rate, number(value, 0, u64::MAX), "packets per second"),
             "count" => set(&mut config.count, number(value, 0, u64::MAX), "a number"),
             "duration_ms" => set(&mut config.duration_ms, milliseconds(value), "milliseconds"),
             "dst" => set(&mut config.dst, mac(value), "aa:bb:cc:dd:ee:ff"),
-            "spin_us" => set(
-                &mut config.spin_us,
-                number(value, 0, MAX_SPIN_US),
-                "0 to 1000000000",
-            ),
-            "itr" => set(
-                &mut config.itr,
-                number(value, 0, 65535).map(|n| n as u16),
-                "0 to 65535",
-            ),
+            "spin_us" => set(&mut config.spin_us, number(value, 0, MAX_SPIN_US), "0 to 1000000000"),
+            "itr" => set(&mut config.itr, number(value, 0, 65535).map(|n| n as u16), "0 to 65535"),
             "interval_ms" => set(&mut config.interval_ms, milliseconds(value), "milliseconds"),
             "tsc_khz" => {
                 let khz = number(value, 1000, MAX_TSC_KHZ).map(Some);
@@ -185,11 +155,7 @@ pub fn parse(text: &str) -> Result<Config, Error<'_>> {
             _ => return Err(Error::UnknownKey(key)),
         };
         if let Err(expected) = expected {
-            return Err(Error::BadValue {
-                key,
-                value,
-                expected,
-            });
+            return Err(Error::BadValue { key, value, expected });
         }
     }
     config.role = role.ok_or(Error::NoRole)?;
@@ -262,10 +228,7 @@ mod tests {
 
     #[test]
     fn only_the_role_is_required() {
-        let expected = Config {
-            role: Role::Rx,
-            ..Config::default()
-        };
+        let expected = Config { role: Role::Rx, ..Config::default() };
         assert_eq!(parse("  role=rx\n"), Ok(expected));
         assert_eq!(parse("sc=1"), Err(Error::NoRole));
     }
@@ -301,9 +264,7 @@ mod tests {
         ] {
             let (key, value) = word.split_once('=').unwrap();
             match parse(word) {
-                Err(Error::BadValue {
-                    key: k, value: v, ..
-                }) => assert_eq!((k, v), (key, value)),
+                Err(Error::BadValue { key: k, value: v, .. }) => assert_eq!((k, v), (key, value)),
                 other => panic!("{word}: {other:?}"),
             }
         }

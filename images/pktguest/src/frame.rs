@@ -114,11 +114,7 @@ mod tests {
 
     #[test]
     fn the_wire_layout_is_fixed() {
-        let bytes: Vec<u8> = HEADER
-            .encode()
-            .iter()
-            .flat_map(|word| word.to_le_bytes())
-            .collect();
+        let bytes: Vec<u8> = HEADER.encode().iter().flat_map(|word| word.to_le_bytes()).collect();
         assert_eq!(
             bytes,
             [
@@ -150,9 +146,6 @@ mod tests {
 
     #[test]
     fn an_address_is_shown_as_people_write_it() {
-        assert_eq!(
-            ShowMac([0x52, 0x54, 0, 0xa, 0xff, 1]).to_string(),
-            "52:54:00:0a:ff:01"
-        );
+        assert_eq!(ShowMac([0x52, 0x54, 0, 0xa, 0xff, 1]).to_string(), "52:54:00:0a:ff:01");
     }
 }

@@ -19,13 +19,7 @@ pub struct Histogram {
 impl Histogram {
     /// An empty histogram.
     pub const fn new() -> Self {
-        Self {
-            buckets: [0; BUCKETS],
-            count: 0,
-            sum: 0,
-            min: u64::MAX,
-            max: 0,
-        }
+        Self { buckets: [0; BUCKETS], count: 0, sum: 0, min: u64::MAX, max: 0 }
     }
 
     /// Adds a value.
@@ -74,11 +68,7 @@ impl Histogram {
 
     /// Buckets in use: lower bound and count.
     pub fn buckets(&self) -> impl Iterator<Item = (u64, u64)> {
-        let used = self
-            .buckets
-            .iter()
-            .enumerate()
-            .filter(|(_, count)| **count > 0);
+        let used = self.buckets.iter().enumerate().filter(|(_, count)| **count > 0);
         used.map(|(i, &count)| (lower(i), count))
     }
 }
@@ -123,19 +113,11 @@ mod tests {
     fn quantiles_are_within_a_bucket_of_the_truth() {
         let mut histogram = Histogram::new();
         (1..=10_000).for_each(|n| histogram.record(n * 100));
-        for (per_mille, truth) in [
-            (500, 500_000),
-            (900, 900_000),
-            (990, 990_000),
-            (999, 999_000),
-        ] {
+        for (per_mille, truth) in [(500, 500_000), (900, 900_000), (990, 990_000), (999, 999_000)] {
             let error = histogram.quantile(per_mille).abs_diff(truth);
             assert!(error * 100 <= truth, "{per_mille}: off by {error}");
         }
-        assert_eq!(
-            (histogram.min(), histogram.max(), histogram.count()),
-            (100, 1_000_000, 10_000)
-        );
+        assert_eq!((histogram.min(), histogram.max(), histogram.count()), (100, 1_000_000, 10_000));
         assert_eq!(histogram.mean(), 500_050);
         assert_eq!(histogram.quantile(1000), 1_000_000);
     }
@@ -144,23 +126,14 @@ mod tests {
     fn one_value_is_all_quantiles() {
         let mut histogram = Histogram::new();
         histogram.record(12_345);
-        assert_eq!(
-            [0, 500, 999, 1000].map(|q| histogram.quantile(q)),
-            [12_345; 4]
-        );
-        assert_eq!(
-            histogram.buckets().collect::<Vec<_>>(),
-            [(lower(bucket(12_345)), 1)]
-        );
+        assert_eq!([0, 500, 999, 1000].map(|q| histogram.quantile(q)), [12_345; 4]);
+        assert_eq!(histogram.buckets().collect::<Vec<_>>(), [(lower(bucket(12_345)), 1)]);
     }
 
     #[test]
     fn an_empty_histogram_is_all_zero() {
         let histogram = Histogram::new();
-        assert_eq!(
-            (histogram.min(), histogram.max(), histogram.mean()),
-            (0, 0, 0)
-        );
+        assert_eq!((histogram.min(), histogram.max(), histogram.mean()), (0, 0, 0));
         assert_eq!(histogram.quantile(500), 0);
     }
 

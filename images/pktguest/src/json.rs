@@ -97,9 +97,7 @@ mod tests {
     #[test]
     fn strings_are_escaped() {
         let mut line = String::new();
-        Object::event(&mut line, "error")
-            .show("message", "a \"b\" \\ \n\u{1}é")
-            .end();
+        Object::event(&mut line, "error").show("message", "a \"b\" \\ \n\u{1}é").end();
         assert_eq!(
             line,
             "{\"event\":\"error\",\"message\":\"a \\\"b\\\" \\\\ \\u000a\\u0001é\"}\n"

@@ -25,17 +25,12 @@ pub struct Device {
 /// Finds function 0 of the first device with these ids on bus 0.
 pub fn find(vendor: u16, device: u16) -> Option<Device> {
     let id = u32::from(device) << 16 | u32::from(vendor);
-    (0..32)
-        .map(|slot| Device { slot })
-        .find(|device| device.read(ID) == id)
+    (0..32).map(|slot| Device { slot }).find(|device| device.read(ID) == id)
 }
 
 impl Device {
     fn select(&self, register: u8) {
-        port::write32(
-            ADDRESS,
-            ENABLE | u32::from(self.slot) << 11 | u32::from(register),
-        );
+        port::write32(ADDRESS, ENABLE | u32::from(self.slot) << 11 | u32::from(register));
     }
 
     fn read(&self, register: u8) -> u32 {

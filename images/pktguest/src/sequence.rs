@@ -32,11 +32,7 @@ impl Sequence {
             let gap = number - self.next;
             self.missing += gap;
             self.next = number.wrapping_add(1);
-            self.arrived = if gap + 1 < WINDOW {
-                self.arrived << (gap + 1) | 1
-            } else {
-                1
-            };
+            self.arrived = if gap + 1 < WINDOW { self.arrived << (gap + 1) | 1 } else { 1 };
             return;
         }
         let age = self.next - 1 - number;
@@ -49,6 +45,11 @@ impl Sequence {
             self.missing -= 1;
             self.reordered += 1;
         }
+    }
+
+    /// The number after the highest seen.
+    pub fn next(&self) -> u64 {
+        self.next
     }
 
     /// Numbers skipped and not seen since.

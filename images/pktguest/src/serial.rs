@@ -10,7 +10,8 @@ const FIFO_CONTROL: u16 = 0x3fa;
 const LINE_CONTROL: u16 = 0x3fb;
 const LINE_STATUS: u16 = 0x3fd;
 
-const FIFO_ON: u8 = 0x07;
+/// Without clearing: what is still in it gets sent.
+const FIFO_ON: u8 = 0x01;
 const EIGHT_N_ONE: u8 = 0x03;
 const TRANSMITTER_EMPTY: u8 = 0x20;
 const FIFO_LEN: u8 = 16;

@@ -12,8 +12,12 @@ const PIT_ONE_SHOT: u8 = 0x30;
 const PIT_LATCH: u8 = 0x00;
 /// How long to calibrate, in PIT ticks: 20 ms.
 const CALIBRATION: u16 = (PIT_HZ / 50) as u16;
-/// Reads of a counter that does not move before it is taken for absent.
-const PATIENCE: u32 = 10_000;
+/// Reads of the counter in which that time must have passed; the fastest takes 0.3 us.
+const PATIENCE: u32 = 1_000_000;
+/// Calibrations to try.
+const ATTEMPTS: u32 = 5;
+/// Tries of one sample.
+const SAMPLES: u32 = 8;
 
 /// TSC ticks since reset.
 #[inline]
@@ -52,32 +56,44 @@ impl Clock {
     }
 }
 
-/// Latches the PIT's counter; returns it and the TSC at that moment.
-fn pit_sample() -> (u16, u64) {
+/// Samples `read` with the TSC: of several tries the one least disturbed by whatever else the host
+/// has to do. Returns what it read and the TSC in the middle of that.
+pub fn sample<T>(mut read: impl FnMut() -> T) -> (T, u64) {
+    let mut attempt = || {
+        let start = now();
+        let value = read();
+        (now() - start, value, start)
+    };
+    let mut best = attempt();
+    for _ in 1..SAMPLES {
+        let next = attempt();
+        if next.0 < best.0 {
+            best = next;
+        }
+    }
+    let (duration, value, start) = best;
+    (value, start + duration / 2)
+}
+
+fn pit_count() -> u16 {
     port::write8(PIT_COMMAND, PIT_LATCH);
-    let tsc = now();
     let low = port::read8(PIT_COUNTER);
-    (u16::from_le_bytes([low, port::read8(PIT_COUNTER)]), tsc)
+    u16::from_le_bytes([low, port::read8(PIT_COUNTER)])
 }
 
 fn calibrate() -> Option<u64> {
+    (0..ATTEMPTS).find_map(|_| measure_khz())
+}
+
+/// The TSC's frequency; `None` if the PIT does not count, or counted through zero meanwhile.
+fn measure_khz() -> Option<u64> {
     port::write8(PIT_COMMAND, PIT_ONE_SHOT);
     port::write8(PIT_COUNTER, 0xff);
     port::write8(PIT_COUNTER, 0xff);
-    let (mut count, mut tsc) = pit_sample();
-    // The first count after loading may predate it: start where the counter is seen to move.
-    let mut patience = PATIENCE;
-    let start = loop {
-        let sample = pit_sample();
-        if sample.0 < count {
-            break sample;
-        }
-        (count, tsc) = sample;
-        patience = patience.checked_sub(1)?;
-    };
-    while start.0.wrapping_sub(count) < CALIBRATION || count > start.0 {
-        (count, tsc) = pit_sample();
-    }
-    let elapsed = u64::from(start.0 - count);
-    Some((tsc - start.1) * PIT_HZ / elapsed / 1000)
+    let (first, start) = sample(pit_count);
+    let goal = first.checked_sub(CALIBRATION)?;
+    (0..PATIENCE).find(|_| pit_count() <= goal)?;
+    let (last, stop) = sample(pit_count);
+    let ticks = first.checked_sub(last).filter(|ticks| *ticks >= CALIBRATION)?;
+    Some((stop - start) * PIT_HZ / u64::from(ticks) / 1000)
 }

@@ -95,9 +95,7 @@ pub fn compare(old: &Results, new: &Results, threshold: f64) -> Comparison {
     let same =
         |a: &Cell, b: &Cell| a.optimizations == b.optimizations && a.parameters == b.parameters;
     let missing_in = |those: &[Cell], from: &[Cell]| -> Vec<String> {
-        let missing = from
-            .iter()
-            .filter(|cell| !those.iter().any(|other| same(cell, other)));
+        let missing = from.iter().filter(|cell| !those.iter().any(|other| same(cell, other)));
         missing.map(Cell::name).collect()
     };
     let cells: Vec<_> = new
@@ -110,11 +108,7 @@ pub fn compare(old: &Results, new: &Results, threshold: f64) -> Comparison {
         .collect();
     Comparison {
         threshold,
-        verdict: cells
-            .iter()
-            .map(|cell| cell.verdict)
-            .max()
-            .unwrap_or(Verdict::Inconclusive),
+        verdict: cells.iter().map(|cell| cell.verdict).max().unwrap_or(Verdict::Inconclusive),
         warnings: warnings(old, new),
         cells,
         only_in_old: missing_in(&new.cells, &old.cells),
@@ -127,10 +121,7 @@ fn compare_cell(old: &Cell, new: &Cell, threshold: f64) -> CellChange {
     let loads = (old.metrics.throughput_mpps, new.metrics.throughput_mpps);
     let throughput = change(loads.0, loads.1, Better::Higher, threshold);
     let rr = change(rr(old), rr(new), Better::Lower, threshold);
-    let verdicts = [&throughput, &rr]
-        .into_iter()
-        .flatten()
-        .map(|change| change.verdict);
+    let verdicts = [&throughput, &rr].into_iter().flatten().map(|change| change.verdict);
     CellChange {
         optimizations: new.optimizations,
         parameters: new.parameters.clone(),
@@ -153,12 +144,7 @@ fn change(
         (_, _, Some(ratio)) => judge(ratio, better, threshold),
         _ => Verdict::Inconclusive,
     };
-    Some(Change {
-        old,
-        new,
-        ratio,
-        verdict,
-    })
+    Some(Change { old, new, ratio, verdict })
 }
 
 fn judge(ratio: Ratio, better: Better, threshold: f64) -> Verdict {
@@ -185,43 +171,19 @@ fn warnings(old: &Results, new: &Results) -> Vec<String> {
         }
     };
     differ("CPU", old.host.cpu.clone(), new.host.cpu.clone());
-    differ(
-        "number of cores",
-        old.host.cores.to_string(),
-        new.host.cores.to_string(),
-    );
+    differ("number of cores", old.host.cores.to_string(), new.host.cores.to_string());
     differ("KVM", old.host.kvm.clone(), new.host.kvm.clone());
     differ("kernel", old.host.kernel.clone(), new.host.kernel.clone());
     differ("virtual machine monitor", old.vmm.clone(), new.vmm.clone());
-    differ(
-        "ring",
-        old.settings.ring.to_string(),
-        new.settings.ring.to_string(),
-    );
+    differ("ring", old.settings.ring.to_string(), new.settings.ring.to_string());
     for (kind, old, new) in [
-        (
-            "throughput",
-            &old.settings.throughput,
-            &new.settings.throughput,
-        ),
+        ("throughput", &old.settings.throughput, &new.settings.throughput),
         ("rr", &old.settings.rr, &new.settings.rr),
     ] {
         if let (Some(old), Some(new)) = (old, new) {
-            differ(
-                &format!("{kind} frame"),
-                old.frame.to_string(),
-                new.frame.to_string(),
-            );
-            differ(
-                &format!("{kind} burst"),
-                old.burst.to_string(),
-                new.burst.to_string(),
-            );
-            differ(
-                &format!("{kind} rate"),
-                old.rate.to_string(),
-                new.rate.to_string(),
-            );
+            differ(&format!("{kind} frame"), old.frame.to_string(), new.frame.to_string());
+            differ(&format!("{kind} burst"), old.burst.to_string(), new.burst.to_string());
+            differ(&format!("{kind} rate"), old.rate.to_string(), new.rate.to_string());
         }
     }
     for (name, results) in [("old", old), ("new", new)] {
@@ -239,23 +201,12 @@ mod tests {
     use rand::{Rng, SeedableRng};
 
     fn ratio(low: f64, high: f64) -> Ratio {
-        Ratio {
-            ratio: (low * high).sqrt(),
-            low,
-            high,
-            coverage: 0.95,
-        }
+        Ratio { ratio: (low * high).sqrt(), low, high, coverage: 0.95 }
     }
 
     fn estimate(median: f64) -> Option<Estimate> {
         let (low, high) = (median * 0.99, median * 1.01);
-        Some(Estimate {
-            median,
-            low,
-            high,
-            samples: 8,
-            coverage: 0.99,
-        })
+        Some(Estimate { median, low, high, samples: 8, coverage: 0.99 })
     }
 
     #[test]
@@ -269,11 +220,7 @@ mod tests {
             (0.80, 0.96, Inconclusive), // perhaps
             (0.50, 2.00, Inconclusive), // nobody knows
         ] {
-            assert_eq!(
-                judge(ratio(low, high), Better::Higher, 0.05),
-                verdict,
-                "{low} to {high}"
-            );
+            assert_eq!(judge(ratio(low, high), Better::Higher, 0.05), verdict, "{low} to {high}");
         }
         assert_eq!(judge(ratio(1.06, 1.2), Better::Lower, 0.05), Fail);
         assert_eq!(judge(ratio(1.04, 1.2), Better::Lower, 0.05), Inconclusive);
@@ -302,15 +249,9 @@ mod tests {
                 .collect();
             stats::estimate(&values)
         };
-        let mut fails = || {
-            change(figure(), figure(), Better::Higher, 0.05)
-                .unwrap()
-                .verdict
-                == Verdict::Fail
-        };
-        let failed = (0..500)
-            .filter(|_| (0..32).filter(|_| fails()).count() > 0)
-            .count();
+        let mut fails =
+            || change(figure(), figure(), Better::Higher, 0.05).unwrap().verdict == Verdict::Fail;
+        let failed = (0..500).filter(|_| (0..32).filter(|_| fails()).count() > 0).count();
         assert!(failed < 25, "{failed} of 500");
     }
 }

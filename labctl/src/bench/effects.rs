@@ -40,10 +40,7 @@ fn runs(cells: &[Cell]) -> Vec<Run<'_>> {
             settings.push(&cell.parameters);
         }
     }
-    settings
-        .into_iter()
-        .map(|parameters| Run::new(cells, parameters))
-        .collect()
+    settings.into_iter().map(|parameters| Run::new(cells, parameters)).collect()
 }
 
 /// The cells of a factorial experiment, addressed by combination.
@@ -56,20 +53,13 @@ struct Run<'a> {
 
 impl<'a> Run<'a> {
     fn new(cells: &'a [Cell], parameters: &'a Parameters) -> Run<'a> {
-        let cells: Vec<_> = cells
-            .iter()
-            .filter(|c| c.parameters == *parameters)
-            .collect();
+        let cells: Vec<_> = cells.iter().filter(|c| c.parameters == *parameters).collect();
         let takes = |which, on| cells.iter().any(|c| c.optimizations.get(which) == on);
         let varied = Optimization::ALL
             .into_iter()
             .filter(|&which| takes(which, true) && takes(which, false))
             .collect();
-        Run {
-            cells,
-            parameters,
-            varied,
-        }
+        Run { cells, parameters, varied }
     }
 
     fn effects(&self) -> Vec<Effect> {
@@ -117,10 +107,7 @@ impl<'a> Run<'a> {
     }
 
     fn cell(&self, optimizations: Optimizations) -> Option<&'a Cell> {
-        self.cells
-            .iter()
-            .copied()
-            .find(|c| c.optimizations == optimizations)
+        self.cells.iter().copied().find(|c| c.optimizations == optimizations)
     }
 
     fn get(&self, optimizations: Optimizations, metric: Metric) -> Option<Estimate> {
@@ -167,14 +154,8 @@ impl<'a> Run<'a> {
 
     /// The varied optimizations as told, the others as in every cell.
     fn set_varied(&self, on: impl Fn(usize) -> bool) -> Optimizations {
-        let fixed = self
-            .cells
-            .first()
-            .map_or(Optimizations::NONE, |c| c.optimizations);
-        self.varied
-            .iter()
-            .enumerate()
-            .fold(fixed, |acc, (i, &which)| acc.with(which, on(i)))
+        let fixed = self.cells.first().map_or(Optimizations::NONE, |c| c.optimizations);
+        self.varied.iter().enumerate().fold(fixed, |acc, (i, &which)| acc.with(which, on(i)))
     }
 }
 
@@ -200,13 +181,7 @@ mod tests {
         let cell = |optimizations| {
             let median = throughput(optimizations);
             let (low, high) = (median / 1.1, median * 1.1);
-            let estimate = Estimate {
-                median,
-                low,
-                high,
-                samples: 8,
-                coverage: 0.99,
-            };
+            let estimate = Estimate { median, low, high, samples: 8, coverage: 0.99 };
             let rr = RoundTrip {
                 median: 1.0 / median,
                 p99: 2.0 / median,
@@ -215,19 +190,10 @@ mod tests {
                 samples: 8,
                 coverage: 0.99,
             };
-            let metrics = Metrics {
-                throughput_mpps: Some(estimate),
-                rr_us: Some(rr),
-                ..Metrics::default()
-            };
+            let metrics =
+                Metrics { throughput_mpps: Some(estimate), rr_us: Some(rr), ..Metrics::default() };
             let parameters = Parameters::new();
-            Cell {
-                optimizations,
-                parameters,
-                metrics,
-                conserved: true,
-                samples: vec![],
-            }
+            Cell { optimizations, parameters, metrics, conserved: true, samples: vec![] }
         };
         (0..1 << varied.len()).map(corner).map(cell).collect()
     }
@@ -242,10 +208,7 @@ mod tests {
 
     fn close(ratio: Option<Ratio>, expected: f64) {
         let ratio = ratio.unwrap().ratio;
-        assert!(
-            (ratio / expected - 1.0).abs() < 1e-9,
-            "{ratio} instead of {expected}"
-        );
+        assert!((ratio / expected - 1.0).abs() < 1e-9, "{ratio} instead of {expected}");
     }
 
     fn factor(on: bool, factor: f64) -> f64 {
@@ -287,11 +250,7 @@ mod tests {
         close(sc.last, 1.0);
         close(find(&effects, &[Sc, Csb]).throughput, 0.5);
         close(find(&effects, &[Sc, Vale]).throughput, 1.0);
-        assert_eq!(
-            effects[4].of,
-            [Sc, Csb],
-            "the strongest interaction comes first"
-        );
+        assert_eq!(effects[4].of, [Sc, Csb], "the strongest interaction comes first");
     }
 
     #[test]
@@ -326,12 +285,7 @@ mod tests {
         let steps: Vec<_> = ladder.iter().map(|r| r.step.as_str()).collect();
         assert_eq!(steps, ["none", "+itr", "+sc", "+csb", "+vale"]);
         assert_eq!((ladder[0].to_previous, ladder[0].to_first), (None, None));
-        for (rung, step, total) in [
-            (1, 1.5, 1.5),
-            (2, 2.0, 3.0),
-            (3, 10.0, 30.0),
-            (4, 3.0, 90.0),
-        ] {
+        for (rung, step, total) in [(1, 1.5, 1.5), (2, 2.0, 3.0), (3, 10.0, 30.0), (4, 3.0, 90.0)] {
             close(ladder[rung].to_previous, step);
             close(ladder[rung].to_first, total);
         }
@@ -343,10 +297,7 @@ mod tests {
         let some = cells(&[Itr, Sc, Vale], Optimizations::NONE, |_| 1.0);
         let ladder = ladder(&some);
         assert!(ladder[2].throughput_mpps.is_some());
-        assert_eq!(
-            (ladder[3].throughput_mpps, ladder[3].to_previous),
-            (None, None)
-        );
+        assert_eq!((ladder[3].throughput_mpps, ladder[3].to_previous), (None, None));
         assert_eq!(super::ladder(&[]), []);
     }
 

@@ -10,9 +10,7 @@ use super::trial::{self, Place};
 use super::{effects, summary};
 use crate::error::{Error, Exit};
 use crate::plan::{Plan, PlannedCell, Trial};
-use crate::results::{
-    self, Counters, Host, Results, SCHEMA_VERSION, Sample, TrialKind, rfc3339,
-};
+use crate::results::{self, Counters, Host, Results, SCHEMA_VERSION, Sample, TrialKind, rfc3339};
 use crate::topology::{Lab, TrialSpec};
 
 /// How far a run has got.
@@ -54,7 +52,9 @@ pub async fn run(
         let trials = if warming_up { plan.warm_up() } else { plan.round(round) };
         for trial in trials {
             let cell = &plan.cells[trial.cell];
-            let Some(spec) = spec_of(&cell.lab, trial) else { continue };
+            let Some(spec) = spec_of(&cell.lab, trial) else {
+                continue;
+            };
             let place = Place { round, order };
             let sample = tokio::select! {
                 biased;
@@ -73,7 +73,9 @@ pub async fn run(
     }
 
     let cells = plan.cells.iter().zip(samples);
-    let cells: Vec<_> = cells.map(|(cell, samples)| summary::cell(cell.optimizations, cell.parameters.clone(), samples)).collect();
+    let cells: Vec<_> = cells
+        .map(|(cell, samples)| summary::cell(cell.optimizations, cell.parameters.clone(), samples))
+        .collect();
     Ok(Results {
         schema_version: SCHEMA_VERSION,
         vmm: "labctl".to_owned(),

@@ -34,13 +34,7 @@ pub fn estimate(values: &[f64]) -> Option<Estimate> {
     let median = median(&sorted)?;
     let n = sorted.len();
     let (rank, coverage) = innermost_interval(n);
-    Some(Estimate {
-        median,
-        low: sorted[rank],
-        high: sorted[n - 1 - rank],
-        samples: n,
-        coverage,
-    })
+    Some(Estimate { median, low: sorted[rank], high: sorted[n - 1 - rank], samples: n, coverage })
 }
 
 /// How many of `n` sorted values may be left out on either side, and the probability that the
@@ -74,9 +68,7 @@ fn innermost_interval(n: usize) -> (usize, f64) {
 pub fn ratio(terms: &[(f64, Estimate)]) -> Option<Ratio> {
     let (mut log, mut below, mut above, mut coverage) = (0.0, 0.0, 0.0, 1.0f64);
     for &(weight, estimate) in terms {
-        let Estimate {
-            median, low, high, ..
-        } = estimate;
+        let Estimate { median, low, high, .. } = estimate;
         if !(low > 0.0 && low <= median && median <= high && high.is_finite()) {
             return None;
         }
@@ -142,10 +134,7 @@ mod tests {
         ] {
             let (found, coverage) = innermost_interval(n);
             assert_eq!(found, rank, "n = {n}");
-            assert!(
-                (coverage * 100.0 - percent).abs() < 0.01,
-                "n = {n}: {coverage}"
-            );
+            assert!((coverage * 100.0 - percent).abs() < 0.01, "n = {n}: {coverage}");
         }
     }
 
@@ -161,62 +150,26 @@ mod tests {
     fn the_interval_of_ten_values_leaves_out_one_on_either_side() {
         let values: Vec<_> = (0..10).map(f64::from).collect();
         let found = estimate(&values).unwrap();
-        assert_eq!(
-            (found.low, found.median, found.high, found.samples),
-            (1.0, 4.5, 8.0, 10)
-        );
+        assert_eq!((found.low, found.median, found.high, found.samples), (1.0, 4.5, 8.0, 10));
     }
 
     #[test]
     fn a_ratio_combines_the_distances_of_both_intervals() {
-        let from = Estimate {
-            median: 1.0,
-            low: 0.5,
-            high: 2.0,
-            samples: 8,
-            coverage: 0.99,
-        };
-        let to = Estimate {
-            median: 8.0,
-            low: 8.0,
-            high: 16.0,
-            samples: 6,
-            coverage: 0.96,
-        };
+        let from = Estimate { median: 1.0, low: 0.5, high: 2.0, samples: 8, coverage: 0.99 };
+        let to = Estimate { median: 8.0, low: 8.0, high: 16.0, samples: 6, coverage: 0.96 };
         let found = change(from, to).unwrap();
         assert_eq!(found.coverage, 0.96);
         let close = |actual: f64, expected: f64| (actual / expected - 1.0).abs() < 1e-9;
         assert!(close(found.ratio, 8.0), "{found:?}");
-        assert!(
-            close(found.low, 4.0),
-            "only the upper half of `from` counts: {found:?}"
-        );
-        assert!(
-            close(found.high, 8.0 * (2f64.sqrt() * LN_2).exp()),
-            "{found:?}"
-        );
+        assert!(close(found.low, 4.0), "only the upper half of `from` counts: {found:?}");
+        assert!(close(found.high, 8.0 * (2f64.sqrt() * LN_2).exp()), "{found:?}");
     }
 
     #[test]
     fn what_has_no_logarithm_has_no_ratio() {
-        let zero = Estimate {
-            median: 1.0,
-            low: 0.0,
-            high: 2.0,
-            samples: 8,
-            coverage: 0.99,
-        };
+        let zero = Estimate { median: 1.0, low: 0.0, high: 2.0, samples: 8, coverage: 0.99 };
         assert_eq!(ratio(&[(1.0, zero)]), None);
-        assert_eq!(
-            ratio(&[(
-                1.0,
-                Estimate {
-                    low: f64::NAN,
-                    ..zero
-                }
-            )]),
-            None
-        );
+        assert_eq!(ratio(&[(1.0, Estimate { low: f64::NAN, ..zero })]), None);
         assert_eq!(ratio(&[]), None);
     }
 
@@ -255,10 +208,7 @@ mod tests {
             });
             // Four standard errors.
             let tolerance = 4.0 * (nominal * (1.0 - nominal) / 4000.0).sqrt();
-            assert!(
-                (actual - nominal).abs() < tolerance,
-                "n = {n}: {actual} is not {nominal}"
-            );
+            assert!((actual - nominal).abs() < tolerance, "n = {n}: {actual} is not {nominal}");
         }
     }
 
@@ -266,10 +216,7 @@ mod tests {
     fn a_run_against_itself_shows_no_change_and_a_real_change_is_found() {
         for n in [4, 6, 10] {
             let same = frequency(|rng| {
-                contains(
-                    change(trials(rng, n, 1.0), trials(rng, n, 1.0)).unwrap(),
-                    1.0,
-                )
+                contains(change(trials(rng, n, 1.0), trials(rng, n, 1.0)).unwrap(), 1.0)
             });
             assert!(same > 0.9 + 0.05 * f64::from(n >= 6), "n = {n}: {same}");
             let halved = frequency(|rng| {
@@ -294,10 +241,7 @@ mod tests {
         };
         assert!(frequency(|rng| contains(effect(rng), 1.5)) > 0.95);
         let narrower = frequency(|rng| {
-            let (all, one) = (
-                effect(rng),
-                change(trials(rng, 6, 1.0), trials(rng, 6, 1.5)),
-            );
+            let (all, one) = (effect(rng), change(trials(rng, 6, 1.0), trials(rng, 6, 1.5)));
             all.high / all.low < one.unwrap().high / one.unwrap().low
         });
         assert!(narrower > 0.9, "{narrower}");

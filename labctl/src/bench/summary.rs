@@ -10,21 +10,12 @@ use crate::results::{
 /// A cell and its figures over all valid samples.
 pub fn cell(optimizations: Optimizations, parameters: Parameters, samples: Vec<Sample>) -> Cell {
     let conserved = !samples.is_empty() && samples.iter().all(|s| s.conserved);
-    Cell {
-        optimizations,
-        parameters,
-        metrics: metrics(&samples),
-        conserved,
-        samples,
-    }
+    Cell { optimizations, parameters, metrics: metrics(&samples), conserved, samples }
 }
 
 fn metrics(samples: &[Sample]) -> Metrics {
     let valid = |kind| -> Vec<&Sample> {
-        samples
-            .iter()
-            .filter(|s| s.kind == kind && s.is_valid())
-            .collect()
+        samples.iter().filter(|s| s.kind == kind && s.is_valid()).collect()
     };
     let (load, rr) = (valid(TrialKind::Throughput), valid(TrialKind::Rr));
 
@@ -105,11 +96,7 @@ fn merge_drops(samples: &[&Sample]) -> Vec<Drop> {
     let mut drops: Vec<_> = merged
         .into_iter()
         .filter(|&(_, frames)| frames > 0)
-        .map(|((place, cause), frames)| Drop {
-            place: place.into(),
-            cause: cause.into(),
-            frames,
-        })
+        .map(|((place, cause), frames)| Drop { place: place.into(), cause: cause.into(), frames })
         .collect();
     drops.sort_by_key(|d| std::cmp::Reverse(d.frames));
     drops
@@ -130,16 +117,8 @@ mod tests {
             received,
             dropped,
             drops: vec![
-                Drop {
-                    place: "sw0:1".into(),
-                    cause: "ring full".into(),
-                    frames: dropped,
-                },
-                Drop {
-                    place: "sw0:1".into(),
-                    cause: "too short".into(),
-                    frames: 0,
-                },
+                Drop { place: "sw0:1".into(), cause: "ring full".into(), frames: dropped },
+                Drop { place: "sw0:1".into(), cause: "too short".into(), frames: 0 },
             ],
             conserved: true,
             void_reason: None,
@@ -159,31 +138,19 @@ mod tests {
     fn rr(p50_ns: u64, p99_ns: u64) -> Sample {
         Sample {
             kind: TrialKind::Rr,
-            latency: Some(Latency {
-                p50_ns,
-                p99_ns,
-                ..Latency::default()
-            }),
+            latency: Some(Latency { p50_ns, p99_ns, ..Latency::default() }),
             ..load(1000, 0)
         }
     }
 
     #[test]
     fn figures_are_ratios_of_sums_and_medians_of_trials() {
-        let samples = vec![
-            load(1000, 100),
-            load(3000, 300),
-            load(8000, 0),
-            rr(20_000, 90_000),
-        ];
+        let samples = vec![load(1000, 100), load(3000, 300), load(8000, 0), rr(20_000, 90_000)];
         let cell = cell(Optimizations::ALL, Parameters::new(), samples);
         assert!(cell.conserved);
         let m = &cell.metrics;
         assert_eq!(m.throughput_mpps.unwrap().median, 0.006);
-        assert_eq!(
-            (m.rr_us.unwrap().median, m.rr_us.unwrap().p99),
-            (20.0, 90.0)
-        );
+        assert_eq!((m.rr_us.unwrap().median, m.rr_us.unwrap().p99), (20.0, 90.0));
         assert_eq!(m.exits_per_packet, Some((6000.0 + 9.0) / 12_000.0));
         assert_eq!(m.exits_per_packet_by_kind["mmio_write"], 0.5);
         assert_eq!(m.interrupts_per_s, Some(200.0));
@@ -191,11 +158,7 @@ mod tests {
         assert_eq!(m.tdt_writes_per_packet, Some(0.25));
         assert_eq!(m.cpu_us_per_packet, Some(0.05));
         assert_eq!((m.drops, m.drop_ratio), (400, Some(400.0 / 12_400.0)));
-        assert_eq!(
-            m.drops_by_cause.len(),
-            1,
-            "one place and cause, no empty entry"
-        );
+        assert_eq!(m.drops_by_cause.len(), 1, "one place and cause, no empty entry");
         assert_eq!(m.rr_exits_per_transaction, Some(0.503));
     }
 

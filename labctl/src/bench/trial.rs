@@ -9,8 +9,8 @@ use vmm_core::kvm::Hypervisor;
 use vmm_core::switch::PortCounters;
 
 use crate::error::Error;
-use crate::lab::{FabricCounters, Final, LabCounters, RunningLab};
 use crate::lab::network::PortStats;
+use crate::lab::{FabricCounters, Final, LabCounters, RunningLab};
 use crate::results::{Counters, Drop, Latency, Sample, TrialKind};
 use crate::topology::{Lab, Role, TrialSpec};
 
@@ -128,20 +128,40 @@ fn books(sample: &Sample, reports: &[&Final; 2], counters: &LabCounters) -> Resu
     };
     let nics = || counters.guests.iter().flat_map(|(_, nics)| nics);
     let [sender, receiver] = reports;
-    check("frames that drivers sent and devices took", sender.tx_frames + receiver.tx_frames,
-        nics().map(|nic| nic.tx.frames + nic.tx.dropped.total()).sum())?;
-    check("frames that devices delivered and drivers got",
-        nics().map(|nic| nic.rx.frames).sum(), sender.rx_frames + receiver.rx_frames)?;
+    check(
+        "frames that drivers sent and devices took",
+        sender.tx_frames + receiver.tx_frames,
+        nics().map(|nic| nic.tx.frames + nic.tx.dropped.total()).sum(),
+    )?;
+    check(
+        "frames that devices delivered and drivers got",
+        nics().map(|nic| nic.rx.frames).sum(),
+        sender.rx_frames + receiver.rx_frames,
+    )?;
     fabric_books(counters, &check)?;
     match sample.kind {
         TrialKind::Throughput => {
-            check("packets sent, and received or dropped", sample.sent, sample.received + sample.dropped)?;
-            check("packets dropped, and missing in sequence", sample.dropped, receiver.lost)?;
+            check(
+                "packets sent, and received or dropped",
+                sample.sent,
+                sample.received + sample.dropped,
+            )?;
+            // The end of the stream leaves no gap; what came last tells where it broke off.
+            let missing = receiver.lost + sample.sent.saturating_sub(receiver.next);
+            check("packets dropped, and missing in sequence", sample.dropped, missing)?;
         }
         // A lost request or answer is a dropped frame; either may have been lost.
-        TrialKind::Rr => check("requests unanswered, and frames dropped", sample.sent - sample.received, sample.dropped)?,
+        TrialKind::Rr => check(
+            "requests unanswered, and frames dropped",
+            sample.sent - sample.received,
+            sample.dropped,
+        )?,
     }
-    check("frames out of order, doubled or damaged", receiver.reordered + receiver.duplicates + receiver.corrupt, 0)
+    check(
+        "frames out of order, doubled or damaged",
+        receiver.reordered + receiver.duplicates + receiver.corrupt,
+        0,
+    )
 }
 
 fn fabric_books(
@@ -153,22 +173,34 @@ fn fabric_books(
     match &counters.fabric {
         FabricCounters::Vale { switches } => {
             let ports = || switches.iter().flat_map(|(_, ports)| ports).map(|(_, port)| port);
-            check("frames that devices sent and switches took", taken,
-                ports().map(|port| port.frames_in).sum())?;
-            check("copies made, and delivered, refused or dropped",
+            check(
+                "frames that devices sent and switches took",
+                taken,
+                ports().map(|port| port.frames_in).sum(),
+            )?;
+            check(
+                "copies made, and delivered, refused or dropped",
                 ports().map(|port| port.frames_in + port.flood_copies).sum(),
-                ports().map(|port| port.delivered + port.refused + port.dropped.total()).sum())
+                ports().map(|port| port.delivered + port.refused + port.dropped.total()).sum(),
+            )
         }
         FabricCounters::Bridges { taps } => {
-            check("frames that devices sent and TAPs took", taken,
-                taps.iter().map(|(_, ours, _)| ours.tx_frames + ours.tx_dropped.total()).sum())?;
+            check(
+                "frames that devices sent and TAPs took",
+                taken,
+                taps.iter().map(|(_, ours, _)| ours.tx_frames + ours.tx_dropped.total()).sum(),
+            )?;
             // With two guests a bridge makes one copy of every frame.
             if taps.len() == 2 {
-                check("frames written to TAPs, and read or dropped",
+                check(
+                    "frames written to TAPs, and read or dropped",
                     taps.iter().map(|(_, _, kernel)| kernel.written).sum(),
                     taps.iter()
-                        .map(|(_, ours, kernel)| ours.rx_frames + kernel.queue_full + kernel.qdisc_dropped)
-                        .sum())?;
+                        .map(|(_, ours, kernel)| {
+                            ours.rx_frames + kernel.queue_full + kernel.qdisc_dropped
+                        })
+                        .sum(),
+                )?;
             }
             Ok(())
         }

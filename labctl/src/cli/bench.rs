@@ -81,7 +81,8 @@ pub fn run(args: Args) -> Result<Exit, Error> {
     results.write(&args.results).map_err(|error| cannot_write(&args.results, error))?;
     print(&report::render(&results, args.output))?;
     let summary = report::append_step_summary(&report::markdown(&results));
-    summary.map_err(|e| Error::new(Exit::Failed, "cannot write $GITHUB_STEP_SUMMARY").because(e))?;
+    summary
+        .map_err(|e| Error::new(Exit::Failed, "cannot write $GITHUB_STEP_SUMMARY").because(e))?;
     finish(&results, &args.results)
 }
 

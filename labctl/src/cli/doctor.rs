@@ -90,7 +90,8 @@ pub fn run(args: Args) -> Result<Exit, Error> {
     print(&match args.output {
         Output::Table => table(&host, &linux, &checks, costs.as_ref()),
         Output::Json => {
-            let document = json!({ "host": host, "guests": linux, "checks": checks, "costs": costs });
+            let document =
+                json!({ "host": host, "guests": linux, "checks": checks, "costs": costs });
             format!("{document:#}\n")
         }
     })?;

@@ -141,10 +141,7 @@ fn guard(command: impl FnOnce() -> Exit + UnwindSafe) -> Exit {
 /// [`Exit::Failed`] if stdout cannot be written to for another reason, such as a full disk.
 pub fn print(text: &str) -> Result<(), Error> {
     let mut stdout = io::stdout().lock();
-    match stdout
-        .write_all(text.as_bytes())
-        .and_then(|()| stdout.flush())
-    {
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             Err(Error::new(Exit::Failed, "cannot write to stdout").because(error))
         }
@@ -158,8 +155,9 @@ pub fn print(text: &str) -> Result<(), Error> {
 /// If the event loop cannot be created.
 fn block_on<F: Future>(future: F) -> Result<F::Output, Error> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime
-        .map_err(|error| Error::new(Exit::HostLacks, "cannot start the event loop").because(error))?;
+    let runtime = runtime.map_err(|error| {
+        Error::new(Exit::HostLacks, "cannot start the event loop").because(error)
+    })?;
     Ok(runtime.block_on(future))
 }
 
@@ -219,14 +217,9 @@ fn log_to_stderr(verbose: u8, color: bool) {
 }
 
 fn report_panic(info: &PanicHookInfo) {
-    let place = info
-        .location()
-        .map(|place| format!(" at {place}"))
-        .unwrap_or_default();
+    let place = info.location().map(|place| format!(" at {place}")).unwrap_or_default();
     let payload = info.payload_as_str().unwrap_or("unknown cause");
-    note(&format!(
-        "labctl: a bug, not your mistake{place}: {payload}"
-    ));
+    note(&format!("labctl: a bug, not your mistake{place}: {payload}"));
     note("please report it with the command and the lab file that led here");
 }
 
@@ -256,12 +249,7 @@ mod tests {
                 let Some(flag) = arg.get_long() else { continue };
                 let expected = format!("LABCTL_{}", flag.to_uppercase().replace('-', "_"));
                 let actual = arg.get_env().and_then(|name| name.to_str());
-                assert_eq!(
-                    actual,
-                    Some(expected.as_str()),
-                    "{} --{flag}",
-                    command.get_name()
-                );
+                assert_eq!(actual, Some(expected.as_str()), "{} --{flag}", command.get_name());
             }
         }
     }
@@ -269,10 +257,7 @@ mod tests {
     #[test]
     fn every_verb_shows_examples() {
         for verb in Cli::command().get_subcommands() {
-            let help = verb
-                .get_after_help()
-                .map(ToString::to_string)
-                .unwrap_or_default();
+            let help = verb.get_after_help().map(ToString::to_string).unwrap_or_default();
             assert!(help.starts_with("Examples:"), "{}", verb.get_name());
         }
     }

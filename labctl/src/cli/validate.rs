@@ -89,20 +89,12 @@ fn table(lab: &Lab) -> String {
 
 fn guest_row(lab: &Lab, guest: &Guest) -> [String; 7] {
     let nics = guest.nics.iter().map(|nic| {
-        let switch = lab
-            .switches
-            .get(nic.switch)
-            .map_or("?", |switch| &switch.name);
+        let switch = lab.switches.get(nic.switch).map_or("?", |switch| &switch.name);
         format!("{switch} {}", human_mac(nic.mac))
     });
     let role = guest.workload.role;
     let workload = match role.to().and_then(|to| lab.guests.get(to)) {
-        Some(to) => format!(
-            "{} -> {}, {} B",
-            role.as_str(),
-            to.name,
-            guest.workload.frame
-        ),
+        Some(to) => format!("{} -> {}, {} B", role.as_str(), to.name, guest.workload.frame),
         None => role.as_str().to_owned(),
     };
     [
@@ -122,28 +114,13 @@ fn bench_lines(lab: &Lab, bench: &Bench) -> String {
     if !axes.is_empty() {
         text += &format!(" ({})", axes.join(", "));
     }
-    text += &format!(
-        ", {} rounds, within {}\n",
-        bench.rounds,
-        human_time(bench.budget)
-    );
+    text += &format!(", {} rounds, within {}\n", bench.rounds, human_time(bench.budget));
     let name = |guest: usize| lab.guests.get(guest).map_or("?", |guest| &guest.name);
     let line = |kind: &str, trial: &TrialSpec| {
         let (from, to, time) = (name(trial.from), name(trial.to), human_time(trial.duration));
-        format!(
-            "  {kind:<13}{from} -> {to}, {} B, {time} a trial\n",
-            trial.frame
-        )
+        format!("  {kind:<13}{from} -> {to}, {} B, {time} a trial\n", trial.frame)
     };
-    text += &bench
-        .throughput
-        .iter()
-        .map(|trial| line("throughput", trial))
-        .collect::<String>();
-    text += &bench
-        .rr
-        .iter()
-        .map(|trial| line("rr", trial))
-        .collect::<String>();
+    text += &bench.throughput.iter().map(|trial| line("throughput", trial)).collect::<String>();
+    text += &bench.rr.iter().map(|trial| line("rr", trial)).collect::<String>();
     text
 }

@@ -150,9 +150,9 @@ impl Fabric {
         let mut before = None;
         let deadline = tokio::time::Instant::now() + SETTLE_TIME;
         while let FabricCounters::Bridges { taps } = self.counters(plugs.clone()).await? {
-            let queued = taps.iter().any(|(_, ours, kernel)| {
-                kernel.qdisc_queued > 0 || ours.rx_frames < kernel.read
-            });
+            let queued = taps
+                .iter()
+                .any(|(_, ours, kernel)| kernel.qdisc_queued > 0 || ours.rx_frames < kernel.read);
             let moved: u64 = taps.iter().map(|(_, ours, _)| ours.rx_frames + ours.tx_frames).sum();
             if (!queued && before == Some(moved)) || tokio::time::Instant::now() > deadline {
                 break;

@@ -60,6 +60,7 @@ pub struct Final {
     pub bytes: u64,
     pub elapsed_ns: u64,
     pub sent: u64,
+    pub next: u64,
     pub lost: u64,
     pub reordered: u64,
     pub duplicates: u64,
@@ -83,7 +84,10 @@ mod tests {
 
     #[test]
     fn reports_are_told_from_other_output() {
-        assert_eq!(Report::parse(r#"{"event":"ready","role":"rx","ring":1024}"#), Some(Report::Ready));
+        assert_eq!(
+            Report::parse(r#"{"event":"ready","role":"rx","ring":1024}"#),
+            Some(Report::Ready)
+        );
         assert_eq!(Report::parse("Booting"), None);
         assert_eq!(Report::parse(r#"{"event":"party"}"#), None);
         assert_eq!(Report::parse("{"), None);

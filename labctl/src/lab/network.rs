@@ -207,11 +207,7 @@ impl HostNetwork {
         let (ready, is_ready) = oneshot::channel();
         let netns = Netns::spawn(ready)?;
         let netlink = is_ready.await.map_err(|_| NetworkError::Gone)??;
-        Ok(Self {
-            netlink,
-            names: Names::default(),
-            netns,
-        })
+        Ok(Self { netlink, names: Names::default(), netns })
     }
 
     /// Creates a bridge for the switch of that name and brings it up: it learns with the kernel's
@@ -224,10 +220,7 @@ impl HostNetwork {
             .mcast_snooping(false)
             .build();
         let added = self.netlink.link().add(message).execute().await;
-        added.map_err(|e| NetworkError::Bridge {
-            name: name.clone(),
-            source: to_io(e),
-        })?;
+        added.map_err(|e| NetworkError::Bridge { name: name.clone(), source: to_io(e) })?;
         let index = self.link(&name).await?.header.index;
         tracing::debug!(switch, bridge = name, "created a bridge");
         Ok(Bridge { name, index })
@@ -243,34 +236,22 @@ impl HostNetwork {
     ) -> Result<(TapPort, Tap), NetworkError> {
         let name = self.names.claim(guest, &format!("-{nic}"));
         let tap = self.netns.create_tap(&name).await?;
-        let message = LinkUnspec::new_with_name(&name)
-            .mtu(MTU)
-            .controller(bridge.index)
-            .up()
-            .build();
+        let message =
+            LinkUnspec::new_with_name(&name).mtu(MTU).controller(bridge.index).up().build();
         let set = self.netlink.link().set(message).execute().await;
         set.map_err(|e| interface_error("configure", &name, e))?;
         let index = self.link(&name).await?.header.index;
-        tracing::debug!(
-            guest,
-            nic,
-            interface = name,
-            bridge = bridge.name,
-            "created a TAP"
-        );
+        tracing::debug!(guest, nic, interface = name, bridge = bridge.name, "created a TAP");
         Ok((TapPort { name, index }, tap))
     }
 
     /// What the kernel has counted at `port` since it was created.
     pub async fn port_stats(&self, port: &TapPort) -> Result<PortStats, NetworkError> {
         let link = self.link(&port.name).await?;
-        let stats = link
-            .attributes
-            .iter()
-            .find_map(|attribute| match attribute {
-                LinkAttribute::Stats64(stats) => Some(*stats),
-                _ => None,
-            });
+        let stats = link.attributes.iter().find_map(|attribute| match attribute {
+            LinkAttribute::Stats64(stats) => Some(*stats),
+            _ => None,
+        });
         let Some(Stats64 {
             rx_packets,
             rx_bytes,
@@ -297,12 +278,7 @@ impl HostNetwork {
             queue_full: tx_dropped,
             ..PortStats::default()
         };
-        let mut qdiscs = self
-            .netlink
-            .qdisc()
-            .get()
-            .index(port.index as i32)
-            .execute();
+        let mut qdiscs = self.netlink.qdisc().get().index(port.index as i32).execute();
         loop {
             let next = qdiscs.try_next().await;
             let Some(qdisc) = next.map_err(|e| interface_error("read", &port.name, e))? else {
@@ -331,10 +307,7 @@ impl HostNetwork {
 
     async fn link(&self, name: &str) -> Result<LinkMessage, NetworkError> {
         let mut links = self.netlink.link().get().match_name(name).execute();
-        let link = links
-            .try_next()
-            .await
-            .map_err(|e| interface_error("read", name, e))?;
+        let link = links.try_next().await.map_err(|e| interface_error("read", name, e))?;
         link.ok_or_else(|| interface_error("read", name, rtnetlink::Error::RequestFailed))
     }
 }
@@ -389,22 +362,13 @@ impl Netns {
             .name("netns".into())
             .spawn(move || Self::serve(ready, requests))
             .map_err(NetworkError::Thread)?;
-        Ok(Self {
-            taps,
-            _thread: JoinOnDrop(Some(thread)),
-        })
+        Ok(Self { taps, _thread: JoinOnDrop(Some(thread)) })
     }
 
     async fn create_tap(&self, name: &str) -> Result<Tap, NetworkError> {
         let (reply, answer) = oneshot::channel();
-        let request = TapRequest {
-            name: name.to_owned(),
-            reply,
-        };
-        self.taps
-            .send(request)
-            .await
-            .map_err(|_| NetworkError::Gone)?;
+        let request = TapRequest { name: name.to_owned(), reply };
+        self.taps.send(request).await.map_err(|_| NetworkError::Gone)?;
         Ok(answer.await.map_err(|_| NetworkError::Gone)??)
     }
 
@@ -438,9 +402,7 @@ impl Netns {
                 _ => {}
             }
         }
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_io()
-            .build();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build();
         let runtime = runtime.map_err(NetworkError::Thread)?;
         let entered = runtime.enter();
         let (connection, netlink, _) = rtnetlink::new_connection().map_err(NetworkError::Thread)?;
@@ -451,11 +413,7 @@ impl Netns {
 }
 
 fn interface_error(action: &'static str, name: &str, error: rtnetlink::Error) -> NetworkError {
-    NetworkError::Interface {
-        action,
-        name: name.to_owned(),
-        source: to_io(error),
-    }
+    NetworkError::Interface { action, name: name.to_owned(), source: to_io(error) }
 }
 
 fn to_io(error: rtnetlink::Error) -> io::Error {
@@ -475,20 +433,12 @@ impl Names {
     /// `suffix`.
     fn claim(&mut self, stem: &str, suffix: &str) -> String {
         let plain = |c: char| {
-            if c.is_ascii_alphanumeric() || c == '-' {
-                c
-            } else {
-                '_'
-            }
+            if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' }
         };
         let stem: String = stem.chars().map(plain).collect();
         let mut name = String::new();
         for attempt in 1_u32.. {
-            let end = if attempt == 1 {
-                suffix.to_owned()
-            } else {
-                format!(".{attempt}{suffix}")
-            };
+            let end = if attempt == 1 { suffix.to_owned() } else { format!(".{attempt}{suffix}") };
             let room = MAX_NAME_LEN.saturating_sub(end.len());
             name = format!("{}{end}", &stem[..stem.len().min(room)]);
             if self.0.insert(name.clone()) {
@@ -517,10 +467,7 @@ mod tests {
     fn privileged() -> bool {
         const NET_ADMIN_AND_SYS_ADMIN: u64 = 1 << 12 | 1 << 21;
         let status = std::fs::read_to_string("/proc/self/status").unwrap();
-        let caps = status
-            .lines()
-            .find_map(|line| line.strip_prefix("CapEff:\t"))
-            .unwrap();
+        let caps = status.lines().find_map(|line| line.strip_prefix("CapEff:\t")).unwrap();
         let caps = u64::from_str_radix(caps, 16).unwrap();
         let may = caps & NET_ADMIN_AND_SYS_ADMIN == NET_ADMIN_AND_SYS_ADMIN;
         if !may {
@@ -639,30 +586,18 @@ mod tests {
                 .await;
             }
             for (i, inbox) in inboxes.iter().enumerate() {
-                assert!(
-                    inbox.take() == vec![sent.clone(); due(i)],
-                    "{len} bytes at guest {i}"
-                );
+                assert!(inbox.take() == vec![sent.clone(); due(i)], "{len} bytes at guest {i}");
             }
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
-        assert!(
-            inboxes.iter().all(|inbox| inbox.take().is_empty()),
-            "no stray frames"
-        );
+        assert!(inboxes.iter().all(|inbox| inbox.take().is_empty()), "no stray frames");
 
         let mut stats = Vec::new();
         for guest in &guests {
             let s = network.port_stats(&guest.port).await.unwrap();
             let counted = guest.tap.counters();
-            assert_eq!(
-                (s.written, s.written_bytes),
-                (counted.tx_frames, counted.tx_bytes)
-            );
-            assert_eq!(
-                (s.read, s.read_bytes),
-                (counted.rx_frames, counted.rx_bytes)
-            );
+            assert_eq!((s.written, s.written_bytes), (counted.tx_frames, counted.tx_bytes));
+            assert_eq!((s.read, s.read_bytes), (counted.rx_frames, counted.rx_bytes));
             assert_eq!((s.write_refused, s.queue_full, s.qdisc_dropped), (0, 0, 0));
             assert!(!s.qdisc.is_empty());
             stats.push((s.written, s.read));
@@ -683,24 +618,14 @@ mod tests {
         for _ in 0..5_000 {
             tx.send(rx.mac, 60);
         }
-        assert_eq!(
-            tx.tap.counters().tx_frames,
-            5_000,
-            "the writer never sees a full queue"
-        );
+        assert_eq!(tx.tap.counters().tx_frames, 5_000, "the writer never sees a full queue");
         let full = network.port_stats(&rx.port).await.unwrap();
-        assert_eq!(
-            (full.read, full.qdisc_queued, full.qdisc_dropped),
-            (0, 0, 0)
-        );
+        assert_eq!((full.read, full.qdisc_queued, full.qdisc_dropped), (0, 0, 0));
         assert!(full.queue_full > 0);
 
         let (inbox, receiver) = rx.listen();
         let queued = 5_000 - full.queue_full;
-        eventually("the queue drains", async || {
-            rx.tap.counters().rx_frames >= queued
-        })
-        .await;
+        eventually("the queue drains", async || rx.tap.counters().rx_frames >= queued).await;
         drop(receiver);
         assert_eq!(inbox.take().len() as u64, queued);
         let drained = network.port_stats(&rx.port).await.unwrap();
@@ -735,10 +660,7 @@ mod tests {
             let s = stats().await;
             s.read + s.queue_full + s.qdisc_dropped
         };
-        eventually("every frame is read or counted", async || {
-            seen().await == 2 * EACH
-        })
-        .await;
+        eventually("every frame is read or counted", async || seen().await == 2 * EACH).await;
         drop(receiver);
         let s = stats().await;
         assert_eq!((s.read, s.qdisc_queued), (rx.tap.counters().rx_frames, 0));
@@ -790,12 +712,7 @@ mod tests {
     fn child(test: &str) -> Command {
         let module = module_path!().split_once("::").unwrap().1;
         let mut command = Command::new("/proc/self/exe");
-        command.args([
-            "--exact",
-            "--ignored",
-            "--nocapture",
-            &format!("{module}::{test}"),
-        ]);
+        command.args(["--exact", "--ignored", "--nocapture", &format!("{module}::{test}")]);
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         command
     }
@@ -806,16 +723,8 @@ mod tests {
             return;
         }
         // User and group "nobody"; leaving user 0 drops all capabilities.
-        let output = child("child_without_privileges")
-            .uid(65534)
-            .gid(65534)
-            .output()
-            .unwrap();
-        assert!(
-            output.status.success(),
-            "{}",
-            String::from_utf8_lossy(&output.stdout)
-        );
+        let output = child("child_without_privileges").uid(65534).gid(65534).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
     }
 
     #[test]
@@ -835,12 +744,7 @@ mod tests {
     #[tokio::test]
     #[ignore = "run by the tests of what is left behind"]
     async fn child_with_a_network() {
-        let wait = || {
-            std::io::stdin()
-                .lock()
-                .read_line(&mut String::new())
-                .unwrap()
-        };
+        let wait = || std::io::stdin().lock().read_line(&mut String::new()).unwrap();
         let mut network = HostNetwork::new().await.unwrap();
         let bridge = network.create_bridge("sw0").await.unwrap();
         let guests = [
@@ -892,15 +796,9 @@ mod tests {
         wait_for_line(&mut output, "UP");
 
         let links = outside.netlink.link();
-        links
-            .add(LinkVeth::new(&watch, "inside").build())
-            .execute()
-            .await
-            .unwrap();
+        links.add(LinkVeth::new(&watch, "inside").build()).execute().await.unwrap();
         let tid = netns_thread(process.0.id()).unwrap();
-        let moved = LinkUnspec::new_with_name("inside")
-            .setns_by_pid(tid)
-            .build();
+        let moved = LinkUnspec::new_with_name("inside").setns_by_pid(tid).build();
         links.set(moved).execute().await.unwrap();
         tokio::time::sleep(Duration::from_millis(50)).await;
         outside.link(&watch).await.unwrap();
@@ -921,11 +819,7 @@ mod tests {
         namespace_ends_after(|process, mut output| {
             process.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
             wait_for_line(&mut output, "DOWN");
-            assert_eq!(
-                netns_thread(process.id()),
-                None,
-                "the thread is gone, the process is not"
-            );
+            assert_eq!(netns_thread(process.id()), None, "the thread is gone, the process is not");
         })
         .await;
     }

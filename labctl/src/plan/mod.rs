@@ -11,7 +11,7 @@ use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 
 use crate::results::{CONFIDENCE, Optimizations, Parameters, Settings, TrialKind, TrialSettings};
-use crate::topology::{self, AxisValue, Bench, Lab, TrialSpec};
+use crate::topology::{AxisValue, Bench, Lab, TrialSpec};
 
 /// What a trial costs besides its duration: booting two guests and taking them down. Only the
 /// forecast rests on it; the run itself goes by the time that rounds really took.
@@ -57,16 +57,9 @@ pub struct Plan {
 impl Plan {
     /// The plan for a lab's experiment.
     pub fn new(lab: &Lab, bench: &Bench, quick: bool, seed: u64) -> Plan {
-        let kinds = [
-            (TrialKind::Throughput, &bench.throughput),
-            (TrialKind::Rr, &bench.rr),
-        ];
+        let kinds = [(TrialKind::Throughput, &bench.throughput), (TrialKind::Rr, &bench.rr)];
         let length = |spec: &TrialSpec| {
-            if quick {
-                bench.quick.duration
-            } else {
-                spec.duration
-            }
+            if quick { bench.quick.duration } else { spec.duration }
         };
         let (rounds, budget) = match quick {
             true => (bench.quick.rounds, bench.quick.budget),
@@ -139,28 +132,11 @@ impl Plan {
         };
         let trial = |kind| -> Option<TrialSettings> {
             let (_, duration) = self.kinds.iter().find(|(k, _)| *k == kind)?;
-            let TrialSpec {
-                from,
-                to,
-                frame,
-                burst,
-                rate,
-                ..
-            } = *spec(kind)?;
+            let TrialSpec { from, to, frame, burst, rate, .. } = *spec(kind)?;
             let duration_ms = duration.as_millis() as u64;
-            Some(TrialSettings {
-                from: name(from),
-                to: name(to),
-                frame,
-                burst,
-                rate,
-                duration_ms,
-            })
+            Some(TrialSettings { from: name(from), to: name(to), frame, burst, rate, duration_ms })
         };
-        let sender = TrialKind::ALL
-            .into_iter()
-            .find_map(spec)
-            .and_then(|spec| guest(spec.from));
+        let sender = TrialKind::ALL.into_iter().find_map(spec).and_then(|spec| guest(spec.from));
         Settings {
             ring: sender.map_or(0, |guest| guest.ring),
             throughput: trial(TrialKind::Throughput),
@@ -174,22 +150,14 @@ impl Plan {
 
     fn time_of_rounds(&self, rounds: u32) -> Duration {
         let cost = |trials: &[Trial]| -> Duration {
-            trials
-                .iter()
-                .map(|trial| trial.duration + TRIAL_OVERHEAD)
-                .sum()
+            trials.iter().map(|trial| trial.duration + TRIAL_OVERHEAD).sum()
         };
         cost(&self.warm_up()) + cost(&self.round(1)) * rounds
     }
 
     fn trials_of(&self, cells: impl IntoIterator<Item = usize>) -> Vec<Trial> {
-        let of_cell = |cell| {
-            self.kinds.iter().map(move |&(kind, duration)| Trial {
-                cell,
-                kind,
-                duration,
-            })
-        };
+        let of_cell =
+            |cell| self.kinds.iter().map(move |&(kind, duration)| Trial { cell, kind, duration });
         cells.into_iter().flat_map(of_cell).collect()
     }
 }
@@ -213,7 +181,7 @@ fn cells(lab: &Lab, bench: &Bench) -> Vec<PlannedCell> {
             .collect();
     }
     let planned = |(lab, parameters): (Lab, Parameters)| PlannedCell {
-        optimizations: lab.optimizations.into(),
+        optimizations: lab.optimizations,
         parameters,
         lab,
     };
@@ -223,13 +191,6 @@ fn cells(lab: &Lab, bench: &Bench) -> Vec<PlannedCell> {
         by_parameters.then(a.optimizations.index().cmp(&b.optimizations.index()))
     });
     cells
-}
-
-impl From<topology::Optimizations> for Optimizations {
-    fn from(lab: topology::Optimizations) -> Optimizations {
-        let topology::Optimizations { itr, sc, csb, vale } = lab;
-        Optimizations { itr, sc, csb, vale }
-    }
 }
 
 /// A seed nobody chose, short enough to type again and exact in every JSON reader.
@@ -296,10 +257,7 @@ bench:
         assert_eq!(plan.cells.len(), 2);
         let cell = &plan.cells[0];
         assert!(cell.optimizations.sc);
-        assert_eq!(
-            (cell.parameters["ring"], cell.parameters["throughput.frame"]),
-            (80, 1514)
-        );
+        assert_eq!((cell.parameters["ring"], cell.parameters["throughput.frame"]), (80, 1514));
         assert_eq!(cell.lab.guests[0].ring, 80);
         let bench = cell.lab.bench.as_ref().unwrap();
         assert_eq!(bench.throughput.as_ref().unwrap().frame, 1514);
@@ -308,10 +266,7 @@ bench:
     #[test]
     fn without_a_matrix_there_is_one_cell_and_one_warm_up_of_it() {
         let plan = plan("", false, 1);
-        assert_eq!(
-            (plan.cells.len(), plan.warm_up().len(), plan.round(1).len()),
-            (1, 1, 1)
-        );
+        assert_eq!((plan.cells.len(), plan.warm_up().len(), plan.round(1).len()), (1, 1, 1));
         assert_eq!(plan.expected_trials(), 11);
     }
 
@@ -320,10 +275,7 @@ bench:
         let default = full(false);
         assert_eq!(default.expected_rounds(), 10);
         // 4 warm-up trials and 10 rounds of 16 pairs, 500 ms + 400 ms + 2 x 150 ms a pair.
-        assert_eq!(
-            default.expected_duration(),
-            Duration::from_millis(1200 * 162)
-        );
+        assert_eq!(default.expected_duration(), Duration::from_millis(1200 * 162));
         let quick = full(true);
         assert_eq!(quick.expected_rounds(), 5);
         assert_eq!(quick.expected_duration(), Duration::from_millis(420 * 82));
@@ -344,29 +296,16 @@ bench:
         let rr = "  rr: { from: right, to: left, duration: 400ms }\n";
         let settings = plan(rr, true, 1).settings(&lab(rr), 5);
         let (load, rr) = (settings.throughput.unwrap(), settings.rr.unwrap());
-        assert_eq!(
-            (load.from.as_str(), load.frame, load.duration_ms),
-            ("left", 60, 60)
-        );
+        assert_eq!((load.from.as_str(), load.frame, load.duration_ms), ("left", 60, 60));
         assert_eq!((rr.from.as_str(), rr.duration_ms), ("right", 60));
-        assert_eq!(
-            (settings.ring, settings.rounds, settings.warm_up_trials),
-            (1024, 5, 2)
-        );
+        assert_eq!((settings.ring, settings.rounds, settings.warm_up_trials), (1024, 5, 2));
     }
 
     #[test]
     fn rounds_differ_in_order() {
         let plan = full(false);
         assert_ne!(plan.round(1), plan.round(2));
-        assert_ne!(
-            plan.round(1),
-            Plan {
-                seed: 1000,
-                ..plan.clone()
-            }
-            .round(1)
-        );
+        assert_ne!(plan.round(1), Plan { seed: 1000, ..plan.clone() }.round(1));
         assert_eq!(plan.round(3), plan.clone().round(3));
     }
 

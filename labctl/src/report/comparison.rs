@@ -19,10 +19,7 @@ pub fn comparison_terminal(comparison: &Comparison, g: &Glyphs) -> String {
 /// The comparison as Markdown.
 pub fn comparison_markdown(comparison: &Comparison) -> String {
     let table = markdown::draw(&table(comparison, &Glyphs::UNICODE));
-    let mut text = format!(
-        "### labctl compare: {}\n\n{table}",
-        comparison.verdict.name()
-    );
+    let mut text = format!("### labctl compare: {}\n\n{table}", comparison.verdict.name());
     for line in remarks(comparison) {
         text += &format!("\n{}\n", markdown::escape(&line));
     }
@@ -30,31 +27,17 @@ pub fn comparison_markdown(comparison: &Comparison) -> String {
 }
 
 fn table(comparison: &Comparison, g: &Glyphs) -> Table {
-    let with_parameters = comparison
-        .cells
-        .iter()
-        .any(|cell| !cell.parameters.is_empty());
-    let titles = [
-        "old Mpps",
-        "new",
-        "change",
-        "interval",
-        "old rr us",
-        "new",
-        "change",
-        "interval",
-    ];
+    let with_parameters = comparison.cells.iter().any(|cell| !cell.parameters.is_empty());
+    let titles =
+        ["old Mpps", "new", "change", "interval", "old rr us", "new", "change", "interval"];
     let columns = toggle_columns()
         .chain(with_parameters.then(|| words("with")))
         .chain(titles.map(figures))
         .chain([words("verdict")])
         .collect();
     let row = |cell: &CellChange| {
-        let parameters: Vec<_> = cell
-            .parameters
-            .iter()
-            .map(|(key, value)| format!("{key} {value}"))
-            .collect();
+        let parameters: Vec<_> =
+            cell.parameters.iter().map(|(key, value)| format!("{key} {value}")).collect();
         toggles(cell.optimizations, g)
             .chain(with_parameters.then(|| parameters.join(", ")))
             .chain(change(&cell.throughput, g))
@@ -62,31 +45,17 @@ fn table(comparison: &Comparison, g: &Glyphs) -> Table {
             .chain([verdict(cell)])
             .collect()
     };
-    Table {
-        columns,
-        rows: comparison.cells.iter().map(row).collect(),
-    }
+    Table { columns, rows: comparison.cells.iter().map(row).collect() }
 }
 
 fn change(change: &Option<Change>, g: &Glyphs) -> [String; 4] {
-    let Some(Change {
-        old,
-        new,
-        ratio: change,
-        ..
-    }) = change
-    else {
+    let Some(Change { old, new, ratio: change, .. }) = change else {
         return [(); 4].map(|()| g.none.to_owned());
     };
     let median = |estimate: &Option<Estimate>| {
         estimate.map_or_else(|| g.none.to_owned(), |e| significant(e.median))
     };
-    [
-        median(old),
-        median(new),
-        ratio(*change, g),
-        ratio_interval(*change, g),
-    ]
+    [median(old), median(new), ratio(*change, g), ratio_interval(*change, g)]
 }
 
 /// The cell's verdict, and which figures failed.
@@ -98,22 +67,12 @@ fn verdict(cell: &CellChange) -> String {
         .filter(|(_, change)| change.as_ref().is_some_and(|c| c.verdict == Verdict::Fail))
         .map(|(figure, _)| figure)
         .collect();
-    if failed.is_empty() {
-        name.to_owned()
-    } else {
-        format!("{name}: {}", failed.join(", "))
-    }
+    if failed.is_empty() { name.to_owned() } else { format!("{name}: {}", failed.join(", ")) }
 }
 
 /// How the verdict comes about, and what stands against it.
 fn remarks(comparison: &Comparison) -> Vec<String> {
-    let count = |verdict| {
-        comparison
-            .cells
-            .iter()
-            .filter(|c| c.verdict == verdict)
-            .count()
-    };
+    let count = |verdict| comparison.cells.iter().filter(|c| c.verdict == verdict).count();
     let mut remarks = vec![format!(
         "{}: {} passed, {} failed, {} inconclusive. A figure fails if its whole interval is worse \
          by more than {}.",
@@ -123,22 +82,11 @@ fn remarks(comparison: &Comparison) -> Vec<String> {
         count(Verdict::Inconclusive),
         percent(comparison.threshold),
     )];
-    for (which, names) in [
-        ("old", &comparison.only_in_old),
-        ("new", &comparison.only_in_new),
-    ] {
+    for (which, names) in [("old", &comparison.only_in_old), ("new", &comparison.only_in_new)] {
         if !names.is_empty() {
-            remarks.push(format!(
-                "only in the {which} document: {}",
-                names.join("; ")
-            ));
+            remarks.push(format!("only in the {which} document: {}", names.join("; ")));
         }
     }
-    remarks.extend(
-        comparison
-            .warnings
-            .iter()
-            .map(|warning| format!("warning: {warning}")),
-    );
+    remarks.extend(comparison.warnings.iter().map(|warning| format!("warning: {warning}")));
     remarks
 }

@@ -7,47 +7,25 @@ use crate::results::{Cell, Metrics, Optimization, Results};
 /// All figures at full precision; those that a cell lacks are left out. Nothing needs quoting:
 /// axes and metrics are names of ours, and the rest are numbers.
 pub fn csv(results: &Results) -> String {
-    let axes: BTreeSet<&str> = results
-        .cells
-        .iter()
-        .flat_map(|c| c.parameters.keys())
-        .map(String::as_str)
-        .collect();
+    let axes: BTreeSet<&str> =
+        results.cells.iter().flat_map(|c| c.parameters.keys()).map(String::as_str).collect();
     let mut columns = vec!["itr", "sc", "csb", "vale"];
     columns.extend(&axes);
     columns.extend(["metric", "value", "low", "high", "trials"]);
     let header = columns.join(",") + "\n";
-    results
-        .cells
-        .iter()
-        .fold(header, |text, cell| text + &lines(cell, &axes))
+    results.cells.iter().fold(header, |text, cell| text + &lines(cell, &axes))
 }
 
 fn lines(cell: &Cell, axes: &BTreeSet<&str>) -> String {
-    let toggle = |which| {
-        if cell.optimizations.get(which) {
-            "1"
-        } else {
-            "0"
-        }
-        .to_owned()
-    };
-    let parameter = |axis: &&str| {
-        cell.parameters
-            .get(*axis)
-            .map_or_else(String::new, u64::to_string)
-    };
-    let coordinates: Vec<_> = Optimization::ALL
-        .map(toggle)
-        .into_iter()
-        .chain(axes.iter().map(parameter))
-        .collect();
+    let toggle = |which| if cell.optimizations.get(which) { "1" } else { "0" }.to_owned();
+    let parameter =
+        |axis: &&str| cell.parameters.get(*axis).map_or_else(String::new, u64::to_string);
+    let coordinates: Vec<_> =
+        Optimization::ALL.map(toggle).into_iter().chain(axes.iter().map(parameter)).collect();
     let m = &cell.metrics;
     let cell = coordinates.join(",");
-    let estimates = [
-        ("throughput_mpps", m.throughput_mpps),
-        ("rr_us", m.rr_us.map(|rr| rr.estimate())),
-    ];
+    let estimates =
+        [("throughput_mpps", m.throughput_mpps), ("rr_us", m.rr_us.map(|rr| rr.estimate()))];
     let mut text = String::new();
     for (metric, estimate) in estimates {
         if let Some(e) = estimate {
@@ -81,9 +59,6 @@ fn plain(m: &Metrics) -> [(&'static str, Option<f64>); 13] {
         ("tap_syscalls_per_packet", m.tap_syscalls_per_packet),
         ("cpu_us_per_packet", m.cpu_us_per_packet),
         ("rr_exits_per_transaction", m.rr_exits_per_transaction),
-        (
-            "rr_interrupts_per_transaction",
-            m.rr_interrupts_per_transaction,
-        ),
+        ("rr_interrupts_per_transaction", m.rr_interrupts_per_transaction),
     ]
 }

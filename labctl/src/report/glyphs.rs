@@ -74,17 +74,12 @@ mod tests {
     fn the_locale_decides() {
         let with = |set: &[(&str, &str)]| {
             Glyphs::for_locale(|name| {
-                set.iter()
-                    .find(|(n, _)| *n == name)
-                    .map(|(_, value)| (*value).to_owned())
+                set.iter().find(|(n, _)| *n == name).map(|(_, value)| (*value).to_owned())
             })
         };
         assert_eq!(with(&[]), Glyphs::ASCII);
         assert_eq!(with(&[("LANG", "C.UTF-8")]), Glyphs::UNICODE);
         assert_eq!(with(&[("LANG", "C.UTF-8"), ("LC_ALL", "C")]), Glyphs::ASCII);
-        assert_eq!(
-            with(&[("LANG", "de_DE.utf8"), ("LC_ALL", "")]),
-            Glyphs::UNICODE
-        );
+        assert_eq!(with(&[("LANG", "de_DE.utf8"), ("LC_ALL", "")]), Glyphs::UNICODE);
     }
 }

@@ -51,21 +51,14 @@ pub fn check(name: &str, actual: &str) {
         std::fs::write(&path, actual).unwrap();
     }
     let expected = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(
-        actual == expected,
-        "{} differs; it is now:\n{actual}",
-        path.display()
-    );
+    assert!(actual == expected, "{} differs; it is now:\n{actual}", path.display());
 }
 
 #[test]
 fn terminal_tables() {
     check("terminal.txt", &terminal(&sample(), &Glyphs::UNICODE));
     check("terminal-ascii.txt", &terminal(&sample(), &Glyphs::ASCII));
-    check(
-        "terminal-troubled.txt",
-        &terminal(&troubled(), &Glyphs::UNICODE),
-    );
+    check("terminal-troubled.txt", &terminal(&troubled(), &Glyphs::UNICODE));
 }
 
 #[test]
@@ -156,36 +149,21 @@ fn worse() -> Results {
 #[test]
 fn a_comparison_names_what_got_worse() {
     let found = compare(&sample(), &worse(), 0.05);
-    let failed: Vec<_> = found
-        .cells
-        .iter()
-        .filter(|c| c.verdict == Verdict::Fail)
-        .map(|c| c.name())
-        .collect();
+    let failed: Vec<_> =
+        found.cells.iter().filter(|c| c.verdict == Verdict::Fail).map(|c| c.name()).collect();
     assert_eq!(failed, ["itr", "itr+sc+csb+vale"]);
     assert_eq!(found.verdict, Verdict::Fail);
     assert_eq!(
         (found.only_in_old.as_slice(), found.only_in_new.len()),
         (&["itr+sc".into()][..], 0)
     );
-    assert_eq!(
-        found.warnings,
-        ["CPU differs: Example CPU 9000 then, Example CPU 9001 now"]
-    );
-    check(
-        "comparison.txt",
-        &comparison_terminal(&found, &Glyphs::UNICODE),
-    );
+    assert_eq!(found.warnings, ["CPU differs: Example CPU 9000 then, Example CPU 9001 now"]);
+    check("comparison.txt", &comparison_terminal(&found, &Glyphs::UNICODE));
     check("comparison.md", &comparison_markdown(&found));
     let json = serde_json::to_value(&found).unwrap();
     assert_eq!(json["verdict"], "fail");
     assert_eq!(json["cells"][14]["optimizations"]["vale"], true);
-    assert!(
-        json["cells"][14]["throughput"]["ratio"]["high"]
-            .as_f64()
-            .unwrap()
-            < 0.95
-    );
+    assert!(json["cells"][14]["throughput"]["ratio"]["high"].as_f64().unwrap() < 0.95);
 }
 
 #[test]

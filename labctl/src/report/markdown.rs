@@ -32,16 +32,10 @@ fn metadata(results: &Results) -> String {
         ("rr", trial(&settings.rr)),
         ("ring", settings.ring.to_string()),
         ("CPU", format!("{}, {} cores", host.cpu, host.cores)),
-        (
-            "memory",
-            format!("{:.1} GiB", host.memory_bytes as f64 / (1u64 << 30) as f64),
-        ),
+        ("memory", format!("{:.1} GiB", host.memory_bytes as f64 / (1u64 << 30) as f64)),
         ("kernel", host.kernel.clone()),
         ("KVM", host.kvm.clone()),
-        (
-            "in a virtual machine",
-            if host.hypervisor { "yes" } else { "no" }.to_owned(),
-        ),
+        ("in a virtual machine", if host.hypervisor { "yes" } else { "no" }.to_owned()),
         ("clock source", host.clocksource.clone()),
         ("load average", host.load_average.to_string()),
         ("labctl", host.version()),
@@ -61,20 +55,9 @@ pub fn draw(table: &Table) -> String {
         Align::Center => ":-:",
         Align::Right => "--:",
     };
-    let titles = table
-        .columns
-        .iter()
-        .map(|(title, _)| escape(title))
-        .collect();
-    let rules = table
-        .columns
-        .iter()
-        .map(|(_, align)| rule(align).to_owned())
-        .collect();
-    let rows = table
-        .rows
-        .iter()
-        .map(|row| line(row.iter().map(|field| escape(field)).collect()));
+    let titles = table.columns.iter().map(|(title, _)| escape(title)).collect();
+    let rules = table.columns.iter().map(|(_, align)| rule(align).to_owned()).collect();
+    let rows = table.rows.iter().map(|row| line(row.iter().map(|field| escape(field)).collect()));
     line(titles) + &line(rules) + &rows.collect::<String>()
 }
 

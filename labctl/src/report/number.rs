@@ -13,10 +13,7 @@ pub fn significant(x: f64) -> String {
 fn decimals(x: f64) -> usize {
     // Rounding may carry into the next power of ten, so the exponent is taken after it.
     let rounded = format!("{x:.2e}");
-    let exponent = rounded
-        .split_once('e')
-        .and_then(|(_, e)| e.parse().ok())
-        .unwrap_or(0i32);
+    let exponent = rounded.split_once('e').and_then(|(_, e)| e.parse().ok()).unwrap_or(0i32);
     (2 - exponent).clamp(0, 4) as usize
 }
 

@@ -41,9 +41,7 @@ pub fn figures(title: &str) -> (String, Align) {
 
 /// The columns that say which optimizations are on.
 pub fn toggle_columns() -> impl Iterator<Item = (String, Align)> {
-    Optimization::ALL
-        .into_iter()
-        .map(|which| (which.name().to_owned(), Align::Center))
+    Optimization::ALL.into_iter().map(|which| (which.name().to_owned(), Align::Center))
 }
 
 /// A mark for each of them.
@@ -60,36 +58,17 @@ const CAUSE_WIDTH: usize = 26;
 pub fn cells(results: &Results, g: &Glyphs) -> Table {
     let mut cells: Vec<_> = results.cells.iter().collect();
     cells.sort_by_key(|cell| (&cell.parameters, cell.optimizations.index()));
-    let axes: BTreeSet<&str> = cells
-        .iter()
-        .flat_map(|cell| cell.parameters.keys())
-        .map(String::as_str)
-        .collect();
-    let titles = [
-        "Mpps",
-        "interval",
-        "rr us",
-        "p99 us",
-        "exits/pkt",
-        "intr/s",
-        "batch",
-    ];
+    let axes: BTreeSet<&str> =
+        cells.iter().flat_map(|cell| cell.parameters.keys()).map(String::as_str).collect();
+    let titles = ["Mpps", "interval", "rr us", "p99 us", "exits/pkt", "intr/s", "batch"];
     // `throughput.frame` is a long title for a column of small numbers.
-    let axis_titles = axes
-        .iter()
-        .map(|axis| axis.rsplit('.').next().unwrap_or(axis));
+    let axis_titles = axes.iter().map(|axis| axis.rsplit('.').next().unwrap_or(axis));
     let columns = toggle_columns()
         .chain(axis_titles.map(figures))
         .chain(titles.map(figures))
         .chain([words("drops")])
         .collect();
-    Table {
-        columns,
-        rows: cells
-            .into_iter()
-            .map(|cell| cell_row(cell, &axes, g))
-            .collect(),
-    }
+    Table { columns, rows: cells.into_iter().map(|cell| cell_row(cell, &axes, g)).collect() }
 }
 
 fn cell_row(cell: &Cell, axes: &BTreeSet<&str>, g: &Glyphs) -> Vec<String> {
@@ -106,10 +85,7 @@ fn cell_row(cell: &Cell, axes: &BTreeSet<&str>, g: &Glyphs) -> Vec<String> {
         or_none(m.mean_batch.map(significant)),
         shorten(&drops(cell), CAUSE_WIDTH, g),
     ];
-    toggles(cell.optimizations, g)
-        .chain(axes.iter().map(parameter))
-        .chain(figures)
-        .collect()
+    toggles(cell.optimizations, g).chain(axes.iter().map(parameter)).chain(figures).collect()
 }
 
 /// What was lost and where, or why there is nothing to tell.
@@ -127,18 +103,8 @@ fn drops(cell: &Cell) -> String {
 
 /// The main effects, then the interactions worth mentioning, for one setting of the other axes.
 fn effects(effects: &[Effect], g: &Glyphs) -> Table {
-    let titles = [
-        "throughput",
-        "interval",
-        "alone",
-        "last",
-        "rr time",
-        "interval",
-    ];
-    let columns = [words("effect of")]
-        .into_iter()
-        .chain(titles.map(figures))
-        .collect();
+    let titles = ["throughput", "interval", "alone", "last", "rr time", "interval"];
+    let columns = [words("effect of")].into_iter().chain(titles.map(figures)).collect();
     let rows = effects
         .iter()
         .filter(|effect| effect.of.len() == 1 || is_notable(effect))
@@ -168,15 +134,8 @@ fn is_notable(effect: &Effect) -> bool {
 
 /// One ladder with its bars.
 fn ladder(rungs: &[Rung], g: &Glyphs) -> Table {
-    let medians = || {
-        rungs
-            .iter()
-            .filter_map(|rung| rung.throughput_mpps.map(|e| e.median))
-    };
-    let (lowest, best) = (
-        medians().fold(f64::MAX, f64::min),
-        medians().fold(0.0, f64::max),
-    );
+    let medians = || rungs.iter().filter_map(|rung| rung.throughput_mpps.map(|e| e.median));
+    let (lowest, best) = (medians().fold(f64::MAX, f64::min), medians().fold(0.0, f64::max));
     // The axis begins at the power of ten below the lowest rung, so that no bar is empty.
     let origin = 10f64.powi((lowest * 0.999).log10().floor() as i32);
     let bar = |e: Estimate| {
@@ -185,21 +144,15 @@ fn ladder(rungs: &[Rung], g: &Glyphs) -> Table {
     };
     let titles = ["Mpps", "interval", "step", "interval", "total", "rr us"];
     let bars = words(&format!("log scale from {origin}"));
-    let columns = [words("ladder")]
-        .into_iter()
-        .chain(titles.map(figures))
-        .chain([bars])
-        .collect();
+    let columns = [words("ladder")].into_iter().chain(titles.map(figures)).chain([bars]).collect();
     let none = || g.none.to_owned();
     let rows = rungs
         .iter()
         .map(|rung| {
             vec![
                 rung.step.clone(),
-                rung.throughput_mpps
-                    .map_or_else(none, |e| significant(e.median)),
-                rung.throughput_mpps
-                    .map_or_else(none, |e| interval(e.low, e.high, g)),
+                rung.throughput_mpps.map_or_else(none, |e| significant(e.median)),
+                rung.throughput_mpps.map_or_else(none, |e| interval(e.low, e.high, g)),
                 ratio(rung.to_previous, g),
                 ratio_interval(rung.to_previous, g),
                 ratio(rung.to_first, g),
@@ -216,10 +169,7 @@ const BAR_WIDTH: usize = 28;
 
 /// `×1.52`.
 pub fn ratio(ratio: Option<Ratio>, g: &Glyphs) -> String {
-    ratio.map_or_else(
-        || g.none.to_owned(),
-        |r| format!("{}{}", g.times, significant(r.ratio)),
-    )
+    ratio.map_or_else(|| g.none.to_owned(), |r| format!("{}{}", g.times, significant(r.ratio)))
 }
 
 /// `1.41–1.63`.
@@ -241,10 +191,7 @@ fn shorten(text: &str, width: usize, g: &Glyphs) -> String {
 /// The tables of a report with what is to be said above each.
 pub fn sections(results: &Results, g: &Glyphs) -> Vec<(String, Table)> {
     let mut sections = vec![];
-    for effects in results
-        .effects
-        .chunk_by(|a, b| a.parameters == b.parameters)
-    {
+    for effects in results.effects.chunk_by(|a, b| a.parameters == b.parameters) {
         let title = format!(
             "Effects{}: geometric mean over all settings of the others; alone: all others off; \
              last: all others on",
@@ -264,28 +211,14 @@ pub fn sections(results: &Results, g: &Glyphs) -> Vec<(String, Table)> {
 
 /// ` with ring 256`, or nothing.
 fn setting(parameters: Option<&Parameters>) -> String {
-    let pairs: Vec<_> = parameters
-        .into_iter()
-        .flatten()
-        .map(|(key, value)| format!("{key} {value}"))
-        .collect();
-    if pairs.is_empty() {
-        String::new()
-    } else {
-        format!(" with {}", pairs.join(", "))
-    }
+    let pairs: Vec<_> =
+        parameters.into_iter().flatten().map(|(key, value)| format!("{key} {value}")).collect();
+    if pairs.is_empty() { String::new() } else { format!(" with {}", pairs.join(", ")) }
 }
 
 /// A kind of trial in a few words.
 pub fn describe(trial: &TrialSettings) -> String {
-    let TrialSettings {
-        from,
-        to,
-        frame,
-        burst,
-        rate,
-        duration_ms,
-    } = trial;
+    let TrialSettings { from, to, frame, burst, rate, duration_ms } = trial;
     let mut text = format!("{from} to {to}, {frame} B frames, {duration_ms} ms a trial");
     if *burst > 1 {
         text += &format!(", bursts of {burst}");
@@ -317,10 +250,7 @@ pub fn notes(results: &Results) -> Vec<String> {
 
 fn coverage_note(estimates: impl Iterator<Item = Estimate>) -> String {
     let weakest = estimates.min_by(|a, b| a.coverage.total_cmp(&b.coverage));
-    let Some(Estimate {
-        samples, coverage, ..
-    }) = weakest
-    else {
+    let Some(Estimate { samples, coverage, .. }) = weakest else {
         return "No cell has a valid trial.".to_owned();
     };
     format!(
@@ -345,12 +275,7 @@ mod tests {
         let effect = |ratio, low, high| Effect {
             of: vec![Optimization::Sc, Optimization::Csb],
             parameters: Default::default(),
-            throughput: Some(Ratio {
-                ratio,
-                low,
-                high,
-                coverage: 0.95,
-            }),
+            throughput: Some(Ratio { ratio, low, high, coverage: 0.95 }),
             rr: None,
             alone: None,
             last: None,

@@ -45,9 +45,7 @@ fn summary(results: &Results) -> String {
 /// One line per kind of trial.
 fn trials(settings: &Settings) -> String {
     let line = |kind: TrialKind, trial: &Option<TrialSettings>| {
-        trial
-            .as_ref()
-            .map_or_else(String::new, |t| format!("{kind}: {}\n", describe(t)))
+        trial.as_ref().map_or_else(String::new, |t| format!("{kind}: {}\n", describe(t)))
     };
     line(TrialKind::Throughput, &settings.throughput) + &line(TrialKind::Rr, &settings.rr)
 }

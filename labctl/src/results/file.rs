@@ -46,10 +46,8 @@ impl Results {
     /// # Errors
     /// If the file cannot be read, is no result document, or is one of another version.
     pub fn read(path: &Path) -> Result<Results, ReadError> {
-        let text = std::fs::read_to_string(path).map_err(|source| ReadError::Io {
-            path: path.to_owned(),
-            source,
-        })?;
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| ReadError::Io { path: path.to_owned(), source })?;
         Self::parse(&text, path)
     }
 
@@ -59,18 +57,10 @@ impl Results {
         struct Version {
             schema_version: u64,
         }
-        let malformed = |source| ReadError::Malformed {
-            path: path.to_owned(),
-            source,
-        };
-        let found = serde_json::from_str::<Version>(text)
-            .map_err(malformed)?
-            .schema_version;
+        let malformed = |source| ReadError::Malformed { path: path.to_owned(), source };
+        let found = serde_json::from_str::<Version>(text).map_err(malformed)?.schema_version;
         if found != u64::from(SCHEMA_VERSION) {
-            return Err(ReadError::Version {
-                path: path.to_owned(),
-                found,
-            });
+            return Err(ReadError::Version { path: path.to_owned(), found });
         }
         serde_json::from_str(text).map_err(malformed)
     }
@@ -143,10 +133,7 @@ mod tests {
             "/mean_batch",
             "/drops",
         ] {
-            assert!(
-                metrics.pointer(pointer).is_some_and(|v| v.is_number()),
-                "{pointer}"
-            );
+            assert!(metrics.pointer(pointer).is_some_and(|v| v.is_number()), "{pointer}");
         }
     }
 
@@ -158,10 +145,6 @@ mod tests {
         assert!(message("{\"schema_version\": 1}").contains("missing field `vmm`"));
         assert!(message("{\"schema_version\": 7}").contains("schema version 7 is not readable"));
         let missing = Results::read(Path::new("/nonexistent/r.json")).unwrap_err();
-        assert!(
-            missing
-                .to_string()
-                .starts_with("/nonexistent/r.json: No such file")
-        );
+        assert!(missing.to_string().starts_with("/nonexistent/r.json: No such file"));
     }
 }

@@ -62,18 +62,11 @@ impl Host {
 }
 
 fn read(path: &str) -> String {
-    fs::read_to_string(path)
-        .unwrap_or_default()
-        .trim()
-        .to_owned()
+    fs::read_to_string(path).unwrap_or_default().trim().to_owned()
 }
 
 fn or_unknown(text: String) -> String {
-    if text.is_empty() {
-        "unknown".to_owned()
-    } else {
-        text
-    }
+    if text.is_empty() { "unknown".to_owned() } else { text }
 }
 
 /// The value of the first `name : value` line.
@@ -90,9 +83,7 @@ fn first_number<T: std::str::FromStr>(text: &str) -> Option<T> {
 
 /// Bytes, from the text of /proc/meminfo, which counts in KiB.
 fn total_memory(meminfo: &str) -> u64 {
-    field(meminfo, "MemTotal")
-        .and_then(first_number::<u64>)
-        .map_or(0, |kib| kib * 1024)
+    field(meminfo, "MemTotal").and_then(first_number::<u64>).map_or(0, |kib| kib * 1024)
 }
 
 /// The module that implements KVM; a kernel with KVM built in may list none or several.
@@ -113,11 +104,7 @@ mod tests {
         let host = Host::probe();
         assert!(host.cores >= 1);
         assert!(host.memory_bytes > 1 << 26, "{}", host.memory_bytes);
-        assert!(
-            host.kernel.starts_with(|c: char| c.is_ascii_digit()),
-            "{}",
-            host.kernel
-        );
+        assert!(host.kernel.starts_with(|c: char| c.is_ascii_digit()), "{}", host.kernel);
     }
 
     #[test]
@@ -125,10 +112,7 @@ mod tests {
         let text = "processor\t: 0\nmodel name\t: AMD EPYC: 2\nflags\t\t: fpu hypervisor\n";
         assert_eq!(field(text, "model name"), Some("AMD EPYC: 2"));
         assert_eq!(field(text, "bogomips"), None);
-        assert_eq!(
-            total_memory("MemTotal:       16336880 kB\nMemFree: 1 kB"),
-            16_336_880 * 1024
-        );
+        assert_eq!(total_memory("MemTotal:       16336880 kB\nMemFree: 1 kB"), 16_336_880 * 1024);
         assert_eq!(total_memory(""), 0);
         assert_eq!(first_number::<f64>("0.52 0.4 0.3 1/99 7"), Some(0.52));
     }

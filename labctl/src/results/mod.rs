@@ -149,9 +149,7 @@ impl Cell {
 pub fn cell_name(optimizations: Optimizations, parameters: &Parameters) -> String {
     parameters
         .iter()
-        .fold(optimizations.to_string(), |name, (key, value)| {
-            format!("{name}, {key} {value}")
-        })
+        .fold(optimizations.to_string(), |name, (key, value)| format!("{name}, {key} {value}"))
 }
 
 /// A cell's figures. Those per packet, per second and per batch come from throughput trials, as
@@ -227,21 +225,8 @@ pub struct RoundTrip {
 impl RoundTrip {
     /// The median and its interval.
     pub fn estimate(&self) -> Estimate {
-        let RoundTrip {
-            median,
-            low,
-            high,
-            samples,
-            coverage,
-            ..
-        } = *self;
-        Estimate {
-            median,
-            low,
-            high,
-            samples,
-            coverage,
-        }
+        let RoundTrip { median, low, high, samples, coverage, .. } = *self;
+        Estimate { median, low, high, samples, coverage }
     }
 }
 
@@ -451,11 +436,7 @@ mod tests {
             sent: 100,
             received: 90,
             dropped: 10,
-            drops: vec![Drop {
-                place: "sw0:1".into(),
-                cause: "ring full".into(),
-                frames: 10,
-            }],
+            drops: vec![Drop { place: "sw0:1".into(), cause: "ring full".into(), frames: 10 }],
             conserved: true,
             void_reason: None,
             latency: None,

@@ -120,9 +120,7 @@ fn steps(path: &serde_path_to_error::Path) -> Vec<String> {
 }
 
 fn pointer(steps: &[String]) -> String {
-    steps
-        .iter()
-        .fold(String::new(), |pointer, step| join(&pointer, step))
+    steps.iter().fold(String::new(), |pointer, step| join(&pointer, step))
 }
 
 /// Takes the node at `steps` out of the tree, or the nearest enclosing one that can be; returns
@@ -132,9 +130,7 @@ fn take_out<'a>(tree: &mut Value, steps: &'a [String]) -> &'a [String] {
     let Some((last, parents)) = steps.split_last() else {
         return &[];
     };
-    let parent = parents
-        .iter()
-        .try_fold(&mut *tree, |node, step| child(node, step));
+    let parent = parents.iter().try_fold(&mut *tree, |node, step| child(node, step));
     let gone = match parent {
         Some(Value::Mapping(mapping)) => mapping.shift_remove(last.as_str()).is_some(),
         Some(list @ Value::Sequence(_)) => {

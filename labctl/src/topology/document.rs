@@ -33,18 +33,8 @@ impl Document {
             Box::new(Problem::new(&source, span, message, "here"))
         })?;
         let (problems, set_aside) = (Vec::new(), BTreeSet::new());
-        let mut document = Self {
-            source,
-            index,
-            problems,
-            set_aside,
-        };
-        for Duplicate {
-            pointer,
-            first,
-            second,
-        } in duplicates.into_iter().take(MAX_PROBLEMS)
-        {
+        let mut document = Self { source, index, problems, set_aside };
+        for Duplicate { pointer, first, second } in duplicates.into_iter().take(MAX_PROBLEMS) {
             let message = titled(&pointer, "the key is there twice");
             let problem = document.problem(second, message, "again here");
             problem.also(first, "first here").help("remove one of them");
@@ -89,8 +79,7 @@ impl Document {
         label: impl Into<String>,
     ) -> &mut Problem {
         let last = self.problems.len();
-        self.problems
-            .push(Problem::new(&self.source, span, message, label));
+        self.problems.push(Problem::new(&self.source, span, message, label));
         &mut self.problems[last]
     }
 
@@ -103,11 +92,7 @@ impl Document {
     pub fn is_damaged(&self, pointer: &str) -> bool {
         let below = join(pointer, "");
         self.is_set_aside(pointer)
-            || self
-                .set_aside
-                .range(below.clone()..)
-                .next()
-                .is_some_and(|p| p.starts_with(&below))
+            || self.set_aside.range(below.clone()..).next().is_some_and(|p| p.starts_with(&below))
     }
 
     /// Whether `pointer` itself, not just something below it, is missing because it was wrong.
@@ -128,8 +113,7 @@ impl Document {
     /// The problems, in the order of the text. What two guests inherit is reported once.
     pub fn into_problems(mut self) -> Vec<Problem> {
         self.problems.sort_by_key(Problem::offset);
-        self.problems
-            .dedup_by(|a, b| a.offset() == b.offset() && a.message() == b.message());
+        self.problems.dedup_by(|a, b| a.offset() == b.offset() && a.message() == b.message());
         self.problems
     }
 }

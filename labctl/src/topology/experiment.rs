@@ -45,11 +45,7 @@ impl Resolver<'_> {
         let lost = |key| self.document.is_damaged(&join("/bench", key));
         if throughput.is_none() && rr.is_none() && !lost("throughput") && !lost("rr") {
             self.document
-                .key_problem(
-                    "/bench",
-                    "nothing to measure",
-                    "needs `throughput`, `rr` or both",
-                )
+                .key_problem("/bench", "nothing to measure", "needs `throughput`, `rr` or both")
                 .help("for instance `throughput: { from: left, to: right }`");
         }
         Bench {
@@ -116,8 +112,7 @@ impl Resolver<'_> {
             let Some(item) = item.map(value) else {
                 if !self.document.is_damaged(&pointer_to(i)) {
                     let message = "expected a value";
-                    self.document
-                        .value_problem(&pointer_to(i), message, "found nothing");
+                    self.document.value_problem(&pointer_to(i), message, "found nothing");
                 }
                 // Keeps later values at their numbers; the file is refused anyway.
                 values.push(AxisValue::Number(0));
@@ -166,10 +161,7 @@ impl Resolver<'_> {
 
     fn ring_of(&self, guest: &str, ring: u16) -> (String, u16) {
         let setting = self.setting(guest, "ring", |guest| guest.ring.as_ref());
-        (
-            setting.map_or_else(String::new, |(pointer, _)| pointer),
-            ring,
-        )
+        (setting.map_or_else(String::new, |(pointer, _)| pointer), ring)
     }
 
     fn check_burst(&mut self, pointer: &str, burst: u16, (ring_at, ring): &(String, u16)) {
@@ -198,9 +190,7 @@ fn axis_pointer(key: AxisKey) -> String {
 /// The numbers an axis takes, with their places; none if there is no such axis.
 fn axis_values(bench: &Bench, key: AxisKey) -> Vec<(String, u16)> {
     let axis = bench.matrix.iter().find(|axis| axis.key == key);
-    let values = axis
-        .into_iter()
-        .flat_map(|axis| axis.values.iter().enumerate());
+    let values = axis.into_iter().flat_map(|axis| axis.values.iter().enumerate());
     values
         .filter_map(|(i, value)| match value {
             AxisValue::Number(number) => Some((join(&axis_pointer(key), &i.to_string()), *number)),

@@ -38,10 +38,7 @@ pub type Rounds = Int<1, 1000>;
 
 /// A lab file.
 #[derive(Debug, Default, Deserialize)]
-#[serde(
-    deny_unknown_fields,
-    expecting = "a mapping with `name`, `switches` and `guests`"
-)]
+#[serde(deny_unknown_fields, expecting = "a mapping with `name`, `switches` and `guests`")]
 pub struct File {
     pub name: Option<String>,
     pub description: Option<String>,
@@ -58,18 +55,12 @@ pub struct File {
 
 /// A switch; it has no settings yet.
 #[derive(Debug, Default, Deserialize)]
-#[serde(
-    deny_unknown_fields,
-    expecting = "a mapping of switch settings, such as {}"
-)]
+#[serde(deny_unknown_fields, expecting = "a mapping of switch settings, such as {}")]
 pub struct SwitchSpec {}
 
 /// The four optimizations; all are on unless said otherwise.
 #[derive(Debug, Default, Deserialize)]
-#[serde(
-    deny_unknown_fields,
-    expecting = "a mapping of optimizations, such as { itr: true }"
-)]
+#[serde(deny_unknown_fields, expecting = "a mapping of optimizations, such as { itr: true }")]
 pub struct Toggles {
     pub itr: Option<bool>,
     pub sc: Option<bool>,
@@ -124,10 +115,7 @@ pub enum RoleSpec {
 
 /// A factorial experiment: which cells, which trials, how long.
 #[derive(Debug, Deserialize)]
-#[serde(
-    deny_unknown_fields,
-    expecting = "a benchmark with `throughput`, `rr` or both"
-)]
+#[serde(deny_unknown_fields, expecting = "a benchmark with `throughput`, `rr` or both")]
 pub struct BenchSpec {
     #[serde(default)]
     pub matrix: Matrix,
@@ -141,10 +129,7 @@ pub struct BenchSpec {
 
 /// The axes of the experiment; each lists the values its key takes in turn.
 #[derive(Debug, Default, Deserialize)]
-#[serde(
-    deny_unknown_fields,
-    expecting = "a mapping from keys to lists of values"
-)]
+#[serde(deny_unknown_fields, expecting = "a mapping from keys to lists of values")]
 pub struct Matrix {
     #[serde(rename = "optimizations.itr")]
     pub itr: Option<Vec<Option<bool>>>,
@@ -163,10 +148,7 @@ pub struct Matrix {
 
 /// One guest sends, another counts.
 #[derive(Debug, Deserialize)]
-#[serde(
-    deny_unknown_fields,
-    expecting = "a trial, such as { from: left, to: right }"
-)]
+#[serde(deny_unknown_fields, expecting = "a trial, such as { from: left, to: right }")]
 pub struct ThroughputSpec {
     pub from: String,
     pub to: String,
@@ -178,10 +160,7 @@ pub struct ThroughputSpec {
 
 /// One guest asks, another answers, one request at a time.
 #[derive(Debug, Deserialize)]
-#[serde(
-    deny_unknown_fields,
-    expecting = "a trial, such as { from: left, to: right }"
-)]
+#[serde(deny_unknown_fields, expecting = "a trial, such as { from: left, to: right }")]
 pub struct RrSpec {
     pub from: String,
     pub to: String,
@@ -191,10 +170,7 @@ pub struct RrSpec {
 
 /// What `bench --quick` does instead.
 #[derive(Debug, Default, Deserialize)]
-#[serde(
-    deny_unknown_fields,
-    expecting = "a mapping with `rounds`, `duration` and `budget`"
-)]
+#[serde(deny_unknown_fields, expecting = "a mapping with `rounds`, `duration` and `budget`")]
 pub struct QuickSpec {
     pub rounds: Option<Rounds>,
     pub duration: Option<TrialTime>,

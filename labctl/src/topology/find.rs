@@ -24,11 +24,7 @@ pub fn find(given: Option<&Path>) -> Result<PathBuf, Error> {
         None => Path::new("."),
     };
     let unreadable = |error: io::Error| {
-        Error::new(
-            Exit::InvalidFile,
-            format!("cannot list {}", directory.display()),
-        )
-        .because(error)
+        Error::new(Exit::InvalidFile, format!("cannot list {}", directory.display())).because(error)
     };
     let mut found = Vec::new();
     for entry in directory.read_dir().map_err(unreadable)? {
@@ -54,10 +50,7 @@ pub fn find(given: Option<&Path>) -> Result<PathBuf, Error> {
 }
 
 fn place(given: Option<&Path>) -> String {
-    given.map_or_else(
-        || "this directory".to_owned(),
-        |path| path.display().to_string(),
-    )
+    given.map_or_else(|| "this directory".to_owned(), |path| path.display().to_string())
 }
 
 /// Reads a lab file's text; `-` is the standard input.
@@ -74,20 +67,14 @@ pub fn read(path: &Path) -> Result<String, Error> {
         }
     };
     let invalid = |why: &str| {
-        Error::new(
-            Exit::InvalidFile,
-            format!("{} is not a lab file: {why}", path.display()),
-        )
+        Error::new(Exit::InvalidFile, format!("{} is not a lab file: {why}", path.display()))
     };
     let input: Box<dyn Read> = match path.as_os_str() {
         name if name == OsStr::new("-") => Box::new(io::stdin().lock()),
         name => Box::new(File::open(name).map_err(failed)?),
     };
     let mut bytes = Vec::new();
-    input
-        .take(MAX_BYTES + 1)
-        .read_to_end(&mut bytes)
-        .map_err(failed)?;
+    input.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(failed)?;
     if bytes.len() as u64 > MAX_BYTES {
         return Err(invalid("it is longer than 1 MiB"));
     }

@@ -30,10 +30,7 @@ pub struct Fault {
 
 impl Fault {
     pub fn new(span: Range<usize>, message: &str) -> Self {
-        Self {
-            span,
-            message: message.to_owned(),
-        }
+        Self { span, message: message.to_owned() }
     }
 }
 
@@ -95,13 +92,9 @@ impl Index {
                 Event::Scalar(text, ..) => (Some(text.as_ref()), None),
                 Event::Alias(_) => (None, None),
                 Event::SequenceStart(..) => (None, Some(Inside::Sequence { length: 0 })),
-                Event::MappingStart(..) => (
-                    None,
-                    Some(Inside::Mapping {
-                        key: None,
-                        seen: HashMap::new(),
-                    }),
-                ),
+                Event::MappingStart(..) => {
+                    (None, Some(Inside::Mapping { key: None, seen: HashMap::new() }))
+                }
                 Event::SequenceEnd | Event::MappingEnd => {
                     frames.pop();
                     continue;
@@ -117,27 +110,17 @@ impl Index {
             };
             let (pointer, key) = match frames.last_mut() {
                 None => (String::new(), None),
-                Some(Frame {
-                    pointer,
-                    inside: Inside::Sequence { length },
-                }) => {
+                Some(Frame { pointer, inside: Inside::Sequence { length } }) => {
                     *length += 1;
                     (join(pointer, &(*length - 1).to_string()), None)
                 }
-                Some(Frame {
-                    pointer,
-                    inside: Inside::Mapping { key, seen },
-                }) => {
+                Some(Frame { pointer, inside: Inside::Mapping { key, seen } }) => {
                     let Some((name, place)) = key.take() else {
                         let name =
                             scalar.ok_or(Fault::new(span.clone(), "a key must be a word"))?;
                         if let Some(first) = seen.insert(name.to_owned(), span.clone()) {
                             let pointer = join(pointer, name);
-                            duplicates.push(Duplicate {
-                                pointer,
-                                first,
-                                second: span.clone(),
-                            });
+                            duplicates.push(Duplicate { pointer, first, second: span.clone() });
                         }
                         *key = Some((name.to_owned(), span));
                         continue;
@@ -145,11 +128,7 @@ impl Index {
                     (join(pointer, &name), Some(place))
                 }
             };
-            let node = Node {
-                key,
-                value: span,
-                collection: inside.is_some(),
-            };
+            let node = Node { key, value: span, collection: inside.is_some() };
             index.nodes.insert(pointer.clone(), node);
             frames.extend(inside.map(|inside| Frame { pointer, inside }));
         }
@@ -180,17 +159,12 @@ impl Index {
     /// For a path that is not in the text, because it is absent or reached through an alias: the
     /// nearest enclosing key, or the alias.
     fn above(&self, pointer: &str) -> Range<usize> {
-        pointer
-            .rfind('/')
-            .map_or(0..0, |end| self.value(&pointer[..end]))
+        pointer.rfind('/').map_or(0..0, |end| self.value(&pointer[..end]))
     }
 
     /// The first merge key (`<<`).
     pub fn merge_key(&self) -> Range<usize> {
-        let merges = self
-            .nodes
-            .iter()
-            .filter(|(pointer, _)| pointer.ends_with("/<<"));
+        let merges = self.nodes.iter().filter(|(pointer, _)| pointer.ends_with("/<<"));
         let keys = merges.filter_map(|(_, node)| node.key.clone());
         keys.min_by_key(|key| key.start).unwrap_or_default()
     }
@@ -238,29 +212,15 @@ mod tests {
     fn duplicates_are_found_in_their_own_mapping_only() {
         let text = "a: {x: 1}\nb: {x: 1, x: 2}\n";
         let (_, duplicates) = Index::new(text).expect("valid");
-        let [
-            Duplicate {
-                pointer,
-                first,
-                second,
-            },
-        ] = duplicates.as_slice()
-        else {
+        let [Duplicate { pointer, first, second }] = duplicates.as_slice() else {
             panic!("{duplicates:?}")
         };
-        assert_eq!(
-            (pointer.as_str(), first.start, second.start),
-            ("/b/x", 14, 20)
-        );
+        assert_eq!((pointer.as_str(), first.start, second.start), ("/b/x", 14, 20));
     }
 
     #[test]
     fn faults_carry_their_place() {
-        for (text, at) in [
-            ("a: [1\nb: 2\n", 7),
-            ("a: 1\n---\nb: 2\n", 5),
-            ("[a]: 1\n", 0),
-        ] {
+        for (text, at) in [("a: [1\nb: 2\n", 7), ("a: 1\n---\nb: 2\n", 5), ("[a]: 1\n", 0)] {
             let fault = Index::new(text).expect_err(text);
             assert_eq!(fault.span.start, at, "{text:?} {fault:?}");
         }

@@ -23,10 +23,10 @@ use std::path::Path;
 use document::Document;
 pub use find::{find, read};
 pub use model::{
-    Axis, AxisKey, AxisValue, Bench, Guest, Lab, Nic, Optimizations, Quick, Role, Switch,
-    TrialSpec, Workload,
+    Axis, AxisKey, AxisValue, Bench, Guest, Lab, Nic, Quick, Role, Switch, TrialSpec, Workload,
 };
 pub use problem::Problem;
+
 pub use units::{human_mac, human_memory, human_time, parse_time};
 
 use crate::error::Error;

@@ -5,6 +5,7 @@ use std::{fmt, path::PathBuf, time::Duration};
 use serde::{Serialize, Serializer};
 
 use super::units::{human_mac, human_time};
+use crate::optimizations::Optimizations;
 
 /// A lab: guests, the switches between them, and what to measure.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -23,19 +24,6 @@ pub struct Lab {
     pub optimizations: Optimizations,
     /// The experiment, if the file has one.
     pub bench: Option<Bench>,
-}
-
-/// The four optimizations, each switchable alone.
-#[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
-pub struct Optimizations {
-    /// Interrupt moderation in the device.
-    pub itr: bool,
-    /// Send combining in the driver.
-    pub sc: bool,
-    /// The paravirtual Communication Status Block.
-    pub csb: bool,
-    /// The in-process VALE switch; off is TAP and a Linux bridge.
-    pub vale: bool,
 }
 
 /// A learning switch.
@@ -206,22 +194,14 @@ impl Lab {
     pub fn link(&self, from: usize, to: usize) -> Option<(usize, usize)> {
         let [from, to] = [self.guests.get(from)?, self.guests.get(to)?];
         from.nics.iter().enumerate().find_map(|(i, nic)| {
-            Some((
-                i,
-                to.nics
-                    .iter()
-                    .position(|other| other.switch == nic.switch)?,
-            ))
+            Some((i, to.nics.iter().position(|other| other.switch == nic.switch)?))
         })
     }
 
     /// Applies one coordinate of a cell. A value of the wrong type cannot come out of a checked
     /// file and changes nothing.
     pub fn set(&mut self, key: AxisKey, value: AxisValue) {
-        let throughput = self
-            .bench
-            .as_mut()
-            .and_then(|bench| bench.throughput.as_mut());
+        let throughput = self.bench.as_mut().and_then(|bench| bench.throughput.as_mut());
         match (key, value) {
             (AxisKey::Itr, AxisValue::Toggle(on)) => self.optimizations.itr = on,
             (AxisKey::Sc, AxisValue::Toggle(on)) => self.optimizations.sc = on,
@@ -275,31 +255,6 @@ impl fmt::Display for AxisValue {
             Self::Toggle(on) => f.pad(if *on { "on" } else { "off" }),
             Self::Number(number) => number.fmt(f),
         }
-    }
-}
-
-impl fmt::Display for Optimizations {
-    /// The names of those that are on, or `none`.
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        let all = [
-            (self.itr, "itr"),
-            (self.sc, "sc"),
-            (self.csb, "csb"),
-            (self.vale, "vale"),
-        ];
-        let on: Vec<_> = all
-            .iter()
-            .filter(|(on, _)| *on)
-            .map(|(_, name)| *name)
-            .collect();
-        f.pad(
-            if on.is_empty() {
-                "none".to_owned()
-            } else {
-                on.join(" ")
-            }
-            .as_str(),
-        )
     }
 }
 

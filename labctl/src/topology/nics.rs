@@ -27,8 +27,7 @@ impl<'a> Resolver<'a> {
                 None if self.document.is_damaged(&pointer) => {}
                 None => {
                     let expected = "expected a NIC, such as { switch: sw0 }";
-                    self.document
-                        .value_problem(&pointer, expected, "found nothing");
+                    self.document.value_problem(&pointer, expected, "found nothing");
                     self.document.set_aside(&pointer);
                 }
             }
@@ -44,8 +43,7 @@ impl<'a> Resolver<'a> {
 
     /// Whether a NIC of the guest could not be made sense of, so that its links are not known.
     pub fn nics_damaged(&self, guest: &str) -> bool {
-        self.document
-            .is_damaged(&join(&join("/guests", guest), "nics"))
+        self.document.is_damaged(&join(&join("/guests", guest), "nics"))
             || self.document.is_damaged("/defaults/nics")
     }
 
@@ -54,19 +52,11 @@ impl<'a> Resolver<'a> {
         let switch = switches.position(&nic.switch);
         if switch.is_none() {
             if !self.is_lost("/switches", &nic.switch) {
-                self.unknown(
-                    &join(pointer, "switch"),
-                    "switch",
-                    &nic.switch,
-                    switches.names(),
-                );
+                self.unknown(&join(pointer, "switch"), "switch", &nic.switch, switches.names());
             }
             self.document.set_aside(pointer);
         }
-        Nic {
-            switch: switch.unwrap_or_default(),
-            mac: nic.mac.map_or([0; 6], |mac| mac.0),
-        }
+        Nic { switch: switch.unwrap_or_default(), mac: nic.mac.map_or([0; 6], |mac| mac.0) }
     }
 
     /// All NICs of the lab with their places, by guest and number.
@@ -75,13 +65,8 @@ impl<'a> Resolver<'a> {
         for (g, name) in self.file.guests.names().enumerate() {
             let nics = self.setting(name, "nics", |guest| guest.nics.as_ref());
             let Some((list, nics)) = nics else { continue };
-            let nics = nics
-                .iter()
-                .enumerate()
-                .filter_map(|(i, nic)| Some((i, nic.as_ref()?)));
-            let placed = nics
-                .map(|(i, nic)| (join(&list, &i.to_string()), nic))
-                .enumerate();
+            let nics = nics.iter().enumerate().filter_map(|(i, nic)| Some((i, nic.as_ref()?)));
+            let placed = nics.map(|(i, nic)| (join(&list, &i.to_string()), nic)).enumerate();
             all.extend(placed.map(|(n, (pointer, nic))| (g, n, pointer, nic)));
         }
         all
@@ -95,8 +80,7 @@ impl<'a> Resolver<'a> {
             if *count == MAX_PORTS + 1 {
                 let message = format!("a switch has at most {MAX_PORTS} ports");
                 let label = format!("one too many on `{}`", nic.switch);
-                self.document
-                    .value_problem(&join(&pointer, "switch"), &message, label);
+                self.document.value_problem(&join(&pointer, "switch"), &message, label);
             }
         }
     }
@@ -117,9 +101,7 @@ impl<'a> Resolver<'a> {
                 self.document.value_problem(&pointer, &message, label)
             } else {
                 let first = self.document.index().value(&first);
-                let problem = self
-                    .document
-                    .value_problem(&pointer, &message, "again here");
+                let problem = self.document.value_problem(&pointer, &message, "again here");
                 problem.also(first, "first here")
             };
             problem.help("leave `mac` out to have one generated");

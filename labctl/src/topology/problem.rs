@@ -28,13 +28,7 @@ impl Problem {
     ) -> Self {
         let offset = span.start;
         let label = LabeledSpan::new_primary_with_span(Some(label.into()), span);
-        Self {
-            message,
-            text: Arc::clone(text),
-            labels: vec![label],
-            help: None,
-            offset,
-        }
+        Self { message, text: Arc::clone(text), labels: vec![label], help: None, offset }
     }
 
     /// Adds what to do about it.
@@ -45,8 +39,7 @@ impl Problem {
 
     /// Adds a second place that has to do with it.
     pub(super) fn also(&mut self, span: Range<usize>, label: &str) -> &mut Self {
-        self.labels
-            .push(LabeledSpan::new_with_span(Some(label.to_owned()), span));
+        self.labels.push(LabeledSpan::new_with_span(Some(label.to_owned()), span));
         self
     }
 
@@ -73,10 +66,7 @@ impl Problem {
     pub fn position(&self) -> (usize, usize) {
         let before = &self.text.inner()[..self.offset];
         let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
-        (
-            before.matches('\n').count() + 1,
-            before[line_start..].chars().count() + 1,
-        )
+        (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
     }
 }
 

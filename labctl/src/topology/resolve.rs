@@ -3,13 +3,14 @@
 use std::{collections::HashSet, path::Path, time::Duration};
 
 use super::{
-    Guest, Lab, Optimizations, Role, Switch, Workload,
+    Guest, Lab, Role, Switch, Workload,
     document::Document,
     file::{File, GuestSpec, RoleSpec, WorkloadSpec},
     index::join,
     problem::did_you_mean,
     units::Int,
 };
+use crate::optimizations::Optimizations;
 
 /// ITR counts 256 ns (82540EM manual, section 13.4.18).
 const ITR_UNIT_NS: u128 = 256;
@@ -43,8 +44,7 @@ impl<'a> Resolver<'a> {
         self.check_names();
         if file.guests.0.is_empty() && !self.document.is_damaged("/guests") {
             let problem =
-                self.document
-                    .key_problem("/guests", "a lab needs at least one guest", "no guests");
+                self.document.key_problem("/guests", "a lab needs at least one guest", "no guests");
             problem.help("for instance `guests: { left: { nics: [{ switch: sw0 }] } }`");
         }
         let mut guests: Vec<Guest> = file.guests.names().map(|name| self.guest(name)).collect();
@@ -55,13 +55,7 @@ impl<'a> Resolver<'a> {
             name: file.name.clone().unwrap_or_default(),
             path: path.to_owned(),
             description: file.description.clone(),
-            switches: file
-                .switches
-                .names()
-                .map(|name| Switch {
-                    name: name.to_owned(),
-                })
-                .collect(),
+            switches: file.switches.names().map(|name| Switch { name: name.to_owned() }).collect(),
             guests,
             optimizations: Optimizations {
                 itr: on.itr.unwrap_or(true),
@@ -93,8 +87,7 @@ impl<'a> Resolver<'a> {
         let switches = self.file.switches.names().map(|name| ("/switches", name));
         let guests = self.file.guests.names().map(|name| ("/guests", name));
         for (section, name) in switches.chain(guests).filter(|(_, name)| !good(name)) {
-            self.document
-                .key_problem(&join(section, name), EXPECTED, "not a name");
+            self.document.key_problem(&join(section, name), EXPECTED, "not a name");
         }
     }
 
@@ -103,9 +96,7 @@ impl<'a> Resolver<'a> {
         let itr = self.setting(name, "itr", |guest| guest.itr.as_ref());
         let itr = itr.map_or(DEFAULT_ITR, |(_, itr)| itr.get()).as_nanos();
         let spin = self.setting(name, "spin", |guest| guest.spin.as_ref());
-        let spin = spin
-            .map_or(DEFAULT_SPIN, |(_, spin)| spin.get())
-            .as_micros();
+        let spin = spin.map_or(DEFAULT_SPIN, |(_, spin)| spin.get()).as_micros();
         let memory = self.setting(name, "memory", |guest| guest.memory.as_ref());
         let ring = self.setting(name, "ring", |guest| guest.ring.as_ref());
         Guest {
@@ -115,10 +106,7 @@ impl<'a> Resolver<'a> {
             // Both fit: the ranges in `file.rs` see to it.
             itr_interval: u16::try_from((itr + ITR_UNIT_NS / 2) / ITR_UNIT_NS).unwrap_or(u16::MAX),
             spin_us: u32::try_from(spin).unwrap_or(u32::MAX),
-            nics: nics
-                .iter()
-                .map(|(pointer, nic)| self.nic(pointer, nic))
-                .collect(),
+            nics: nics.iter().map(|(pointer, nic)| self.nic(pointer, nic)).collect(),
             workload: self.workload(name),
         }
     }
@@ -151,9 +139,7 @@ impl<'a> Resolver<'a> {
     ) {
         let known: Vec<_> = known.collect();
         let message = format!("no {kind} is called `{name}`");
-        let problem = self
-            .document
-            .value_problem(pointer, &message, format!("unknown {kind}"));
+        let problem = self.document.value_problem(pointer, &message, format!("unknown {kind}"));
         match did_you_mean(name, known.iter().copied()) {
             Some(meant) => problem.help(format!("did you mean `{meant}`?")),
             None if known.is_empty() => problem.help(format!("the file declares no {kind}")),
@@ -187,9 +173,7 @@ impl<'a> Resolver<'a> {
             RoleSpec::Pong => Role::Pong,
             RoleSpec::Idle => Role::Idle,
         };
-        let duration = spec
-            .duration
-            .map_or(Duration::ZERO, |duration| duration.get());
+        let duration = spec.duration.map_or(Duration::ZERO, |duration| duration.get());
         Workload {
             frame: spec.frame.map_or(workload.frame, Int::get),
             burst: spec.burst.map_or(workload.burst, Int::get),
@@ -217,19 +201,14 @@ impl<'a> Resolver<'a> {
             ("count", spec.count.is_some()),
             ("duration", spec.duration.is_some()),
         ];
-        for (key, _) in given
-            .iter()
-            .filter(|(key, given)| *given && !known.contains(key))
-        {
+        for (key, _) in given.iter().filter(|(key, given)| *given && !known.contains(key)) {
             let message = format!("role `{role}` has no `{key}`");
             let help = match known {
                 [] => format!("role `{role}` takes no other keys"),
                 known => format!("keys of role `{role}`: {}", known.join(", ")),
             };
             let pointer = join(pointer, key);
-            self.document
-                .key_problem(&pointer, &message, "without effect")
-                .help(help);
+            self.document.key_problem(&pointer, &message, "without effect").help(help);
         }
     }
 
@@ -262,8 +241,7 @@ impl<'a> Resolver<'a> {
         let position = self.find_guest(pointer, to)?;
         if from == to {
             let label = "the sender itself";
-            self.document
-                .value_problem(pointer, "a guest cannot talk to itself", label);
+            self.document.value_problem(pointer, "a guest cannot talk to itself", label);
             return None;
         }
         let [ours, theirs] = [from, to].map(|guest| self.switches_of(guest));
@@ -276,16 +254,8 @@ impl<'a> Resolver<'a> {
             };
             let message = format!("`{from}` and `{to}` share no switch");
             self.document
-                .value_problem(
-                    pointer,
-                    &message,
-                    format!("cannot be reached from `{from}`"),
-                )
-                .help(format!(
-                    "{from} is on {}; {to} is on {}",
-                    list(ours),
-                    list(theirs)
-                ));
+                .value_problem(pointer, &message, format!("cannot be reached from `{from}`"))
+                .help(format!("{from} is on {}; {to} is on {}", list(ours), list(theirs)));
         }
         Some(position)
     }

@@ -24,17 +24,13 @@ pub fn parse(text: &str, index: &Index) -> Result<Value, Fault> {
     let Tree(mut tree) =
         Tree::deserialize(serde_yaml::Deserializer::from_str(text)).map_err(|error| {
             let chars = error.location().map_or(0, |location| location.index());
-            let at = text
-                .char_indices()
-                .nth(chars)
-                .map_or(text.len(), |(byte, _)| byte);
+            let at = text.char_indices().nth(chars).map_or(text.len(), |(byte, _)| byte);
             // The position is shown anyway.
             let message = error.to_string();
             let message = message.split(" at line ").next().unwrap_or_default();
             Fault::new(at..at, &format!("not valid YAML: {message}"))
         })?;
-    tree.apply_merge()
-        .map_err(|error| Fault::new(index.merge_key(), &error.to_string()))?;
+    tree.apply_merge().map_err(|error| Fault::new(index.merge_key(), &error.to_string()))?;
     Ok(tree)
 }
 

@@ -80,11 +80,7 @@ impl<const MIN: u64, const MAX: u64, const STEP: u64> Scalar for Int<MIN, MAX, S
 
     fn expected() -> String {
         let range = format!("a whole number from {MIN} to {MAX}");
-        if STEP == 1 {
-            range
-        } else {
-            format!("{range} that is a multiple of {STEP}")
-        }
+        if STEP == 1 { range } else { format!("{range} that is a multiple of {STEP}") }
     }
 }
 
@@ -101,13 +97,8 @@ impl<const MIN_US: u64, const MAX_US: u64> Time<MIN_US, MAX_US> {
 }
 
 /// Units of time and their length in microseconds, longest first.
-const TIME_UNITS: [(&str, u64); 5] = [
-    ("h", 3_600_000_000),
-    ("min", 60_000_000),
-    ("s", 1_000_000),
-    ("ms", 1_000),
-    ("us", 1),
-];
+const TIME_UNITS: [(&str, u64); 5] =
+    [("h", 3_600_000_000), ("min", 60_000_000), ("s", 1_000_000), ("ms", 1_000), ("us", 1)];
 
 /// Reads a time as the lab file writes it, such as `10s` or `500ms`.
 ///
@@ -121,9 +112,7 @@ pub fn parse_time(text: &str) -> Result<Duration, String> {
 impl<const MIN_US: u64, const MAX_US: u64> Scalar for Time<MIN_US, MAX_US> {
     fn parse(text: &str) -> Option<Self> {
         let us = with_unit(text, &TIME_UNITS)?;
-        (MIN_US..=MAX_US)
-            .contains(&us)
-            .then(|| Self(Duration::from_micros(us)))
+        (MIN_US..=MAX_US).contains(&us).then(|| Self(Duration::from_micros(us)))
     }
 
     fn expected() -> String {
@@ -182,9 +171,7 @@ pub struct Rate(pub u64);
 impl Scalar for Rate {
     fn parse(text: &str) -> Option<Self> {
         let units = [("Mpps", 1_000_000), ("kpps", 1_000), ("pps", 1)];
-        with_unit(text, &units)
-            .filter(|rate| *rate <= 1_000_000_000)
-            .map(Self)
+        with_unit(text, &units).filter(|rate| *rate <= 1_000_000_000).map(Self)
     }
 
     fn expected() -> String {
@@ -222,9 +209,7 @@ pub fn human_mac(mac: [u8; 6]) -> String {
 
 /// Reads `1.5ms`-like text as a count of the smallest unit; only zero needs no unit.
 fn with_unit(text: &str, units: &[(&str, u64)]) -> Option<u64> {
-    let end = text
-        .find(|c: char| !c.is_ascii_digit() && c != '.')
-        .unwrap_or(text.len());
+    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(end);
     let number: f64 = number.parse().ok()?;
     let scale = match unit.trim_start() {
@@ -258,9 +243,7 @@ mod tests {
             assert_eq!(time, Some(Duration::from_micros(us)), "{text}");
             assert_eq!(time.map(human_time).as_deref(), Some(written));
         }
-        for text in [
-            "", "5", "ms", "1.5.2s", "-1s", "0.5us", "1d", "inf", "1e3s", "5MS",
-        ] {
+        for text in ["", "5", "ms", "1.5.2s", "-1s", "0.5us", "1d", "inf", "1e3s", "5MS"] {
             assert_eq!(Any::parse(text), None, "{text}");
         }
         assert_eq!(Time::<10, 20>::parse("9us"), None);
@@ -269,10 +252,7 @@ mod tests {
 
     #[test]
     fn sizes_and_rates_are_read() {
-        assert_eq!(
-            Memory::<48, 2048>::parse("1.5GiB").map(Memory::mib),
-            Some(1536)
-        );
+        assert_eq!(Memory::<48, 2048>::parse("1.5GiB").map(Memory::mib), Some(1536));
         for text in ["64", "64MB", "47MiB", "2049MiB", "64.5MiB", "3GiB"] {
             assert_eq!(Memory::<48, 2048>::parse(text), None, "{text}");
         }
@@ -295,12 +275,7 @@ mod tests {
     fn only_unicast_macs_are_taken() {
         let mac = Mac::parse("52:54:00:aB:00:01").map(|mac| human_mac(mac.0));
         assert_eq!(mac.as_deref(), Some("52:54:00:ab:00:01"));
-        for text in [
-            "01:00:00:00:00:00",
-            "00:00:00:00:00:00",
-            "2:0:0:0:0:1",
-            "+2:00:00:00:00:01",
-        ] {
+        for text in ["01:00:00:00:00:00", "00:00:00:00:00:00", "2:0:0:0:0:1", "+2:00:00:00:00:01"] {
             assert_eq!(Mac::parse(text), None, "{text}");
         }
         assert_eq!(Mac::parse("02:00:00:00:00:01:02"), None);

@@ -44,9 +44,7 @@ impl Mac {
 impl From<[u8; 6]> for Mac {
     #[inline]
     fn from(o: [u8; 6]) -> Self {
-        Self(u64::from_le_bytes([
-            o[0], o[1], o[2], o[3], o[4], o[5], 0, 0,
-        ]))
+        Self(u64::from_le_bytes([o[0], o[1], o[2], o[3], o[4], o[5], 0, 0]))
     }
 }
 
@@ -109,10 +107,7 @@ impl<'m> FrameBatch<'m> {
     /// Closes the frame being built.
     #[inline]
     pub fn end_frame(&mut self) {
-        self.frames.push(Extent {
-            end: self.spans.len() as u32,
-            len: self.open_len as u32,
-        });
+        self.frames.push(Extent { end: self.spans.len() as u32, len: self.open_len as u32 });
         self.bytes += self.open_len as u64;
         self.open_len = 0;
     }
@@ -164,16 +159,9 @@ impl<'m> FrameBatch<'m> {
     /// If `index` is not below [`len`](Self::len).
     #[inline]
     pub fn frame(&self, index: usize) -> Frame<'_> {
-        let start = if index == 0 {
-            0
-        } else {
-            self.frames[index - 1].end as usize
-        };
+        let start = if index == 0 { 0 } else { self.frames[index - 1].end as usize };
         let Extent { end, len } = self.frames[index];
-        Frame {
-            spans: &self.spans[start..end as usize],
-            len: len as usize,
-        }
+        Frame { spans: &self.spans[start..end as usize], len: len as usize }
     }
 
     /// All frames in order.
@@ -186,17 +174,8 @@ impl<'m> FrameBatch<'m> {
         self.spans.clear();
         self.frames.clear();
         // An empty vector collects in place: no allocation, no copy.
-        let spans = self
-            .spans
-            .into_iter()
-            .map(|_| unreachable!("just cleared"))
-            .collect();
-        FrameBatch {
-            spans,
-            frames: self.frames,
-            open_len: 0,
-            bytes: 0,
-        }
+        let spans = self.spans.into_iter().map(|_| unreachable!("just cleared")).collect();
+        FrameBatch { spans, frames: self.frames, open_len: 0, bytes: 0 }
     }
 }
 
@@ -210,10 +189,7 @@ pub struct Frame<'a> {
 impl<'a> Frame<'a> {
     /// Length in bytes.
     #[inline]
-    #[expect(
-        clippy::len_without_is_empty,
-        reason = "a frame is a length, not a collection"
-    )]
+    #[expect(clippy::len_without_is_empty, reason = "a frame is a length, not a collection")]
     pub fn len(&self) -> usize {
         self.len
     }
@@ -291,10 +267,7 @@ mod tests {
     use vm_memory::Bytes;
 
     fn two_piece_batch(ram: &GuestRam) -> FrameBatch<'_> {
-        ram.slice(0, 32)
-            .unwrap()
-            .write_slice(&(0..32).collect::<Vec<u8>>(), 0)
-            .unwrap();
+        ram.slice(0, 32).unwrap().write_slice(&(0..32).collect::<Vec<u8>>(), 0).unwrap();
         let mut batch = FrameBatch::new();
         batch.push_span(ram.slice(0, 10).unwrap());
         batch.push_span(ram.slice(10, 20).unwrap());
@@ -315,10 +288,7 @@ mod tests {
         assert_eq!(frame.copy_out(30, &mut out), 0);
         assert_eq!(
             frame.addresses(),
-            Some((
-                Mac::from([0, 1, 2, 3, 4, 5]),
-                Mac::from([6, 7, 8, 9, 10, 11])
-            ))
+            Some((Mac::from([0, 1, 2, 3, 4, 5]), Mac::from([6, 7, 8, 9, 10, 11])))
         );
     }
 
@@ -341,10 +311,7 @@ mod tests {
         batch.push_span(ram.slice(0, 5).unwrap());
         assert_eq!((batch.open_len(), batch.open_spans()), (5, 1));
         batch.abort_frame();
-        assert_eq!(
-            (batch.len(), batch.open_len(), batch.open_spans()),
-            (1, 0, 0)
-        );
+        assert_eq!((batch.len(), batch.open_len(), batch.open_spans()), (1, 0, 0));
         let batch = batch.recycle();
         assert!(batch.is_empty());
     }

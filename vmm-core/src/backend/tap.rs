@@ -68,10 +68,7 @@ impl Tap {
     /// Creates the TAP interface `name` (1 to 15 bytes) in the calling thread's network namespace.
     /// It is down and has no master.
     pub fn create(name: &str) -> Result<Self, TapError> {
-        let refused = |source| TapError::Create {
-            name: name.to_owned(),
-            source,
-        };
+        let refused = |source| TapError::Create { name: name.to_owned(), source };
         let file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -114,11 +111,7 @@ impl Tap {
     }
 
     fn new(file: File) -> Self {
-        Self {
-            file,
-            tx: TxCounters::default(),
-            rx: RxCounters::default(),
-        }
+        Self { file, tx: TxCounters::default(), rx: RxCounters::default() }
     }
 
     /// Starts the thread `tap:<name>`, which hands every frame that arrives to `receiver` until the
@@ -139,10 +132,7 @@ impl Tap {
                 }
             })
             .map_err(TapError::Thread)?;
-        Ok(TapReceiver {
-            stop,
-            thread: Some(thread),
-        })
+        Ok(TapReceiver { stop, thread: Some(thread) })
     }
 
     /// What has passed so far.
@@ -166,10 +156,7 @@ impl Tap {
             rx_bytes: rx.bytes.get(),
             rx_delivered: rx.delivered.get(),
             rx_refused: rx.refused.get(),
-            rx_dropped: TapRxDropped {
-                runt: rx.runt.get(),
-                oversize: rx.oversize.get(),
-            },
+            rx_dropped: TapRxDropped { runt: rx.runt.get(), oversize: rx.oversize.get() },
         }
     }
 
@@ -245,11 +232,7 @@ impl Tap {
 
     /// Sleeps until a frame may be there; false when told to stop.
     fn wait_readable(&self, stop: &EventFd) -> io::Result<bool> {
-        let watch = |fd| libc::pollfd {
-            fd,
-            events: libc::POLLIN,
-            revents: 0,
-        };
+        let watch = |fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
         let mut fds = [watch(self.file.as_raw_fd()), watch(stop.as_raw_fd())];
         loop {
             self.rx.syscalls.add(1);
@@ -292,10 +275,7 @@ pub struct TapBackend {
 impl TapBackend {
     /// Sends through `tap`.
     pub fn new(tap: Arc<Tap>) -> Self {
-        Self {
-            tap,
-            pieces: Pieces::default(),
-        }
+        Self { tap, pieces: Pieces::default() }
     }
 }
 
@@ -320,23 +300,17 @@ unsafe impl Send for Pieces {}
 impl Pieces {
     /// Writes `spans`, at most [`MAX_PIECES`], as one frame.
     fn write(&mut self, file: &File, spans: &[VolatileSlice<'_>]) -> io::Result<()> {
-        self.guards
-            .extend(spans.iter().map(VolatileSlice::ptr_guard));
-        self.iovecs
-            .extend(self.guards.iter().map(|guard| libc::iovec {
-                iov_base: guard.as_ptr().cast_mut().cast(),
-                iov_len: guard.len(),
-            }));
+        self.guards.extend(spans.iter().map(VolatileSlice::ptr_guard));
+        self.iovecs.extend(self.guards.iter().map(|guard| libc::iovec {
+            iov_base: guard.as_ptr().cast_mut().cast(),
+            iov_len: guard.len(),
+        }));
         let count = self.iovecs.len() as libc::c_int;
         // SAFETY: each iovec is a view of memory that its guard keeps mapped until after the call,
         // and writev only reads from it. The guest may change the bytes meanwhile: the kernel
         // copies them as raw memory, and no Rust reference to them exists.
         let written = unsafe { libc::writev(file.as_raw_fd(), self.iovecs.as_ptr(), count) };
-        let result = if written < 0 {
-            Err(io::Error::last_os_error())
-        } else {
-            Ok(())
-        };
+        let result = if written < 0 { Err(io::Error::last_os_error()) } else { Ok(()) };
         self.iovecs.clear();
         self.guards.clear();
         result
@@ -538,12 +512,8 @@ mod tests {
             assert_eq!(wire.recv(&mut got).unwrap(), 100, "pieces of {piece}");
             assert_eq!(got[..100], bytes);
         }
-        let expected = TapCounters {
-            tx_syscalls: 3,
-            tx_frames: 3,
-            tx_bytes: 300,
-            ..TapCounters::default()
-        };
+        let expected =
+            TapCounters { tx_syscalls: 3, tx_frames: 3, tx_bytes: 300, ..TapCounters::default() };
         assert_eq!(tap.counters(), expected);
     }
 
@@ -555,19 +525,9 @@ mod tests {
         backend.transmit(&frame_of(&ram, ETH_HEADER_LEN - 1, 64));
         backend.transmit(&frame_of(&ram, Tap::MAX_FRAME_LEN + 1, 65536));
         backend.transmit(&frame_of(&ram, MAX_PIECES + 1, 1));
-        let dropped = TapTxDropped {
-            runt: 1,
-            oversize: 1,
-            too_many_pieces: 1,
-            ..TapTxDropped::default()
-        };
-        assert_eq!(
-            tap.counters(),
-            TapCounters {
-                tx_dropped: dropped,
-                ..TapCounters::default()
-            }
-        );
+        let dropped =
+            TapTxDropped { runt: 1, oversize: 1, too_many_pieces: 1, ..TapTxDropped::default() };
+        assert_eq!(tap.counters(), TapCounters { tx_dropped: dropped, ..TapCounters::default() });
         assert_eq!(dropped.total(), 3);
 
         backend.transmit(&frame_of(&ram, ETH_HEADER_LEN, 64));
@@ -620,22 +580,10 @@ mod tests {
 
         let got = tap.counters();
         assert_eq!((got.rx_delivered, got.rx_refused), (501, 1));
-        assert_eq!(
-            got.rx_dropped,
-            TapRxDropped {
-                runt: 1,
-                oversize: 1
-            }
-        );
-        assert_eq!(
-            got.rx_frames,
-            got.rx_delivered + got.rx_refused + got.rx_dropped.total()
-        );
+        assert_eq!(got.rx_dropped, TapRxDropped { runt: 1, oversize: 1 });
+        assert_eq!(got.rx_frames, got.rx_delivered + got.rx_refused + got.rx_dropped.total());
         assert!(got.rx_syscalls >= got.rx_frames);
-        assert!(
-            *sink.0.lock().unwrap() == expected,
-            "same frames, same order"
-        );
+        assert!(*sink.0.lock().unwrap() == expected, "same frames, same order");
     }
 
     #[test]
@@ -658,11 +606,7 @@ mod tests {
             assert_eq!(tap.counters(), after, "nobody reads any more");
             flooding.store(false, Relaxed);
         });
-        assert_eq!(
-            Arc::strong_count(&sink),
-            1,
-            "the thread let go of its receiver"
-        );
+        assert_eq!(Arc::strong_count(&sink), 1, "the thread let go of its receiver");
     }
 
     #[test]
@@ -681,10 +625,7 @@ mod tests {
     fn may_create_taps() -> bool {
         const NET_ADMIN_AND_SYS_ADMIN: u64 = 1 << 12 | 1 << 21;
         let status = std::fs::read_to_string("/proc/self/status").unwrap();
-        let caps = status
-            .lines()
-            .find_map(|line| line.strip_prefix("CapEff:\t"))
-            .unwrap();
+        let caps = status.lines().find_map(|line| line.strip_prefix("CapEff:\t")).unwrap();
         let caps = u64::from_str_radix(caps, 16).unwrap();
         let may = caps & NET_ADMIN_AND_SYS_ADMIN == NET_ADMIN_AND_SYS_ADMIN;
         if !may {
@@ -697,14 +638,9 @@ mod tests {
     /// holder, and frames the holder read.
     fn kernel_counts(interface: &str) -> (u64, u64) {
         let table = std::fs::read_to_string("/proc/thread-self/net/dev").unwrap();
-        let row = table
-            .lines()
-            .find_map(|l| l.trim().strip_prefix(interface)?.strip_prefix(':'));
-        let fields: Vec<u64> = row
-            .unwrap()
-            .split_whitespace()
-            .map(|field| field.parse().unwrap())
-            .collect();
+        let row = table.lines().find_map(|l| l.trim().strip_prefix(interface)?.strip_prefix(':'));
+        let fields: Vec<u64> =
+            row.unwrap().split_whitespace().map(|field| field.parse().unwrap()).collect();
         (fields[1], fields[9])
     }
 
@@ -749,10 +685,7 @@ mod tests {
         let in_namespace = || {
             enter_private_netns().unwrap();
             let tap = Arc::new(Tap::create("guest-0").unwrap());
-            assert!(
-                matches!(Tap::create("guest-0"), Err(TapError::Create { .. })),
-                "no sharing"
-            );
+            assert!(matches!(Tap::create("guest-0"), Err(TapError::Create { .. })), "no sharing");
             let ram = GuestRam::new(4096).unwrap();
             let mut backend = TapBackend::new(tap.clone());
 
@@ -764,10 +697,7 @@ mod tests {
             for piece in [60, 7] {
                 backend.transmit(&frame_of(&ram, 60, piece));
             }
-            assert_eq!(
-                (tap.counters().tx_frames, kernel_counts("guest-0").0),
-                (2, 2)
-            );
+            assert_eq!((tap.counters().tx_frames, kernel_counts("guest-0").0), (2, 2));
 
             let sink = Arc::new(Sink::default());
             let guard = tap.spawn_receiver("guest", sink.clone()).unwrap();

@@ -96,21 +96,13 @@ pub fn load(ram: &GuestRam, kernel: &[u8], cmdline: &str) -> Result<Entry, BootE
     let memory = ram.as_guest_memory();
     let address = load_kernel(&memory, ram.len(), kernel)?;
     write_boot_data(&memory, ram.len(), cmdline)?;
-    Ok(Entry {
-        address,
-        start_info: START_INFO_ADDR,
-    })
+    Ok(Entry { address, start_info: START_INFO_ADDR })
 }
 
 fn load_kernel(memory: &GuestMemoryMmap, ram_end: u64, kernel: &[u8]) -> Result<u64, BootError> {
     let Range { start, end } = elf::extent(kernel).ok_or(BootError::NotElf)?;
     if start < HIGH_RAM_START || end > ram_end {
-        return Err(BootError::DoesNotFit {
-            start,
-            end,
-            ram_start: HIGH_RAM_START,
-            ram_end,
-        });
+        return Err(BootError::DoesNotFit { start, end, ram_start: HIGH_RAM_START, ram_end });
     }
     let loaded = Elf::load(memory, None, &mut Cursor::new(kernel), None)
         .map_err(|source| BootError::Broken { source })?;
@@ -154,23 +146,11 @@ pub fn set_pvh_state(sregs: &mut kvm_sregs) {
     let code = flat_segment(0x8, 0xb);
     let data = flat_segment(0x10, 0x3);
     sregs.cs = code;
-    for segment in [
-        &mut sregs.ds,
-        &mut sregs.es,
-        &mut sregs.fs,
-        &mut sregs.gs,
-        &mut sregs.ss,
-    ] {
+    for segment in [&mut sregs.ds, &mut sregs.es, &mut sregs.fs, &mut sregs.gs, &mut sregs.ss] {
         *segment = data;
     }
     // A busy 32-bit TSS: a system descriptor with byte granularity.
-    sregs.tr = kvm_segment {
-        limit: 0x67,
-        s: 0,
-        g: 0,
-        db: 0,
-        ..flat_segment(0x18, 0xb)
-    };
+    sregs.tr = kvm_segment { limit: 0x67, s: 0, g: 0, db: 0, ..flat_segment(0x18, 0xb) };
     sregs.cr0 = CR0_PE | CR0_ET;
     sregs.cr4 = 0;
     sregs.efer = 0;

@@ -21,26 +21,9 @@ pub(crate) fn kernel(paddr: u64, code: &[u8], zeroed: u64, note: bool) -> Vec<u8
         put(at + 32, &file.to_le_bytes());
         put(at + 40, &memory.to_le_bytes());
     };
-    segment(
-        64,
-        1,
-        HEADERS + NOTE,
-        paddr,
-        code.len() as u64,
-        code.len() as u64 + zeroed,
-    );
-    segment(
-        64 + 56,
-        if note { 4 } else { 0 },
-        HEADERS,
-        0,
-        NOTE as u64,
-        NOTE as u64,
-    );
-    put(
-        HEADERS,
-        &[4u32.to_le_bytes(), 4u32.to_le_bytes(), 18u32.to_le_bytes()].concat(),
-    );
+    segment(64, 1, HEADERS + NOTE, paddr, code.len() as u64, code.len() as u64 + zeroed);
+    segment(64 + 56, if note { 4 } else { 0 }, HEADERS, 0, NOTE as u64, NOTE as u64);
+    put(HEADERS, &[4u32.to_le_bytes(), 4u32.to_le_bytes(), 18u32.to_le_bytes()].concat());
     put(HEADERS + 12, b"Xen\0");
     put(HEADERS + 16, &ENTRY.to_le_bytes());
     image.extend_from_slice(code);
@@ -58,19 +41,8 @@ fn read<T: ByteValued>(ram: &GuestRam, addr: u64) -> T {
 #[test]
 fn a_kernel_is_loaded_with_its_boot_data() {
     let ram = ram();
-    let entry = load(
-        &ram,
-        &kernel(0x10_0000, &[1, 2, 3, 4], 16, true),
-        "role=tx sc=1",
-    )
-    .unwrap();
-    assert_eq!(
-        entry,
-        Entry {
-            address: u64::from(ENTRY),
-            start_info: START_INFO_ADDR
-        }
-    );
+    let entry = load(&ram, &kernel(0x10_0000, &[1, 2, 3, 4], 16, true), "role=tx sc=1").unwrap();
+    assert_eq!(entry, Entry { address: u64::from(ENTRY), start_info: START_INFO_ADDR });
     assert_eq!(read::<u32>(&ram, 0x10_0000), 0x0403_0201);
 
     let info: hvm_start_info = read(&ram, START_INFO_ADDR);
@@ -94,13 +66,7 @@ fn what_is_not_an_elf_file_is_named_so() {
         image[18] = 183;
         image
     };
-    for image in [
-        &b""[..],
-        b"MZ and so on",
-        &[0; 4096],
-        &good[..100],
-        &other_machine,
-    ] {
+    for image in [&b""[..], b"MZ and so on", &[0; 4096], &good[..100], &other_machine] {
         assert!(matches!(load(&ram(), image, ""), Err(BootError::NotElf)));
     }
 }
@@ -108,16 +74,10 @@ fn what_is_not_an_elf_file_is_named_so() {
 #[test]
 fn a_kernel_without_the_note_or_cut_short_is_refused() {
     let image = kernel(0x10_0000, &[0xf4; 64], 0, false);
-    assert!(matches!(
-        load(&ram(), &image, ""),
-        Err(BootError::NoPvhNote)
-    ));
+    assert!(matches!(load(&ram(), &image, ""), Err(BootError::NoPvhNote)));
     let image = kernel(0x10_0000, &[0xf4; 64], 0, true);
     let cut = &image[..image.len() - 1];
-    assert!(matches!(
-        load(&ram(), cut, ""),
-        Err(BootError::Broken { .. })
-    ));
+    assert!(matches!(load(&ram(), cut, ""), Err(BootError::Broken { .. })));
 }
 
 #[test]
@@ -135,10 +95,7 @@ fn a_kernel_must_fit_between_the_boot_data_and_the_end_of_ram() {
         match result {
             Ok(_) => assert!(fits, "{paddr:#x}+{zeroed:#x}"),
             Err(error) => {
-                assert!(
-                    !fits && matches!(error, BootError::DoesNotFit { .. }),
-                    "{error}"
-                );
+                assert!(!fits && matches!(error, BootError::DoesNotFit { .. }), "{error}");
             }
         }
     }
@@ -156,20 +113,12 @@ fn the_command_line_has_limits() {
 
 #[test]
 fn pvh_starts_in_flat_protected_mode_without_paging() {
-    let mut sregs = kvm_sregs {
-        cr4: 0x20,
-        efer: 0x500,
-        cr0: 0x8000_0001,
-        ..Default::default()
-    };
+    let mut sregs = kvm_sregs { cr4: 0x20, efer: 0x500, cr0: 0x8000_0001, ..Default::default() };
     set_pvh_state(&mut sregs);
     assert_eq!((sregs.cr0, sregs.cr4, sregs.efer), (0x11, 0, 0));
     for segment in [sregs.cs, sregs.ds, sregs.es, sregs.ss] {
         assert_eq!((segment.base, segment.limit), (0, 0xffff_ffff));
-        assert_eq!(
-            (segment.db, segment.g, segment.l, segment.present),
-            (1, 1, 0, 1)
-        );
+        assert_eq!((segment.db, segment.g, segment.l, segment.present), (1, 1, 0, 1));
     }
     assert_eq!((sregs.tr.type_, sregs.tr.s, sregs.tr.limit), (0xb, 0, 0x67));
 }

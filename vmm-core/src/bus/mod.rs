@@ -91,10 +91,7 @@ mod tests {
     }
 
     fn bare() -> Bus {
-        Bus::new(
-            PciRoot::new(),
-            Serial::new(Arc::new(NoLine), Box::new(std::io::sink())),
-        )
+        Bus::new(PciRoot::new(), Serial::new(Arc::new(NoLine), Box::new(std::io::sink())))
     }
 
     #[test]
@@ -124,9 +121,6 @@ mod tests {
     fn the_keyboard_controller_resets_the_guest() {
         let mut bus = bare();
         assert!(bus.port_write(0x64, &[0xd1]).is_continue());
-        assert_eq!(
-            bus.port_write(0x64, &[0xfe]),
-            ControlFlow::Break(ResetRequest)
-        );
+        assert_eq!(bus.port_write(0x64, &[0xfe]), ControlFlow::Break(ResetRequest));
     }
 }

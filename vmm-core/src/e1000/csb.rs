@@ -56,10 +56,7 @@ impl Csb {
             return None;
         }
         ram.slice(base, PAGE_BYTES)?;
-        let csb = Self {
-            ram: ram.clone(),
-            base,
-        };
+        let csb = Self { ram: ram.clone(), base };
         csb.store(Field::HostRxkickAt, RXKICK_NONE);
         Some(csb)
     }
@@ -73,8 +70,7 @@ impl Csb {
     /// Reads a word (acquire).
     #[inline]
     pub fn load(&self, field: Field) -> u32 {
-        self.word(field)
-            .map_or(0, |word| word.load(Ordering::Acquire))
+        self.word(field).map_or(0, |word| word.load(Ordering::Acquire))
     }
 
     /// Writes a word (release).
@@ -99,16 +95,7 @@ mod tests {
     #[test]
     fn a_bad_address_maps_nothing() {
         let ram = GuestRam::new(16384).unwrap();
-        for base in [
-            0,
-            4097,
-            4100,
-            12289,
-            16384,
-            12288 + 8,
-            u64::MAX & !7,
-            1 << 40,
-        ] {
+        for base in [0, 4097, 4100, 12289, 16384, 12288 + 8, u64::MAX & !7, 1 << 40] {
             assert!(Csb::map(&ram, base).is_none(), "{base:#x}");
         }
         assert!(Csb::map(&ram, 12288).is_some());
@@ -118,20 +105,12 @@ mod tests {
     fn host_words_stay_below_the_guests_own_data() {
         let ram = GuestRam::new(16384).unwrap();
         let csb = Csb::map(&ram, 4096).unwrap();
-        for field in [
-            Field::HostTdh,
-            Field::HostNeedTxkick,
-            Field::HostRdh,
-            Field::HostRxkickAt,
-        ] {
+        for field in [Field::HostTdh, Field::HostNeedTxkick, Field::HostRdh, Field::HostRxkickAt] {
             csb.store(field, 0x1122_3344);
             assert!(field as u64 + 4 <= HOST_END);
         }
         let mut rest = vec![0; PAGE_BYTES - HOST_END as usize];
-        ram.slice(4096 + HOST_END, rest.len())
-            .unwrap()
-            .read_slice(&mut rest, 0)
-            .unwrap();
+        ram.slice(4096 + HOST_END, rest.len()).unwrap().read_slice(&mut rest, 0).unwrap();
         assert!(rest.iter().all(|b| *b == 0));
     }
 }

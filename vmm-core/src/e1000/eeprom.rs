@@ -24,9 +24,7 @@ impl Eeprom {
         words[0x0c] = subsystem_vendor;
         words[0x0d] = super::DEVICE_ID;
         words[0x0e] = super::VENDOR_ID;
-        let sum = words[..CHECKSUM_WORD]
-            .iter()
-            .fold(0u16, |sum, w| sum.wrapping_add(*w));
+        let sum = words[..CHECKSUM_WORD].iter().fold(0u16, |sum, w| sum.wrapping_add(*w));
         words[CHECKSUM_WORD] = CHECKSUM.wrapping_sub(sum);
         Self { words }
     }
@@ -66,10 +64,6 @@ mod tests {
         let eeprom = Eeprom::new(MAC, 0x001e, 0x8086);
         assert_eq!(eeprom.eerd(0x0001), 0x5452_0010);
         assert_eq!(eeprom.eerd(0x0201), 0x5634_0210);
-        assert_eq!(
-            eeprom.eerd(0x0200),
-            0x0200,
-            "nothing happens without the start bit"
-        );
+        assert_eq!(eeprom.eerd(0x0200), 0x0200, "nothing happens without the start bit");
     }
 }

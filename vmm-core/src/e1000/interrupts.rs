@@ -40,10 +40,7 @@ impl DelayTimer {
     }
 
     fn deadline(&self) -> Option<u64> {
-        [self.packet_deadline, self.absolute_deadline]
-            .into_iter()
-            .flatten()
-            .min()
+        [self.packet_deadline, self.absolute_deadline].into_iter().flatten().min()
     }
 
     /// True once when either timer has run out; both then stop.
@@ -139,10 +136,7 @@ impl Interrupts {
     /// When [`on_timer`](Self::on_timer) must next be called.
     pub fn deadline(&self) -> Option<u64> {
         let held = (self.pending() && !self.high).then_some(self.window_end);
-        [held, self.rx_delay.deadline(), self.tx_delay.deadline()]
-            .into_iter()
-            .flatten()
-            .min()
+        [held, self.rx_delay.deadline(), self.tx_delay.deadline()].into_iter().flatten().min()
     }
 
     /// ICR: reading clears it and lowers the line (manual 13.4.17).
@@ -208,12 +202,7 @@ impl Interrupts {
     /// RDTR, RADV, TIDV and TADV in their 1.024 us units.
     pub fn delays(&self) -> [u16; 4] {
         let (rx, tx) = (&self.rx_delay, &self.tx_delay);
-        [
-            rx.packet_units,
-            rx.absolute_units,
-            tx.packet_units,
-            tx.absolute_units,
-        ]
+        [rx.packet_units, rx.absolute_units, tx.packet_units, tx.absolute_units]
     }
 
     /// Sets RADV.
@@ -241,10 +230,7 @@ impl Interrupts {
         if self.high {
             self.line.set_level(false);
         }
-        *self = Self {
-            raised: self.raised,
-            ..Self::new(self.line.clone(), self.moderate)
-        };
+        *self = Self { raised: self.raised, ..Self::new(self.line.clone(), self.moderate) };
     }
 
     fn pending(&self) -> bool {
@@ -399,10 +385,7 @@ mod tests {
         irq.received(1_000);
         irq.reset();
         assert_eq!(*line.0.lock(), [true, false]);
-        assert_eq!(
-            (irq.ims(), irq.icr(), irq.itr(), irq.deadline()),
-            (0, 0, 0, None)
-        );
+        assert_eq!((irq.ims(), irq.icr(), irq.itr(), irq.deadline()), (0, 0, 0, None));
     }
 
     #[test]

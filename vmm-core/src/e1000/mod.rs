@@ -108,9 +108,8 @@ struct General {
 impl General {
     fn new() -> Self {
         use regs::*;
-        let offsets = [
-            EECD, CTRL_EXT, FCAL, FCAH, FCT, VET, FCTTV, TXCW, LEDCTL, PBA, FCRTL, FCRTH,
-        ];
+        let offsets =
+            [EECD, CTRL_EXT, FCAL, FCAH, FCT, VET, FCTTV, TXCW, LEDCTL, PBA, FCRTL, FCRTH];
         Self {
             ctrl: ctrl::SLU,
             eerd: 0,
@@ -122,10 +121,7 @@ impl General {
     }
 
     fn stored(&mut self, offset: u32) -> Option<&mut u32> {
-        self.stored
-            .iter_mut()
-            .find(|(at, _)| *at == offset)
-            .map(|(_, value)| value)
+        self.stored.iter_mut().find(|(at, _)| *at == offset).map(|(_, value)| value)
     }
 }
 
@@ -149,11 +145,7 @@ pub struct E1000 {
 impl E1000 {
     /// A NIC after power-on, its link down.
     pub fn new(config: E1000Config, host: E1000Host) -> Arc<Self> {
-        let (vendor, device) = if config.csb {
-            CSB_SUBSYSTEM
-        } else {
-            PLAIN_SUBSYSTEM
-        };
+        let (vendor, device) = if config.csb { CSB_SUBSYSTEM } else { PLAIN_SUBSYSTEM };
         Arc::new(Self {
             eeprom: Eeprom::new(config.mac, device, vendor),
             clock: host.clock,
@@ -177,11 +169,7 @@ impl E1000 {
 
     /// PCI subsystem vendor and device id.
     pub fn subsystem(&self) -> (u16, u16) {
-        if self.config.csb {
-            CSB_SUBSYSTEM
-        } else {
-            PLAIN_SUBSYSTEM
-        }
+        if self.config.csb { CSB_SUBSYSTEM } else { PLAIN_SUBSYSTEM }
     }
 
     /// Plugs the cable in or out; the guest sees STATUS.LU and a link status change interrupt.
@@ -290,11 +278,7 @@ impl E1000 {
         match register {
             CTRL => self.general.lock().ctrl,
             STATUS => {
-                let up = if self.link.load(Ordering::SeqCst) {
-                    status::LU
-                } else {
-                    0
-                };
+                let up = if self.link.load(Ordering::SeqCst) { status::LU } else { 0 };
                 status::FD | status::SPEED_1000 | up
             }
             EERD => self.general.lock().eerd,
@@ -332,11 +316,7 @@ impl E1000 {
             AIFS => self.tx.0.lock().stored[3],
             RAL0..0x5480 => self.rx.0.lock().filter.receive_address(index(RAL0)),
             MTA..RAL0 => self.rx.0.lock().filter.multicast_word(index(MTA)),
-            _ => self
-                .general
-                .lock()
-                .stored(register)
-                .map_or(0, |value| *value),
+            _ => self.general.lock().stored(register).map_or(0, |value| *value),
         }
     }
 
@@ -392,18 +372,8 @@ impl E1000 {
             TXDCTL => self.tx.0.lock().stored[1] = value,
             TSPMT => self.tx.0.lock().stored[2] = value,
             AIFS => self.tx.0.lock().stored[3] = value,
-            RAL0..0x5480 => self
-                .rx
-                .0
-                .lock()
-                .filter
-                .set_receive_address(index(RAL0), value),
-            MTA..RAL0 => self
-                .rx
-                .0
-                .lock()
-                .filter
-                .set_multicast_word(index(MTA), value),
+            RAL0..0x5480 => self.rx.0.lock().filter.set_receive_address(index(RAL0), value),
+            MTA..RAL0 => self.rx.0.lock().filter.set_multicast_word(index(MTA), value),
             _ => {
                 if let Some(stored) = self.general.lock().stored(register) {
                     *stored = value;
@@ -475,10 +445,7 @@ impl E1000 {
             return;
         }
         let csbah = self.general.lock().csbah;
-        *self.general.lock() = General {
-            csbah,
-            ..General::new()
-        };
+        *self.general.lock() = General { csbah, ..General::new() };
         self.tx.0.lock().reset();
         self.rx.0.lock().reset(self.config.mac);
         self.irq.0.lock().reset();

@@ -59,11 +59,7 @@ impl Pacing {
     pub fn kicked(&mut self, now: u64, received: u64) -> bool {
         let joined =
             now.saturating_sub(self.last_kick) < STREAM_GAP && self.last_received == received;
-        self.run_length = if joined {
-            self.run_length.saturating_add(1)
-        } else {
-            0
-        };
+        self.run_length = if joined { self.run_length.saturating_add(1) } else { 0 };
         self.last_kick = now;
         self.last_received = received;
         let streaming =
@@ -77,10 +73,7 @@ impl Pacing {
 
     /// The host goes on looking.
     pub fn stay_awake(&mut self, now: u64) {
-        self.state = State::Awake {
-            at: now + LOOK_AFTER,
-            idle: 0,
-        };
+        self.state = State::Awake { at: now + LOOK_AFTER, idle: 0 };
     }
 
     /// When to look next.
@@ -104,17 +97,12 @@ impl Pacing {
                 Step::Again
             }
             State::Awake { idle, .. } if idle + 1 < IDLE_LOOKS => {
-                self.state = State::Awake {
-                    at: now + LOOK_AFTER,
-                    idle: idle + 1,
-                };
+                self.state = State::Awake { at: now + LOOK_AFTER, idle: idle + 1 };
                 Step::Again
             }
             State::Awake { .. } => {
                 self.run_length = 0;
-                self.state = State::Recheck {
-                    at: now + RECHECK_AFTER,
-                };
+                self.state = State::Recheck { at: now + RECHECK_AFTER };
                 Step::AskForKick
             }
             State::Recheck { .. } if found > 0 => {
@@ -151,9 +139,7 @@ mod tests {
     #[test]
     fn a_stream_stops_the_kicks_until_the_ring_stays_empty() {
         let mut pacing = Pacing::default();
-        let kicks: Vec<bool> = (0..6)
-            .map(|i| pacing.kicked(1_000_000 + i * 10_000, 0))
-            .collect();
+        let kicks: Vec<bool> = (0..6).map(|i| pacing.kicked(1_000_000 + i * 10_000, 0)).collect();
         assert_eq!(kicks, [false, false, false, false, true, true]);
         let mut now = 1_050_000 + LOOK_AFTER;
         assert!(pacing.due(now));
@@ -180,10 +166,7 @@ mod tests {
 
     #[test]
     fn a_lost_kick_is_noticed() {
-        let mut pacing = Pacing {
-            state: State::Recheck { at: 5 },
-            ..Pacing::default()
-        };
+        let mut pacing = Pacing { state: State::Recheck { at: 5 }, ..Pacing::default() };
         assert_eq!(pacing.scanned(5, 1), Step::KickWasLost);
         assert!(pacing.deadline().is_some());
     }

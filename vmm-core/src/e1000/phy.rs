@@ -32,11 +32,7 @@ pub struct Phy {
 impl Phy {
     /// A PHY after reset.
     pub fn new() -> Self {
-        Self {
-            control: 0x1140,
-            advertise: 0x0de1,
-            control_1000t: 0x0e00,
-        }
+        Self { control: 0x1140, advertise: 0x0de1, control_1000t: 0x0e00 }
     }
 
     /// Answers a write to MDIC: the value then read back.

@@ -50,11 +50,7 @@ impl Ring {
     /// The index after `index`. Both lie inside the ring.
     #[inline]
     pub fn next(&self, index: u32) -> u32 {
-        if index + 1 == self.size() {
-            0
-        } else {
-            index + 1
-        }
+        if index + 1 == self.size() { 0 } else { index + 1 }
     }
 
     /// The descriptors; `None` unless all of them are in RAM.
@@ -69,11 +65,7 @@ mod tests {
     use super::*;
 
     fn ring(length: u32, head: u32) -> Ring {
-        Ring {
-            length,
-            head,
-            ..Ring::default()
-        }
+        Ring { length, head, ..Ring::default() }
     }
 
     #[test]
@@ -88,22 +80,14 @@ mod tests {
         assert_eq!(ring(128, 0).owned(8), 0);
         assert_eq!(ring(128, 8).owned(2), 0);
         assert_eq!(ring(0, 0).owned(0), 0);
-        assert_eq!(
-            ring(127, 0).owned(1),
-            0,
-            "a length is a multiple of 128 bytes"
-        );
+        assert_eq!(ring(127, 0).owned(1), 0, "a length is a multiple of 128 bytes");
         assert_eq!(ring(u32::MAX, u32::MAX).owned(u32::MAX), 0);
     }
 
     #[test]
     fn a_ring_outside_ram_has_no_view() {
         let ram = GuestRam::new(4096).unwrap();
-        let at = |low, high, length| Ring {
-            base: [low, high],
-            length,
-            ..Ring::default()
-        };
+        let at = |low, high, length| Ring { base: [low, high], length, ..Ring::default() };
         assert!(at(0, 0, 4096).view(&ram).is_some());
         assert!(at(128, 0, 4096).view(&ram).is_none());
         assert!(at(0xffff_fff0, 0xffff_ffff, 128).view(&ram).is_none());

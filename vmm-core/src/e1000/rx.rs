@@ -145,10 +145,7 @@ impl ReceiveUnit {
 
     /// Receives the picked frames.
     pub fn receive(&mut self, batch: &FrameBatch<'_>, picks: &[u32], now: u64) -> RxOutcome {
-        let mut outcome = RxOutcome {
-            deadline: self.recheck_at,
-            ..RxOutcome::default()
-        };
+        let mut outcome = RxOutcome { deadline: self.recheck_at, ..RxOutcome::default() };
         let dropped = &mut self.counters.dropped;
         let all = picks.len() as u64;
         if !self.link {
@@ -263,22 +260,14 @@ impl ReceiveUnit {
             dropped.filtered += 1;
             return 0;
         }
-        let longest = if self.rctl & rctl::LPE != 0 {
-            MAX_LONG_FRAME
-        } else {
-            MAX_STANDARD_FRAME
-        };
+        let longest = if self.rctl & rctl::LPE != 0 { MAX_LONG_FRAME } else { MAX_STANDARD_FRAME };
         if frame.len() > longest {
             dropped.oversize += 1;
             return 0;
         }
         let strip_fcs = self.rctl & rctl::SECRC != 0;
         let padded = frame.len().max(MIN_FRAME);
-        let total = if strip_fcs {
-            padded
-        } else {
-            padded + FCS_BYTES
-        };
+        let total = if strip_fcs { padded } else { padded + FCS_BYTES };
         let needed = total.div_ceil(buffer_size) as u32;
         if needed > free {
             dropped.no_buffer += 1;
@@ -297,11 +286,7 @@ impl ReceiveUnit {
                 None => good = false,
             }
             offset += count;
-            let status = if offset == total {
-                STATUS_DD | RXD_STATUS_EOP
-            } else {
-                STATUS_DD
-            };
+            let status = if offset == total { STATUS_DD | RXD_STATUS_EOP } else { STATUS_DD };
             write_back(ring, self.ring.head, count, status, good);
             self.ring.head = self.ring.next(self.ring.head);
         }
@@ -318,11 +303,7 @@ impl ReceiveUnit {
     #[inline]
     fn buffer_size(&self) -> usize {
         let size = 2048usize >> ((self.rctl >> rctl::BSIZE_SHIFT) & 0b11);
-        if self.rctl & rctl::BSEX != 0 && size != 2048 {
-            size * 16
-        } else {
-            size
-        }
+        if self.rctl & rctl::BSEX != 0 && size != 2048 { size * 16 } else { size }
     }
 
     /// RCTL.RDMTS: the free descriptors fell to a half, a quarter or an eighth of the ring.
@@ -342,11 +323,8 @@ struct Trailer {
 impl Trailer {
     fn new(frame: &Frame<'_>, padded: usize, strip_fcs: bool) -> Self {
         let padding = padded - frame.len();
-        let mut trailer = Self {
-            start: frame.len(),
-            bytes: [0; MIN_FRAME + FCS_BYTES],
-            len: padding,
-        };
+        let mut trailer =
+            Self { start: frame.len(), bytes: [0; MIN_FRAME + FCS_BYTES], len: padding };
         if !strip_fcs {
             let fcs = frame_check_sequence(frame, &trailer.bytes[..padding]);
             trailer.bytes[padding..padding + FCS_BYTES].copy_from_slice(&fcs);

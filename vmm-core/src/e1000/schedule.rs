@@ -46,14 +46,8 @@ pub struct Schedule {
 impl Schedule {
     /// An empty schedule.
     pub fn new(timer: Arc<dyn Timer>) -> Self {
-        let state = State {
-            deadlines: [u64::MAX; EVENTS],
-            armed: u64::MAX,
-        };
-        Self {
-            timer,
-            state: Mutex::new(state),
-        }
+        let state = State { deadlines: [u64::MAX; EVENTS], armed: u64::MAX };
+        Self { timer, state: Mutex::new(state) }
     }
 
     /// Sets or cancels an event. A cancelled or postponed event leaves the timer armed: an early

@@ -72,11 +72,8 @@ impl Bench {
 
     fn powered(itr: bool, csb: bool) -> Self {
         let ram = GuestRam::new(RAM).unwrap();
-        let (wire, line, armed) = (
-            Wire::default(),
-            Arc::new(Line::default()),
-            Arc::new(Armed::default()),
-        );
+        let (wire, line, armed) =
+            (Wire::default(), Arc::new(Line::default()), Arc::new(Armed::default()));
         let clock = Arc::new(ManualClock::at(1_000_000_000));
         let host = E1000Host {
             ram: ram.clone(),
@@ -86,14 +83,7 @@ impl Bench {
             backend: Box::new(wire.clone()),
         };
         let nic = E1000::new(E1000Config { mac: MAC, itr, csb }, host);
-        Self {
-            nic,
-            ram,
-            wire,
-            line,
-            armed,
-            clock,
-        }
+        Self { nic, ram, wire, line, armed, clock }
     }
 
     fn configure(&self) {
@@ -123,30 +113,19 @@ impl Bench {
     }
 
     fn write_u64(&self, at: u64, value: u64) {
-        self.ram
-            .slice(at, 8)
-            .unwrap()
-            .write_slice(&value.to_le_bytes(), 0)
-            .unwrap();
+        self.ram.slice(at, 8).unwrap().write_slice(&value.to_le_bytes(), 0).unwrap();
     }
 
     fn read_u64(&self, at: u64) -> u64 {
         let mut bytes = [0; 8];
-        self.ram
-            .slice(at, 8)
-            .unwrap()
-            .read_slice(&mut bytes, 0)
-            .unwrap();
+        self.ram.slice(at, 8).unwrap().read_slice(&mut bytes, 0).unwrap();
         u64::from_le_bytes(bytes)
     }
 
     /// Puts a descriptor in transmit slot `slot`.
     fn tx(&self, slot: u64, address: u64, length: u16, command: u8) {
         self.write_u64(TX_RING + slot * 16, address);
-        self.write_u64(
-            TX_RING + slot * 16 + 8,
-            u64::from(length) | u64::from(command) << 24,
-        );
+        self.write_u64(TX_RING + slot * 16 + 8, u64::from(length) | u64::from(command) << 24);
     }
 
     /// A frame to everyone in transmit slot `slot`, with RS and EOP.
@@ -183,26 +162,16 @@ impl Bench {
 
     fn rx_bytes(&self, slot: u64, count: usize) -> Vec<u8> {
         let mut bytes = vec![0; count];
-        self.ram
-            .slice(RX_BUFFER + slot * 2048, count)
-            .unwrap()
-            .read_slice(&mut bytes, 0)
-            .unwrap();
+        self.ram.slice(RX_BUFFER + slot * 2048, count).unwrap().read_slice(&mut bytes, 0).unwrap();
         bytes
     }
 
     fn csb(&self, field: Field) -> u32 {
-        self.ram
-            .atomic_u32(CSB_PAGE + field as u64)
-            .unwrap()
-            .load(Ordering::SeqCst)
+        self.ram.atomic_u32(CSB_PAGE + field as u64).unwrap().load(Ordering::SeqCst)
     }
 
     fn set_csb(&self, field: Field, value: u32) {
-        self.ram
-            .atomic_u32(CSB_PAGE + field as u64)
-            .unwrap()
-            .store(value, Ordering::SeqCst);
+        self.ram.atomic_u32(CSB_PAGE + field as u64).unwrap().store(value, Ordering::SeqCst);
     }
 
     fn turn_csb_on(&self) {
@@ -232,31 +201,20 @@ fn transmits_and_reports() {
     bench.tx_frame(0);
     bench.tx_frame(1);
     bench.set(TDT, 2);
-    assert_eq!(
-        *bench.wire.0.lock(),
-        [frame([0xff; 6], 0, 60), frame([0xff; 6], 1, 60)]
-    );
+    assert_eq!(*bench.wire.0.lock(), [frame([0xff; 6], 0, 60), frame([0xff; 6], 1, 60)]);
     assert!(bench.tx_done(0) && bench.tx_done(1));
     assert_eq!(bench.get(TDH), 2);
     assert_eq!(bench.edges(), 1);
     assert_eq!(bench.get(ICR) & cause::TXDW, cause::TXDW);
     let tx = bench.nic.counters().tx;
-    assert_eq!(
-        (tx.frames, tx.bytes, tx.batches, tx.descriptors),
-        (2, 120, 1, 2)
-    );
+    assert_eq!((tx.frames, tx.bytes, tx.batches, tx.descriptors), (2, 120, 1, 2));
 }
 
 #[test]
 fn a_frame_in_pieces_goes_out_whole_when_its_end_arrives() {
     let bench = Bench::new(true, false);
     let whole = frame([0xff; 6], 7, 90);
-    bench
-        .ram
-        .slice(TX_BUFFER, 90)
-        .unwrap()
-        .write_slice(&whole, 0)
-        .unwrap();
+    bench.ram.slice(TX_BUFFER, 90).unwrap().write_slice(&whole, 0).unwrap();
     bench.tx(0, TX_BUFFER, 14, 0);
     bench.tx(1, TX_BUFFER + 14, 0, 0);
     bench.set(TDT, 2);
@@ -292,20 +250,11 @@ fn receives_into_the_ring_and_interrupts_once() {
 #[test]
 fn short_frames_arrive_padded_with_zeroes() {
     let bench = Bench::new(true, false);
-    bench
-        .ram
-        .slice(RX_BUFFER, 64)
-        .unwrap()
-        .write_slice(&[0xaa; 64], 0)
-        .unwrap();
+    bench.ram.slice(RX_BUFFER, 64).unwrap().write_slice(&[0xaa; 64], 0).unwrap();
     bench.receive(&frame(MAC, 3, 20));
     assert_eq!(bench.rx_done(0).0, 60);
     assert_eq!(bench.rx_bytes(0, 64)[20..60], [0; 40]);
-    assert_eq!(
-        bench.rx_bytes(0, 64)[60..],
-        [0xaa; 4],
-        "nothing is written past the frame"
-    );
+    assert_eq!(bench.rx_bytes(0, 64)[60..], [0xaa; 4], "nothing is written past the frame");
 }
 
 #[test]
@@ -328,12 +277,7 @@ fn small_buffers_take_a_frame_in_pieces() {
     assert_eq!(bench.rx_done(0), (256, STATUS_DD, 0));
     assert_eq!(bench.rx_done(1), (256, STATUS_DD, 0));
     assert_eq!(bench.rx_done(2), (88, STATUS_DD | RXD_STATUS_EOP, 0));
-    let joined = [
-        bench.rx_bytes(0, 256),
-        bench.rx_bytes(1, 256),
-        bench.rx_bytes(2, 88),
-    ]
-    .concat();
+    let joined = [bench.rx_bytes(0, 256), bench.rx_bytes(1, 256), bench.rx_bytes(2, 88)].concat();
     assert_eq!(joined, sent);
 }
 
@@ -345,12 +289,7 @@ fn frames_that_are_not_received_are_counted_by_cause() {
     (0..9).for_each(|_| _ = bench.receive(&frame(MAC, 0, 60)));
     let rx = bench.nic.counters().rx;
     assert_eq!(
-        (
-            rx.frames,
-            rx.dropped.filtered,
-            rx.dropped.oversize,
-            rx.dropped.no_buffer
-        ),
+        (rx.frames, rx.dropped.filtered, rx.dropped.oversize, rx.dropped.no_buffer),
         (7, 1, 1, 2)
     );
     assert_ne!(bench.get(ICS) & cause::RXO, 0);
@@ -360,10 +299,7 @@ fn frames_that_are_not_received_are_counted_by_cause() {
     bench.nic.set_link(false);
     bench.receive(&frame(MAC, 0, 60));
     let dropped = bench.nic.counters().rx.dropped;
-    assert_eq!(
-        (dropped.disabled, dropped.link_down, dropped.total()),
-        (1, 1, 6)
-    );
+    assert_eq!((dropped.disabled, dropped.link_down, dropped.total()), (1, 1, 6));
 }
 
 #[test]
@@ -372,11 +308,7 @@ fn the_low_mark_interrupts_when_it_is_crossed() {
     for received in 1..=7 {
         bench.receive(&frame(MAC, 0, 60));
         let low = bench.get(ICR) & cause::RXDMT0 != 0;
-        assert_eq!(
-            low,
-            received == 3,
-            "free descriptors fall to 4 of 8 with frame 3"
-        );
+        assert_eq!(low, received == 3, "free descriptors fall to 4 of 8 with frame 3");
     }
 }
 
@@ -442,10 +374,7 @@ fn csb_is_absent_unless_configured() {
     bench.tx_frame(0);
     bench.set_csb(Field::GuestTdt, 1);
     bench.set(TDT, 0);
-    assert!(
-        bench.wire.0.lock().is_empty(),
-        "the register counts, not the page"
-    );
+    assert!(bench.wire.0.lock().is_empty(), "the register counts, not the page");
 }
 
 #[test]
@@ -456,10 +385,7 @@ fn with_csb_the_tail_is_in_memory_and_interrupts_are_asked_for() {
     bench.set_csb(Field::GuestTdt, 1);
     bench.set(TDT, 1);
     assert_eq!(bench.wire.0.lock().len(), 1);
-    assert_eq!(
-        (bench.csb(Field::HostTdh), bench.csb(Field::HostNeedTxkick)),
-        (1, 1)
-    );
+    assert_eq!((bench.csb(Field::HostTdh), bench.csb(Field::HostNeedTxkick)), (1, 1));
     assert_eq!(bench.edges(), 0, "no transmit interrupt unless wanted");
     bench.set_csb(Field::GuestNeedTxkick, 1);
     bench.tx_frame(1);
@@ -604,15 +530,7 @@ fn reset_restores_the_address_and_silences_the_device() {
     assert_eq!(bench.get(CTRL) & ctrl::RST, 0);
     assert_eq!(bench.get(RAL0), 0x0000_5452);
     assert_eq!(bench.get(RAL0 + 4), 0x8000_0100);
-    assert_eq!(
-        (
-            bench.get(IMS),
-            bench.get(TCTL),
-            bench.get(RCTL),
-            bench.get(TDLEN)
-        ),
-        (0, 0, 0, 0)
-    );
+    assert_eq!((bench.get(IMS), bench.get(TCTL), bench.get(RCTL), bench.get(TDLEN)), (0, 0, 0, 0));
     bench.set(TDT, 1);
     assert!(bench.wire.0.lock().is_empty());
 }
@@ -655,21 +573,13 @@ mod hostile {
         let bench = Bench::new(true, false);
         (0..SLOTS).for_each(|slot| bench.tx(slot, TX_BUFFER, 100, 0));
         bench.set(TDT, SLOTS as u32 - 1);
-        assert_eq!(
-            bench.get(TDH),
-            SLOTS as u32 - 1,
-            "a full ring without an end is consumed"
-        );
+        assert_eq!(bench.get(TDH), SLOTS as u32 - 1, "a full ring without an end is consumed");
         bench.tx(SLOTS - 1, TX_BUFFER, 100, txd_cmd::EOP);
         bench.set(TDT, 0);
         assert_eq!(bench.nic.counters().tx.dropped.oversize, 1);
         bench.tx_frame(0);
         bench.set(TDT, 1);
-        assert_eq!(
-            bench.wire.0.lock().len(),
-            1,
-            "the next frame is sound again"
-        );
+        assert_eq!(bench.wire.0.lock().len(), 1, "the next frame is sound again");
     }
 
     #[test]
@@ -685,10 +595,7 @@ mod hostile {
     #[test]
     fn buffers_outside_ram_are_never_touched() {
         let bench = Bench::new(true, false);
-        for (slot, address) in [RAM - 59, RAM, u64::MAX - 8, 0xfeb0_0000]
-            .into_iter()
-            .enumerate()
-        {
+        for (slot, address) in [RAM - 59, RAM, u64::MAX - 8, 0xfeb0_0000].into_iter().enumerate() {
             bench.tx(slot as u64, address, 60, txd_cmd::EOP | txd_cmd::RS);
             bench.write_u64(RX_RING + slot as u64 * 16, address);
         }

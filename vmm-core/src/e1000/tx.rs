@@ -155,10 +155,7 @@ impl Transmitter {
     /// TDT was written. `received` counts the frames that this NIC has received so far: traffic
     /// that answers itself must not be taken for a stream.
     pub fn kick(&mut self, now: u64, received: u64) -> TxOutcome {
-        let mut outcome = TxOutcome {
-            may_delay: true,
-            ..TxOutcome::default()
-        };
+        let mut outcome = TxOutcome { may_delay: true, ..TxOutcome::default() };
         match self.active_csb() {
             None => {
                 self.run(self.ring.tail, None, &mut outcome);
@@ -180,10 +177,7 @@ impl Transmitter {
 
     /// Looks after a ring whose guest was not asked for kicks, or may have missed being asked.
     pub fn on_timer(&mut self, now: u64) -> TxOutcome {
-        let mut outcome = TxOutcome {
-            may_delay: true,
-            ..TxOutcome::default()
-        };
+        let mut outcome = TxOutcome { may_delay: true, ..TxOutcome::default() };
         let Some(csb) = self.active_csb() else {
             self.pacing = Pacing::default();
             return outcome;

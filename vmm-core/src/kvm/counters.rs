@@ -64,8 +64,7 @@ impl Count {
     /// Adds one. With a single writer a load and a store do, without the price of a locked add.
     #[inline]
     pub fn increment(&self) {
-        self.0
-            .store(self.0.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        self.0.store(self.0.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
     }
 
     fn get(&self) -> u64 {

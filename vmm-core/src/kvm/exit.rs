@@ -61,11 +61,7 @@ impl fmt::Display for ExitReason {
             ExitReason::Stopped => write!(f, "the guest was stopped"),
             ExitReason::Reset => write!(f, "the guest reset itself"),
             ExitReason::TripleFault { rip } => write!(f, "the guest triple-faulted at {rip:#x}"),
-            ExitReason::InternalError {
-                suberror,
-                rip,
-                instruction,
-            } => {
+            ExitReason::InternalError { suberror, rip, instruction } => {
                 let what = match *suberror {
                     KVM_INTERNAL_ERROR_EMULATION => "could not emulate an instruction of the guest",
                     KVM_INTERNAL_ERROR_SIMUL_EX => "met an exception while delivering another",
@@ -76,24 +72,16 @@ impl fmt::Display for ExitReason {
                 write!(f, "KVM {what} at {rip:#x} (internal error {suberror}")?;
                 if !instruction.is_empty() {
                     write!(f, ", bytes")?;
-                    instruction
-                        .iter()
-                        .try_for_each(|byte| write!(f, " {byte:02x}"))?;
+                    instruction.iter().try_for_each(|byte| write!(f, " {byte:02x}"))?;
                 }
                 write!(f, ")")
             }
-            ExitReason::FailedEntry {
-                hardware_reason,
-                rip,
-            } => {
+            ExitReason::FailedEntry { hardware_reason, rip } => {
                 write!(f, "the processor refused to enter the guest at {rip:#x}")?;
                 write!(f, " (hardware reason {hardware_reason:#x})")
             }
             ExitReason::Unexpected { kvm_exit, rip } => {
-                write!(
-                    f,
-                    "KVM left the guest at {rip:#x} for reason {kvm_exit}, unknown to us"
-                )
+                write!(f, "KVM left the guest at {rip:#x} for reason {kvm_exit}, unknown to us")
             }
             ExitReason::RunFailed { errno, rip } => {
                 let error = std::io::Error::from_raw_os_error(*errno);

@@ -21,11 +21,7 @@ pub struct KvmIrqLine {
 impl KvmIrqLine {
     /// Input `gsi` of `vm`; low.
     pub fn new(vm: Arc<Vm>, gsi: u32) -> Self {
-        Self {
-            vm,
-            gsi,
-            drivers: Mutex::new(0),
-        }
+        Self { vm, gsi, drivers: Mutex::new(0) }
     }
 }
 
@@ -34,11 +30,7 @@ impl InterruptLine for KvmIrqLine {
         // Held across the call, so that the last level KVM sees is the last one decided.
         let mut drivers = self.drivers.lock();
         let before = *drivers;
-        *drivers = if high {
-            before + 1
-        } else {
-            before.saturating_sub(1)
-        };
+        *drivers = if high { before + 1 } else { before.saturating_sub(1) };
         if (before > 0) != (*drivers > 0) {
             self.vm.set_irq_line(self.gsi, high);
         }

@@ -54,10 +54,7 @@ pub struct KvmError {
 impl KvmError {
     /// For `map_err`: what failed, in the kernel's terms.
     fn from_errno(call: &'static str) -> impl Fn(kvm_ioctls::Error) -> KvmError {
-        move |errno| KvmError {
-            call,
-            source: io::Error::from_raw_os_error(errno.errno()),
-        }
+        move |errno| KvmError { call, source: io::Error::from_raw_os_error(errno.errno()) }
     }
 }
 
@@ -166,10 +163,9 @@ impl Hypervisor {
         let kvm = Kvm::new_with_path(&name).map_err(|errno| match errno.errno() {
             libc::ENOENT | libc::ENODEV | libc::ENXIO => HypervisorError::Missing { path: owned() },
             libc::EACCES | libc::EPERM => HypervisorError::Permission { path: owned() },
-            other => HypervisorError::Open {
-                path: owned(),
-                source: io::Error::from_raw_os_error(other),
-            },
+            other => {
+                HypervisorError::Open { path: owned(), source: io::Error::from_raw_os_error(other) }
+            }
         })?;
         match kvm.get_api_version() {
             API_VERSION => {}
@@ -180,14 +176,9 @@ impl Hypervisor {
             }
         }
         if let Some((_, name)) = REQUIRED.iter().find(|(cap, _)| !kvm.check_extension(*cap)) {
-            return Err(HypervisorError::TooOld {
-                missing: format!("no {name}"),
-            });
+            return Err(HypervisorError::TooOld { missing: format!("no {name}") });
         }
-        Ok(Self {
-            kvm,
-            kind: KvmKind::detect(),
-        })
+        Ok(Self { kvm, kind: KvmKind::detect() })
     }
 
     /// How this host's KVM runs guests.
@@ -198,11 +189,7 @@ impl Hypervisor {
     /// The frequency of guests' time-stamp counters in kHz, if KVM tells.
     pub fn tsc_khz(&self) -> Option<u32> {
         let vm = self.kvm.create_vm().ok()?;
-        vm.create_vcpu(0)
-            .ok()?
-            .get_tsc_khz()
-            .ok()
-            .filter(|khz| *khz > 0)
+        vm.create_vcpu(0).ok()?.get_tsc_khz().ok().filter(|khz| *khz > 0)
     }
 }
 
@@ -236,16 +223,10 @@ mod tests {
     #[test]
     fn a_missing_node_is_told_from_one_that_is_not_kvm() {
         let missing = Hypervisor::open_at(Path::new("/dev/no-such-kvm")).unwrap_err();
-        assert!(
-            matches!(missing, HypervisorError::Missing { .. }),
-            "{missing}"
-        );
+        assert!(matches!(missing, HypervisorError::Missing { .. }), "{missing}");
         let wrong = Hypervisor::open_at(Path::new("/dev/null")).unwrap_err();
         assert!(matches!(wrong, HypervisorError::NotKvm { .. }), "{wrong}");
         let directory = Hypervisor::open_at(Path::new("/")).unwrap_err();
-        assert!(
-            matches!(directory, HypervisorError::Open { .. }),
-            "{directory}"
-        );
+        assert!(matches!(directory, HypervisorError::Open { .. }), "{directory}");
     }
 }

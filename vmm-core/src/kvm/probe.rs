@@ -45,10 +45,7 @@ impl Cost {
     fn of(mut samples: Vec<u64>) -> Option<Self> {
         samples.sort_unstable();
         let median_ns = *samples.get(samples.len() / 2)?;
-        Some(Self {
-            median_ns,
-            min_ns: samples[0],
-        })
+        Some(Self { median_ns, min_ns: samples[0] })
     }
 }
 
@@ -107,10 +104,7 @@ pub fn probe_costs(hypervisor: &Hypervisor) -> Result<HostCosts, ProbeError> {
     guest::install(vm.ram(), &vcpu)?;
     let com1 = Arc::new(KvmIrqLine::new(vm.clone(), COM1_GSI));
     let bus = Bus::new(PciRoot::new(), Serial::new(com1, Box::new(io::sink())));
-    let probe = Probe {
-        vcpu: VcpuThread::spawn("vcpu:probe".into(), vcpu, bus)?,
-        vm,
-    };
+    let probe = Probe { vcpu: VcpuThread::spawn("vcpu:probe".into(), vcpu, bus)?, vm };
 
     let timed = "the guest's own exits";
     probe.wait(timed, || probe.state() == guest::SPINNING)?;
@@ -207,16 +201,14 @@ fn thread_wakeup() -> Result<Cost, ProbeError> {
     let woken_at = Arc::new(AtomicU64::new(0));
     let sleeper = {
         let (event, woken_at) = (event.try_clone()?, woken_at.clone());
-        thread::Builder::new()
-            .name("probe:sleeper".into())
-            .spawn(move || {
-                for _ in 0..ROUNDS {
-                    if event.read().is_err() {
-                        return;
-                    }
-                    woken_at.store(now(), Ordering::Release);
+        thread::Builder::new().name("probe:sleeper".into()).spawn(move || {
+            for _ in 0..ROUNDS {
+                if event.read().is_err() {
+                    return;
                 }
-            })?
+                woken_at.store(now(), Ordering::Release);
+            }
+        })?
     };
     let what = "wake-ups of a thread";
     let mut samples = Vec::with_capacity(ROUNDS);
@@ -238,13 +230,7 @@ mod tests {
     #[test]
     fn a_cost_is_the_middle_and_the_least() {
         assert_eq!(Cost::of(vec![]), None);
-        assert_eq!(
-            Cost::of(vec![9, 1, 5]),
-            Some(Cost {
-                median_ns: 5,
-                min_ns: 1
-            })
-        );
+        assert_eq!(Cost::of(vec![9, 1, 5]), Some(Cost { median_ns: 5, min_ns: 1 }));
     }
 
     #[test]
@@ -254,11 +240,7 @@ mod tests {
         };
         let start = Instant::now();
         let costs = probe_costs(&hypervisor).unwrap();
-        assert!(
-            start.elapsed() < Duration::from_secs(5),
-            "took {:?}",
-            start.elapsed()
-        );
+        assert!(start.elapsed() < Duration::from_secs(5), "took {:?}", start.elapsed());
         println!("{costs:#?} in {:?}", start.elapsed());
         for cost in [
             costs.mmio_exit_user,
@@ -270,15 +252,9 @@ mod tests {
             costs.halt_wakeup,
             costs.thread_wakeup,
         ] {
-            assert!(
-                cost.min_ns >= 50 && cost.min_ns <= cost.median_ns,
-                "{cost:?}"
-            );
+            assert!(cost.min_ns >= 50 && cost.min_ns <= cost.median_ns, "{cost:?}");
             assert!(cost.median_ns < 10_000_000, "{cost:?}");
         }
-        assert!(
-            costs.ioeventfd_write.median_ns < costs.mmio_exit_user.median_ns,
-            "{costs:?}"
-        );
+        assert!(costs.ioeventfd_write.median_ns < costs.mmio_exit_user.median_ns, "{costs:?}");
     }
 }

@@ -35,14 +35,7 @@ impl DeviceTimer {
     /// A timer that stands still, for deadlines of `clock`.
     pub fn new(clock: Arc<dyn Clock>) -> io::Result<Self> {
         let fd = TimerFd::new().map_err(io::Error::from)?;
-        Ok(Self {
-            clock,
-            state: Mutex::new(State {
-                fd,
-                wanted: NEVER,
-                armed: NEVER,
-            }),
-        })
+        Ok(Self { clock, state: Mutex::new(State { fd, wanted: NEVER, armed: NEVER }) })
     }
 
     /// After the timerfd expired: whether the device is due. If not, waits for the rest.
@@ -101,11 +94,7 @@ impl TimerThread {
         let epoll = Epoll::new()?;
         let stop = EventFd::new(EFD_NONBLOCK)?;
         let watch = |fd, data, mode| {
-            epoll.ctl(
-                ControlOperation::Add,
-                fd,
-                EpollEvent::new(EventSet::IN | mode, data),
-            )
+            epoll.ctl(ControlOperation::Add, fd, EpollEvent::new(EventSet::IN | mode, data))
         };
         for (index, (timer, _)) in timers.iter().enumerate() {
             // Edge-triggered: every expiry is an event, and nothing has to be read back.
@@ -113,13 +102,8 @@ impl TimerThread {
             watch(fd, index as u64, EventSet::EDGE_TRIGGERED)?;
         }
         watch(stop.as_raw_fd(), timers.len() as u64, EventSet::empty())?;
-        let thread = thread::Builder::new()
-            .name(name)
-            .spawn(move || serve(&epoll, &timers))?;
-        Ok(Self {
-            stop,
-            thread: Some(thread),
-        })
+        let thread = thread::Builder::new().name(name).spawn(move || serve(&epoll, &timers))?;
+        Ok(Self { stop, thread: Some(thread) })
     }
 }
 
@@ -175,12 +159,7 @@ mod tests {
         let now = clock.clone();
         let call: OnTimer = Box::new(move || sender.send(now.now()).unwrap());
         let thread = TimerThread::spawn("timer:test".into(), vec![(timer.clone(), call)]).unwrap();
-        Bench {
-            clock,
-            timer,
-            calls,
-            _thread: thread,
-        }
+        Bench { clock, timer, calls, _thread: thread }
     }
 
     #[test]
@@ -205,10 +184,7 @@ mod tests {
         let start = bench.clock.now();
         bench.timer.arm(start + 10 * MS);
         bench.timer.arm(start + 60 * MS);
-        assert!(
-            bench.calls.recv_timeout(LONG).unwrap() >= start + 60 * MS,
-            "postponed"
-        );
+        assert!(bench.calls.recv_timeout(LONG).unwrap() >= start + 60 * MS, "postponed");
         bench.timer.arm(start + 3_600_000 * MS);
         bench.timer.arm(start);
         bench.calls.recv_timeout(LONG).expect("brought forward");

@@ -36,25 +36,16 @@ pub struct Vcpu {
 impl Vcpu {
     /// The only processor of `vm`, in the state after power-on.
     pub fn new(hypervisor: &Hypervisor, vm: Arc<Vm>) -> Result<Self, KvmError> {
-        let fd = vm
-            .fd()
-            .create_vcpu(0)
-            .map_err(KvmError::from_errno("KVM_CREATE_VCPU"))?;
+        let fd = vm.fd().create_vcpu(0).map_err(KvmError::from_errno("KVM_CREATE_VCPU"))?;
         let mut cpuid = hypervisor
             .kvm
             .get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)
             .map_err(KvmError::from_errno("KVM_GET_SUPPORTED_CPUID"))?;
         describe_processor(&mut cpuid);
-        fd.set_cpuid2(&cpuid)
-            .map_err(KvmError::from_errno("KVM_SET_CPUID2"))?;
+        fd.set_cpuid2(&cpuid).map_err(KvmError::from_errno("KVM_SET_CPUID2"))?;
         // As after FNINIT, SDM volume 1, sections 8.1.5 and 11.6.4: all exceptions masked.
-        let fpu = kvm_fpu {
-            fcw: 0x37f,
-            mxcsr: 0x1f80,
-            ..Default::default()
-        };
-        fd.set_fpu(&fpu)
-            .map_err(KvmError::from_errno("KVM_SET_FPU"))?;
+        let fpu = kvm_fpu { fcw: 0x37f, mxcsr: 0x1f80, ..Default::default() };
+        fd.set_fpu(&fpu).map_err(KvmError::from_errno("KVM_SET_FPU"))?;
         share_host_tsc(&fd);
         Ok(Self { fd, vm })
     }
@@ -70,23 +61,12 @@ impl Vcpu {
 
     /// Puts the processor at `entry`, in the state that the PVH boot protocol demands.
     pub fn enter_pvh(&self, entry: Entry) -> Result<(), KvmError> {
-        let mut sregs = self
-            .fd
-            .get_sregs()
-            .map_err(KvmError::from_errno("KVM_GET_SREGS"))?;
+        let mut sregs = self.fd.get_sregs().map_err(KvmError::from_errno("KVM_GET_SREGS"))?;
         boot::set_pvh_state(&mut sregs);
-        self.fd
-            .set_sregs(&sregs)
-            .map_err(KvmError::from_errno("KVM_SET_SREGS"))?;
-        let regs = kvm_regs {
-            rip: entry.address,
-            rbx: entry.start_info,
-            rflags: 2,
-            ..Default::default()
-        };
-        self.fd
-            .set_regs(&regs)
-            .map_err(KvmError::from_errno("KVM_SET_REGS"))
+        self.fd.set_sregs(&sregs).map_err(KvmError::from_errno("KVM_SET_SREGS"))?;
+        let regs =
+            kvm_regs { rip: entry.address, rbx: entry.start_info, rflags: 2, ..Default::default() };
+        self.fd.set_regs(&regs).map_err(KvmError::from_errno("KVM_SET_REGS"))
     }
 
     pub(super) fn fd(&self) -> &VcpuFd {
@@ -157,11 +137,7 @@ impl VcpuThread {
             // This thread is the only one to set it, once.
             let _ = theirs.exit.set(exit);
         })?;
-        Ok(Self {
-            shared,
-            run,
-            thread: Some(thread),
-        })
+        Ok(Self { shared, run, thread: Some(thread) })
     }
 
     /// How often the guest needed us, so far.
@@ -171,16 +147,9 @@ impl VcpuThread {
 
     /// Why the guest ended; `None` while it runs.
     pub fn exited(&self) -> Option<ExitReason> {
-        let ended = self
-            .thread
-            .as_ref()
-            .is_none_or(|thread| thread.is_finished());
+        let ended = self.thread.as_ref().is_none_or(|thread| thread.is_finished());
         // A thread that is finished has set its reason before, unless it panicked.
-        self.shared
-            .exit
-            .get()
-            .cloned()
-            .or(ended.then_some(ExitReason::Panicked))
+        self.shared.exit.get().cloned().or(ended.then_some(ExitReason::Panicked))
     }
 
     /// Stops the guest wherever it is, waits for its thread and tells why it ended.
@@ -197,11 +166,7 @@ impl VcpuThread {
             // A panic shows as a missing exit reason.
             let _ = thread.join();
         }
-        self.shared
-            .exit
-            .get()
-            .cloned()
-            .unwrap_or(ExitReason::Panicked)
+        self.shared.exit.get().cloned().unwrap_or(ExitReason::Panicked)
     }
 }
 
@@ -261,10 +226,7 @@ fn run_guest(mut vcpu: Vcpu, mut bus: Bus, shared: &Shared) -> ExitReason {
             }
             Err(error) => {
                 let rip = instruction_pointer(&vcpu.fd);
-                return ExitReason::RunFailed {
-                    errno: error.errno(),
-                    rip,
-                };
+                return ExitReason::RunFailed { errno: error.errno(), rip };
             }
         }
     }
@@ -302,15 +264,9 @@ impl Ended {
         let rip = instruction_pointer(fd);
         match self {
             Ended::Shutdown => ExitReason::TripleFault { rip },
-            Ended::FailedEntry(hardware_reason) => ExitReason::FailedEntry {
-                hardware_reason,
-                rip,
-            },
+            Ended::FailedEntry(hardware_reason) => ExitReason::FailedEntry { hardware_reason, rip },
             Ended::InternalError => internal_error(fd, rip),
-            Ended::Other => ExitReason::Unexpected {
-                kvm_exit: fd.get_kvm_run().exit_reason,
-                rip,
-            },
+            Ended::Other => ExitReason::Unexpected { kvm_exit: fd.get_kvm_run().exit_reason, rip },
         }
     }
 }
@@ -333,11 +289,7 @@ fn internal_error(fd: &mut VcpuFd, rip: u64) -> ExitReason {
     } else {
         Vec::new()
     };
-    ExitReason::InternalError {
-        suberror: internal.suberror,
-        rip,
-        instruction,
-    }
+    ExitReason::InternalError { suberror: internal.suberror, rip, instruction }
 }
 
 fn instruction_pointer(fd: &VcpuFd) -> u64 {

@@ -19,21 +19,13 @@ impl Vm {
     /// A machine with `ram` from address 0, two 8259 PICs, an I/O APIC, a local APIC per vCPU and
     /// an 8254 timer with its gate and output at port 0x61.
     pub fn new(hypervisor: &Hypervisor, ram: GuestRam) -> Result<Self, KvmError> {
-        let fd = hypervisor
-            .kvm
-            .create_vm()
-            .map_err(KvmError::from_errno("KVM_CREATE_VM"))?;
+        let fd = hypervisor.kvm.create_vm().map_err(KvmError::from_errno("KVM_CREATE_VM"))?;
         // VMX wants it before the first vCPU exists.
         fd.set_tss_address(KVM_TSS_ADDR as usize)
             .map_err(KvmError::from_errno("KVM_SET_TSS_ADDR"))?;
-        fd.create_irq_chip()
-            .map_err(KvmError::from_errno("KVM_CREATE_IRQCHIP"))?;
-        let pit = kvm_pit_config {
-            flags: KVM_PIT_SPEAKER_DUMMY,
-            ..Default::default()
-        };
-        fd.create_pit2(pit)
-            .map_err(KvmError::from_errno("KVM_CREATE_PIT2"))?;
+        fd.create_irq_chip().map_err(KvmError::from_errno("KVM_CREATE_IRQCHIP"))?;
+        let pit = kvm_pit_config { flags: KVM_PIT_SPEAKER_DUMMY, ..Default::default() };
+        fd.create_pit2(pit).map_err(KvmError::from_errno("KVM_CREATE_PIT2"))?;
 
         let (userspace_addr, memory_size) = ram.host_mapping();
         let region = kvm_userspace_memory_region {

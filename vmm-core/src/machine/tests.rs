@@ -58,11 +58,7 @@ fn wait_for<T>(what: &str, mut ready: impl FnMut() -> Option<T>) -> T {
 fn stop_quickly(machine: Machine) -> ExitReason {
     let start = Instant::now();
     let reason = machine.stop();
-    assert!(
-        start.elapsed() < Duration::from_secs(2),
-        "stopping took {:?}",
-        start.elapsed()
-    );
+    assert!(start.elapsed() < Duration::from_secs(2), "stopping took {:?}", start.elapsed());
     reason
 }
 
@@ -72,9 +68,7 @@ fn a_triple_fault_is_reported_with_its_place() {
         return;
     };
     let reason = wait_for("triple fault", || machine.exited());
-    let ExitReason::TripleFault { rip } = reason else {
-        panic!("{reason}")
-    };
+    let ExitReason::TripleFault { rip } = reason else { panic!("{reason}") };
     // AMD-V loses the guest's state on shutdown, so KVM resets it.
     let lost = Hypervisor::open().unwrap().kind() == KvmKind::Svm;
     assert!(rip == ENTRY + 1 || lost, "{reason}");
@@ -107,9 +101,7 @@ fn a_guest_that_exits_all_the_time_can_be_stopped() {
     let Some((machine, _)) = start(&[0xe6, 0x80, 0xeb, 0xfc]) else {
         return;
     };
-    wait_for("a thousand exits", || {
-        (machine.counters().pio_out > 1000).then_some(())
-    });
+    wait_for("a thousand exits", || (machine.counters().pio_out > 1000).then_some(()));
     assert_eq!(stop_quickly(machine), ExitReason::Stopped);
 }
 
@@ -140,17 +132,10 @@ fn an_open_bus_answers_and_a_reset_is_reported() {
     };
     assert_eq!(wait_for("reset", || machine.exited()), ExitReason::Reset);
     let counters = machine.counters();
-    assert_eq!(
-        (counters.mmio_read, counters.mmio_write, counters.pio_out),
-        (1, 1, 2)
-    );
+    assert_eq!((counters.mmio_read, counters.mmio_write, counters.pio_out), (1, 1, 2));
     assert_eq!(counters.total(), 4);
     drop(machine);
-    assert_eq!(
-        *console.0.lock(),
-        [0xff],
-        "unmapped memory reads as all ones"
-    );
+    assert_eq!(*console.0.lock(), [0xff], "unmapped memory reads as all ones");
 }
 
 #[test]
@@ -275,14 +260,8 @@ fn a_bad_configuration_is_refused() {
         clock: Arc::new(MonotonicClock::new()),
     };
     let refused = |nics, ram| Machine::start(&hypervisor, config(nics, ram)).err();
-    assert!(matches!(
-        refused(MAX_NICS + 1, 2 << 20),
-        Some(MachineError::TooManyNics(_))
-    ));
-    assert!(matches!(
-        refused(0, 1 << 20),
-        Some(MachineError::Boot(BootError::DoesNotFit { .. }))
-    ));
+    assert!(matches!(refused(MAX_NICS + 1, 2 << 20), Some(MachineError::TooManyNics(_))));
+    assert!(matches!(refused(0, 1 << 20), Some(MachineError::Boot(BootError::DoesNotFit { .. }))));
     assert!(matches!(refused(0, 5), Some(MachineError::Memory(_))));
     assert!(refused(MAX_NICS, 2 << 20).is_none());
 }

@@ -97,17 +97,10 @@ impl ConfigSpace {
     /// A function with `bars` from BAR0 on, decoding where they lie, as firmware would leave it;
     /// bus mastering is the driver's to turn on.
     pub fn new(identity: &Identity, bars: Vec<Bar>) -> Self {
-        let mut space = Self {
-            bytes: [0; 256],
-            writable: [0; 256],
-            bars: Vec::new(),
-        };
+        let mut space = Self { bytes: [0; 256], writable: [0; 256], bars: Vec::new() };
         space.put(ID, &identity.vendor.to_le_bytes());
         space.put(ID + 2, &identity.device.to_le_bytes());
-        space.put(
-            REVISION,
-            &((identity.class << 8) | u32::from(identity.revision)).to_le_bytes(),
-        );
+        space.put(REVISION, &((identity.class << 8) | u32::from(identity.revision)).to_le_bytes());
         space.put(SUBSYSTEM, &identity.subsystem_vendor.to_le_bytes());
         space.put(SUBSYSTEM + 2, &identity.subsystem_device.to_le_bytes());
         space.writable[CACHE_LINE_SIZE] = 0xff;
@@ -118,10 +111,7 @@ impl ConfigSpace {
         for (index, bar) in bars.iter().enumerate() {
             // A register whose low bits are fixed is all that BAR sizing needs.
             let address_bits = !(bar.len - 1);
-            space.put(
-                BAR0 + 4 * index,
-                &(bar.base | bar.space.type_bits()).to_le_bytes(),
-            );
+            space.put(BAR0 + 4 * index, &(bar.base | bar.space.type_bits()).to_le_bytes());
             space.writable[BAR0 + 4 * index..][..4].copy_from_slice(&address_bits.to_le_bytes());
             command |= bar.space.enable_bit();
             space.bytes[COMMAND] |= bar.space.enable_bit() as u8;
@@ -162,15 +152,11 @@ impl ConfigSpace {
     pub fn decoded_bars(&self) -> impl Iterator<Item = (usize, &Bar, u32)> {
         let command = self.command();
         let enabled = move |bar: &Bar| command & bar.space.enable_bit() != 0;
-        self.bars
-            .iter()
-            .enumerate()
-            .filter(move |(_, bar)| enabled(bar))
-            .map(|(index, bar)| {
-                let mut raw = [0; 4];
-                self.read(BAR0 + 4 * index, &mut raw);
-                (index, bar, u32::from_le_bytes(raw) & !(bar.len - 1))
-            })
+        self.bars.iter().enumerate().filter(move |(_, bar)| enabled(bar)).map(|(index, bar)| {
+            let mut raw = [0; 4];
+            self.read(BAR0 + 4 * index, &mut raw);
+            (index, bar, u32::from_le_bytes(raw) & !(bar.len - 1))
+        })
     }
 
     fn put(&mut self, offset: usize, value: &[u8]) {
@@ -192,16 +178,8 @@ mod tests {
             subsystem_device: 0x001e,
         };
         let bars = vec![
-            Bar {
-                space: Space::Memory,
-                len: 0x2_0000,
-                base: 0xfeb0_0000,
-            },
-            Bar {
-                space: Space::Ports,
-                len: 0x40,
-                base: 0xc000,
-            },
+            Bar { space: Space::Memory, len: 0x2_0000, base: 0xfeb0_0000 },
+            Bar { space: Space::Ports, len: 0x40, base: 0xc000 },
         ];
         ConfigSpace::new(&identity, bars).with_inta(10)
     }
@@ -230,17 +208,9 @@ mod tests {
             space.write(offset, &[0xff; 4]);
         }
         assert_eq!(dword(&space, 0x00), 0x100e_8086);
-        assert_eq!(
-            dword(&space, 0x04),
-            0x0000_0547,
-            "command bits only, status untouched"
-        );
+        assert_eq!(dword(&space, 0x04), 0x0000_0547, "command bits only, status untouched");
         assert_eq!(dword(&space, 0x08), 0x0200_0003);
-        assert_eq!(
-            dword(&space, 0x0c),
-            0x0000_ffff,
-            "cache line size and latency timer"
-        );
+        assert_eq!(dword(&space, 0x0c), 0x0000_ffff, "cache line size and latency timer");
         assert_eq!(dword(&space, 0x18), 0, "no BAR2");
         assert_eq!(dword(&space, 0x30), 0, "no expansion ROM");
         assert_eq!(dword(&space, 0x3c), 0x0000_01ff, "interrupt line only");
@@ -272,10 +242,7 @@ mod tests {
     fn only_enabled_bars_decode() {
         let mut space = nic();
         let bases = |space: &ConfigSpace| {
-            space
-                .decoded_bars()
-                .map(|(i, _, base)| (i, base))
-                .collect::<Vec<_>>()
+            space.decoded_bars().map(|(i, _, base)| (i, base)).collect::<Vec<_>>()
         };
         assert_eq!(bases(&space), [(0, 0xfeb0_0000), (1, 0xc000)]);
         space.write(COMMAND, &COMMAND_MEMORY.to_le_bytes());

@@ -26,10 +26,7 @@ struct State {
 impl Intx {
     /// A pin that drives `line`; low and not disabled.
     pub fn new(line: Arc<dyn InterruptLine>) -> Self {
-        Self {
-            line,
-            state: Mutex::default(),
-        }
+        Self { line, state: Mutex::default() }
     }
 
     /// Follows Command.Interrupt Disable.
@@ -85,11 +82,7 @@ mod tests {
         assert!(pin.wanted());
         assert!(levels.0.lock().is_empty());
         pin.set_disabled(false);
-        assert_eq!(
-            *levels.0.lock(),
-            [true],
-            "enabling asserts what is still wanted"
-        );
+        assert_eq!(*levels.0.lock(), [true], "enabling asserts what is still wanted");
     }
 
     #[test]
@@ -100,11 +93,7 @@ mod tests {
         assert_eq!(*levels.0.lock(), [true, false]);
         pin.set_level(false);
         pin.set_disabled(false);
-        assert_eq!(
-            *levels.0.lock(),
-            [true, false],
-            "nothing wanted, nothing driven"
-        );
+        assert_eq!(*levels.0.lock(), [true, false], "nothing wanted, nothing driven");
     }
 
     #[test]

@@ -56,12 +56,7 @@ impl Function {
         intx: Option<Arc<Intx>>,
         set_bus_master: impl Fn(bool) + Send + 'static,
     ) -> Self {
-        Self {
-            config,
-            bars,
-            intx,
-            set_bus_master: Box::new(set_bus_master),
-        }
+        Self { config, bars, intx, set_bus_master: Box::new(set_bus_master) }
     }
 
     fn read(&self, offset: usize, data: &mut [u8]) {
@@ -99,12 +94,7 @@ impl PciRoot {
     pub fn new() -> Self {
         let bridge = Function::new(ConfigSpace::new(&HOST_BRIDGE, vec![]), vec![], None, |_| ());
         let (memory, ports) = (Windows::default(), Windows::default());
-        Self {
-            address: 0,
-            functions: vec![bridge],
-            memory,
-            ports,
-        }
+        Self { address: 0, functions: vec![bridge], memory, ports }
     }
 
     /// Puts `function` at the next free device number.

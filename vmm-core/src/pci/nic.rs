@@ -38,11 +38,8 @@ impl Registers for PortBar {
 ///
 /// With `csb` its subsystem ID announces the paravirtual extension.
 pub fn nic_function(nic: &Arc<E1000>, index: u8, csb: bool, intx: Arc<Intx>) -> Function {
-    let (subsystem_vendor, subsystem_device) = if csb {
-        e1000::CSB_SUBSYSTEM
-    } else {
-        e1000::PLAIN_SUBSYSTEM
-    };
+    let (subsystem_vendor, subsystem_device) =
+        if csb { e1000::CSB_SUBSYSTEM } else { e1000::PLAIN_SUBSYSTEM };
     let identity = Identity {
         vendor: e1000::VENDOR_ID,
         device: e1000::DEVICE_ID,
@@ -63,10 +60,8 @@ pub fn nic_function(nic: &Arc<E1000>, index: u8, csb: bool, intx: Arc<Intx>) -> 
     };
     let gsi = NIC_GSIS[usize::from(index) % NIC_GSIS.len()];
     let config = ConfigSpace::new(&identity, vec![memory, ports]).with_inta(gsi as u8);
-    let bars: Vec<Arc<dyn Registers>> = vec![
-        Arc::new(MemoryBar(nic.clone())),
-        Arc::new(PortBar(nic.clone())),
-    ];
+    let bars: Vec<Arc<dyn Registers>> =
+        vec![Arc::new(MemoryBar(nic.clone())), Arc::new(PortBar(nic.clone()))];
     let nic = nic.clone();
     Function::new(config, bars, Some(intx), move |on| nic.set_bus_master(on))
 }

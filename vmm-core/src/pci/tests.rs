@@ -42,16 +42,8 @@ impl Bench {
             subsystem_device: 0xef01,
         };
         let bars = vec![
-            Bar {
-                space: Space::Memory,
-                len: 0x100,
-                base: 0xe000_0000,
-            },
-            Bar {
-                space: Space::Ports,
-                len: 0x40,
-                base: 0xc000,
-            },
+            Bar { space: Space::Memory, len: 0x100, base: 0xe000_0000 },
+            Bar { space: Space::Ports, len: 0x40, base: 0xc000 },
         ];
         let scratch = || Arc::new(Scratch(Mutex::new([0; 0x100]))) as Arc<dyn Registers>;
         let levels = Arc::new(Levels::default());
@@ -65,17 +57,11 @@ impl Bench {
             Some(intx.clone()),
             move |on| log.lock().push(on),
         ));
-        Self {
-            root,
-            intx,
-            levels,
-            bus_master,
-        }
+        Self { root, intx, levels, bus_master }
     }
 
     fn select(&mut self, address: u32) {
-        self.root
-            .config_write(CONFIG_ADDRESS, &address.to_le_bytes());
+        self.root.config_write(CONFIG_ADDRESS, &address.to_le_bytes());
     }
 
     fn data(&self) -> u32 {
@@ -158,13 +144,7 @@ fn the_data_port_takes_bytes_and_words() {
 #[test]
 fn a_moved_bar_answers_at_its_new_base_only() {
     let mut bench = Bench::new();
-    bench
-        .root
-        .memory()
-        .find(0xe000_0010, 4)
-        .unwrap()
-        .0
-        .write(0x10, &[1, 2, 3, 4]);
+    bench.root.memory().find(0xe000_0010, 4).unwrap().0.write(0x10, &[1, 2, 3, 4]);
     bench.set(1, 0x10, 0xd123_4500);
     assert!(bench.root.memory().find(0xe000_0010, 4).is_none());
     let (registers, offset) = bench.root.memory().find(0xd123_4510, 4).unwrap();

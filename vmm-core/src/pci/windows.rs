@@ -40,11 +40,7 @@ impl Windows {
     }
 
     pub(super) fn add(&mut self, base: u64, len: u64, registers: Arc<dyn Registers>) {
-        self.0.push(Window {
-            base,
-            len,
-            registers,
-        });
+        self.0.push(Window { base, len, registers });
     }
 }
 

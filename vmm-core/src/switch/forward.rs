@@ -28,11 +28,8 @@ pub struct Forwarder {
 impl Forwarder {
     /// Forwards what came in on port `from`.
     pub fn forward(&mut self, shared: &Shared, from: u8, batch: &FrameBatch<'_>) -> PortCounters {
-        let mut done = PortCounters {
-            frames_in: batch.len() as u64,
-            batches_in: 1,
-            ..Default::default()
-        };
+        let mut done =
+            PortCounters { frames_in: batch.len() as u64, batches_in: 1, ..Default::default() };
         let slots = shared.slots.read();
         self.unicast.resize_with(slots.len(), Vec::new);
         self.sort(shared, from, batch, &mut done);

@@ -73,9 +73,7 @@ impl Switch {
             table: MacTable::new(rand::random()),
             tick: AtomicU8::new(0),
         };
-        Self {
-            shared: Arc::new(shared),
-        }
+        Self { shared: Arc::new(shared) }
     }
 
     /// The name given to [`new`](Self::new).
@@ -95,15 +93,8 @@ impl Switch {
             }
             None => return Err(SwitchError::Full(self.shared.name.clone())),
         };
-        slots[index] = Slot {
-            attached: true,
-            ..Slot::default()
-        };
-        Ok(Port::new(
-            self.shared.clone(),
-            index as u8,
-            slots[index].counters.clone(),
-        ))
+        slots[index] = Slot { attached: true, ..Slot::default() };
+        Ok(Port::new(self.shared.clone(), index as u8, slots[index].counters.clone()))
     }
 
     /// Plugs a receiver into port `index`; frames to the port are dropped until then.
@@ -124,9 +115,7 @@ impl Switch {
     pub fn counters(&self) -> Vec<(u8, PortCounters)> {
         let slots = self.shared.slots.read();
         let attached = slots.iter().enumerate().filter(|(_, slot)| slot.attached);
-        attached
-            .map(|(index, slot)| (index as u8, slot.counters.snapshot()))
-            .collect()
+        attached.map(|(index, slot)| (index as u8, slot.counters.snapshot())).collect()
     }
 }
 
@@ -136,10 +125,7 @@ impl Shared {
         let tick = (self.clock.now() / AGEING_TICK_NS) as u8;
         let swept = self.tick.load(Ordering::Relaxed);
         if tick != swept
-            && self
-                .tick
-                .compare_exchange(swept, tick, Ordering::Relaxed, Ordering::Relaxed)
-                .is_ok()
+            && self.tick.compare_exchange(swept, tick, Ordering::Relaxed, Ordering::Relaxed).is_ok()
         {
             self.table.age(tick);
         }

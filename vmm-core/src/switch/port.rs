@@ -55,34 +55,10 @@ pub(super) struct LivePortCounters([AtomicU64; 9]);
 
 impl LivePortCounters {
     pub(super) fn snapshot(&self) -> PortCounters {
-        let [
-            frames_in,
-            batches_in,
-            flood_copies,
-            delivered,
-            refused,
-            runt,
-            same_port,
-            none,
-            off,
-        ] = self
-            .0
-            .each_ref()
-            .map(|counter| counter.load(Ordering::Relaxed));
-        let dropped = PortDrops {
-            runt,
-            same_port,
-            no_destination: none,
-            disconnected: off,
-        };
-        PortCounters {
-            frames_in,
-            batches_in,
-            flood_copies,
-            delivered,
-            refused,
-            dropped,
-        }
+        let [frames_in, batches_in, flood_copies, delivered, refused, runt, same_port, none, off] =
+            self.0.each_ref().map(|counter| counter.load(Ordering::Relaxed));
+        let dropped = PortDrops { runt, same_port, no_destination: none, disconnected: off };
+        PortCounters { frames_in, batches_in, flood_copies, delivered, refused, dropped }
     }
 
     fn add(&self, batch: &PortCounters) {
@@ -116,12 +92,7 @@ pub struct Port {
 
 impl Port {
     pub(super) fn new(shared: Arc<Shared>, index: u8, counters: Arc<LivePortCounters>) -> Self {
-        Self {
-            shared,
-            index,
-            counters,
-            forwarder: Forwarder::default(),
-        }
+        Self { shared, index, counters, forwarder: Forwarder::default() }
     }
 
     /// The port's number, for [`connect`](super::Switch::connect).

@@ -40,10 +40,7 @@ impl MacTable {
     /// An empty table. `key` must not be guessable by guests.
     pub fn new(key: u64) -> Self {
         let bucket = || std::array::from_fn(|_| AtomicU64::new(0));
-        Self {
-            buckets: (0..BUCKETS).map(|_| bucket()).collect(),
-            key: key | 1,
-        }
+        Self { buckets: (0..BUCKETS).map(|_| bucket()).collect(), key: key | 1 }
     }
 
     #[inline]
@@ -82,11 +79,7 @@ impl MacTable {
                 }
                 return;
             }
-            let age = if old == 0 {
-                i16::MAX
-            } else {
-                i16::from(tick.wrapping_sub(tick_of(old)))
-            };
+            let age = if old == 0 { i16::MAX } else { i16::from(tick.wrapping_sub(tick_of(old))) };
             if age > victim_age {
                 (victim, victim_age) = (slot, age);
             }
@@ -116,14 +109,8 @@ impl MacTable {
 
     /// All addresses with their ports, in no particular order.
     pub fn entries(&self) -> Vec<(Mac, u8)> {
-        let all = self
-            .buckets
-            .iter()
-            .flatten()
-            .map(|slot| slot.load(Ordering::Relaxed));
-        all.filter(|e| *e != 0)
-            .map(|e| (Mac(e & MAC_MASK), port_of(e)))
-            .collect()
+        let all = self.buckets.iter().flatten().map(|slot| slot.load(Ordering::Relaxed));
+        all.filter(|e| *e != 0).map(|e| (Mac(e & MAC_MASK), port_of(e))).collect()
     }
 }
 
@@ -170,11 +157,8 @@ mod tests {
     fn a_full_bucket_gives_up_its_oldest() {
         let table = MacTable::new(7);
         let full = table.bucket(mac(0)).as_ptr();
-        let same: Vec<Mac> = (0..1_000_000)
-            .map(mac)
-            .filter(|m| table.bucket(*m).as_ptr() == full)
-            .take(5)
-            .collect();
+        let same: Vec<Mac> =
+            (0..1_000_000).map(mac).filter(|m| table.bucket(*m).as_ptr() == full).take(5).collect();
         for (tick, m) in same.iter().enumerate() {
             table.learn(*m, 1, tick as u8);
         }

@@ -58,10 +58,7 @@ impl Bench {
         };
         for _ in 0..ports {
             let port = bench.switch.attach().unwrap();
-            let recorder = Arc::new(Recorder {
-                seen: Mutex::default(),
-                room,
-            });
+            let recorder = Arc::new(Recorder { seen: Mutex::default(), room });
             let receiver: Arc<dyn Receiver> = recorder.clone();
             bench.switch.connect(port.index(), &receiver);
             bench.ports.push(port);
@@ -97,19 +94,10 @@ impl Bench {
 fn floods_what_it_does_not_know_and_learns_the_rest() {
     let mut bench = Bench::new(3, 100);
     bench.send(0, &[(station(0), station(1), 1)]);
-    assert_eq!(
-        (bench.seen(0), bench.seen(1), bench.seen(2)),
-        (vec![], vec![1], vec![1])
-    );
+    assert_eq!((bench.seen(0), bench.seen(1), bench.seen(2)), (vec![], vec![1], vec![1]));
     bench.send(1, &[(station(1), station(0), 2)]);
-    assert_eq!(
-        (bench.seen(0), bench.seen(1), bench.seen(2)),
-        (vec![2], vec![], vec![])
-    );
-    assert_eq!(
-        bench.switch.mac_table(),
-        [(station(0).into(), 0), (station(1).into(), 1)]
-    );
+    assert_eq!((bench.seen(0), bench.seen(1), bench.seen(2)), (vec![2], vec![], vec![]));
+    assert_eq!(bench.switch.mac_table(), [(station(0).into(), 0), (station(1).into(), 1)]);
     assert_eq!(bench.counters(0).flood_copies, 1);
 }
 

@@ -260,11 +260,7 @@ impl Nic {
         if until.is_transmit() {
             self.tx.lend(&self.regs);
         }
-        let spin_end = if until.is_polled() {
-            time::now() + self.spin
-        } else {
-            0
-        };
+        let spin_end = if until.is_polled() { time::now() + self.spin } else { 0 };
         loop {
             if self.reached(until) {
                 return;
@@ -336,8 +332,14 @@ impl Nic {
         !self.link && until != Until::Link
     }
 
-    /// Stops all interrupts.
+    /// Receives no more; frames that wait can still be taken.
+    pub fn stop_receiving(&self) {
+        self.regs.write(regs::RCTL, 0);
+    }
+
+    /// Receives no more and stops all interrupts.
     pub fn quiesce(&self) {
+        self.stop_receiving();
         self.regs.write(regs::IMC, u32::MAX);
     }
 }
@@ -381,10 +383,7 @@ fn station_address(regs: &Regs, clock: &Clock) -> Result<[u8; 6], &'static str> 
 fn set_filters(regs: &Regs, mac: [u8; 6]) {
     let [a, b, c, d, e, f] = mac;
     regs.write(regs::RAL0, u32::from_le_bytes([a, b, c, d]));
-    regs.write(
-        regs::RAH0,
-        u32::from(u16::from_le_bytes([e, f])) | regs::RAH_AV,
-    );
+    regs.write(regs::RAH0, u32::from(u16::from_le_bytes([e, f])) | regs::RAH_AV);
     for word in 0..128 {
         regs.write(regs::MTA + 4 * word, 0);
     }

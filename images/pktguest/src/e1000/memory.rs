@@ -30,12 +30,8 @@ pub struct Ring([Descriptor; MAX_RING]);
 impl Ring {
     const fn new() -> Self {
         Self(
-            [const {
-                Descriptor {
-                    address: AtomicU64::new(0),
-                    control: AtomicU64::new(0),
-                }
-            }; MAX_RING],
+            [const { Descriptor { address: AtomicU64::new(0), control: AtomicU64::new(0) } };
+                MAX_RING],
         )
     }
 
@@ -115,11 +111,7 @@ impl<'b> RxFrame<'b> {
     /// What the frame is for; `None` if it is not one of ours.
     #[inline]
     pub fn kind(&self) -> Option<Kind> {
-        if self.has_header() {
-            frame::kind(self.word(1), self.word(4))
-        } else {
-            None
-        }
+        if self.has_header() { frame::kind(self.word(1), self.word(4)) } else { None }
     }
 
     /// The sequence number, if the frame is one of ours.
@@ -131,11 +123,7 @@ impl<'b> RxFrame<'b> {
     /// The whole header; `None` if the frame is not one of ours.
     pub fn header(&self) -> Option<Header> {
         let words = core::array::from_fn(|i| self.word(i));
-        if self.has_header() {
-            Header::decode(words)
-        } else {
-            None
-        }
+        if self.has_header() { Header::decode(words) } else { None }
     }
 }
 

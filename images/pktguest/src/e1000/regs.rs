@@ -82,9 +82,7 @@ pub struct Regs {
 impl Regs {
     /// Registers at physical address `bar0`; `None` if that is not where the stub maps devices.
     pub fn new(bar0: u32) -> Option<Self> {
-        (bar0 >= 0xc000_0000).then_some(Self {
-            base: bar0 as usize,
-        })
+        (bar0 >= 0xc000_0000).then_some(Self { base: bar0 as usize })
     }
 
     /// Reads a register: an exit.

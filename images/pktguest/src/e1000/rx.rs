@@ -36,9 +36,7 @@ impl RxRing {
     pub fn new(regs: &Regs, len: u32, csb: Option<&'static Csb>) -> Self {
         for index in 0..len {
             let descriptor = RX_RING.at(index);
-            descriptor
-                .address
-                .store(rx_buffer(index).address(), Relaxed);
+            descriptor.address.store(rx_buffer(index).address(), Relaxed);
             descriptor.control.store(0, Relaxed);
         }
         regs.write(regs::RDBAL, RX_RING.address() as u32);
@@ -49,15 +47,7 @@ impl RxRing {
         regs.write(regs::RADV, 0);
         regs.write(regs::RCTL, regs::RCTL_SETUP);
         regs.write(regs::RDT, len - 1);
-        Self {
-            len,
-            next: 0,
-            unreturned: 0,
-            csb,
-            posted: true,
-            rdt_writes: 1,
-            frames: 0,
-        }
+        Self { len, next: 0, unreturned: 0, csb, posted: true, rdt_writes: 1, frames: 0 }
     }
 
     /// Whether a frame waits.
@@ -101,11 +91,7 @@ impl RxRing {
 
     #[inline]
     fn return_descriptors(&mut self, regs: &Regs) {
-        let tail = if self.next == 0 {
-            self.len - 1
-        } else {
-            self.next - 1
-        };
+        let tail = if self.next == 0 { self.len - 1 } else { self.next - 1 };
         let Some(csb) = self.csb else {
             // Once per quarter, not per packet: three quarters are always the device's, so this
             // never starves it.

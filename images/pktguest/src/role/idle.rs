@@ -4,6 +4,7 @@ use super::{Session, Tally};
 use crate::e1000::{Nic, Until};
 use crate::time;
 
+/// Drops frames until the link goes down or the time is over.
 pub fn run(mut session: Session<'_>, nic: &mut Nic) {
     loop {
         nic.discard_received();

@@ -55,11 +55,7 @@ impl<'a> Session<'a> {
     fn new(config: &'a Config, clock: Clock, serial: &'a mut Serial) -> Self {
         let start = time::now();
         let after = |ms| {
-            if ms == 0 {
-                u64::MAX
-            } else {
-                start + clock.ticks(1000 * ms)
-            }
+            if ms == 0 { u64::MAX } else { start + clock.ticks(1000 * ms) }
         };
         Self {
             config,

@@ -9,22 +9,14 @@ use crate::time;
 /// How long to wait for an answer.
 const TIMEOUT_US: u64 = 200_000;
 
+/// Sends requests until the count is reached, the time is over or the link goes down.
 pub fn run(mut session: Session<'_>, nic: &mut Nic) {
     let config = session.config;
-    let period = session
-        .clock
-        .ticks(1_000_000)
-        .checked_div(config.rate)
-        .unwrap_or(0);
+    let period = session.clock.ticks(1_000_000).checked_div(config.rate).unwrap_or(0);
     let timeout = session.clock.ticks(TIMEOUT_US);
     let mut histogram = Histogram::new();
-    let mut header = Header {
-        dst: config.dst,
-        src: nic.mac(),
-        sequence: 0,
-        tsc: 0,
-        kind: Kind::Ping,
-    };
+    let mut header =
+        Header { dst: config.dst, src: nic.mac(), sequence: 0, tsc: 0, kind: Kind::Ping };
     let start = time::now();
     let mut due = start;
     loop {
@@ -34,13 +26,7 @@ pub fn run(mut session: Session<'_>, nic: &mut Nic) {
         }
         let answered = histogram.count();
         let bytes = answered * u64::from(config.frame);
-        session.report(
-            now,
-            Tally {
-                packets: answered,
-                bytes,
-            },
-        );
+        session.report(now, Tally { packets: answered, bytes });
         if now < due {
             nic.wait(Until::Deadline, due.min(session.wake()));
             continue;

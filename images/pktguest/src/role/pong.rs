@@ -8,6 +8,7 @@ use crate::time;
 /// Requests to take before answering them.
 const REQUESTS: usize = 16;
 
+/// Answers until the link goes down or the time is over.
 pub fn run(mut session: Session<'_>, nic: &mut Nic) {
     let mac = nic.mac();
     let mut total = Tally::default();
@@ -22,12 +23,7 @@ pub fn run(mut session: Session<'_>, nic: &mut Nic) {
             }
         });
         for (request, len) in requests.into_iter().flatten() {
-            let answer = Header {
-                dst: request.src,
-                src: mac,
-                kind: Kind::Pong,
-                ..request
-            };
+            let answer = Header { dst: request.src, src: mac, kind: Kind::Pong, ..request };
             while nic.send(1, len, || answer.encode()) == 0 && nic.link_up() {
                 nic.wait(Until::Room, session.end);
             }

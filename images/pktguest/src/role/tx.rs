@@ -12,17 +12,13 @@ const MAX_LAG_US: u64 = 10_000;
 /// How long the device may take over the last frames.
 const FINISH_US: u64 = 1_000_000;
 
+/// Sends until the count is reached, the time is over or the link goes down.
 pub fn run(mut session: Session<'_>, nic: &mut Nic) {
     let config = session.config;
     let (burst, len) = (u32::from(config.burst), config.frame);
     let bytes = |packets| packets * u64::from(len);
-    let mut header = Header {
-        dst: config.dst,
-        src: nic.mac(),
-        sequence: 0,
-        tsc: 0,
-        kind: Kind::Data,
-    };
+    let mut header =
+        Header { dst: config.dst, src: nic.mac(), sequence: 0, tsc: 0, kind: Kind::Data };
     let mut pace = Pace::new(&session);
     let mut ring_full = 0u64;
     let start = time::now();
@@ -34,13 +30,7 @@ pub fn run(mut session: Session<'_>, nic: &mut Nic) {
         if session.is_over(now, nic) || session.is_enough(sent) {
             break;
         }
-        session.report(
-            now,
-            Tally {
-                packets: sent,
-                bytes: bytes(sent),
-            },
-        );
+        session.report(now, Tally { packets: sent, bytes: bytes(sent) });
         if now < pace.due(now) {
             nic.wait(Until::Deadline, pace.due(now).min(session.wake()));
             continue;
@@ -50,14 +40,8 @@ pub fn run(mut session: Session<'_>, nic: &mut Nic) {
             0 => u64::MAX,
             count => count - sent,
         }
-        .min(
-            if config.rate == 0 {
-                CHUNK.max(burst)
-            } else {
-                burst
-            }
-            .into(),
-        ) as u32;
+        .min(if config.rate == 0 { CHUNK.max(burst) } else { burst }.into())
+            as u32;
         while left > 0 {
             let taken = nic.send(left.min(burst), len, || {
                 let words = header.encode();
@@ -106,12 +90,7 @@ impl Pace {
             rate => ((u128::from(session.clock.khz()) * 1000) << 16) / u128::from(rate),
         };
         let max_lag = session.clock.ticks(MAX_LAG_US);
-        Self {
-            step: step as u64,
-            offset: 0,
-            base: time::now(),
-            max_lag,
-        }
+        Self { step: step as u64, offset: 0, base: time::now(), max_lag }
     }
 
     /// The TSC time the next frame is due at, seen at time `now`.

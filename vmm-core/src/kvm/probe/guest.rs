@@ -72,13 +72,8 @@ const USER_DATA: u16 = 0x18 | 3;
 const USER_CODE: u16 = 0x20 | 3;
 const TASK: u16 = 0x28;
 /// GDT: null, kernel code and data, user data and code, and two words for the task.
-const SEGMENTS: [u64; 5] = [
-    0,
-    0x00af_9b00_0000_ffff,
-    0x00cf_9300_0000_ffff,
-    0x00cf_f300_0000_ffff,
-    0x00af_fb00_0000_ffff,
-];
+const SEGMENTS: [u64; 5] =
+    [0, 0x00af_9b00_0000_ffff, 0x00cf_9300_0000_ffff, 0x00cf_f300_0000_ffff, 0x00af_fb00_0000_ffff];
 /// TSS with an I/O bitmap for all ports and the byte of ones behind it.
 const TSS_LEN: u64 = 0x68 + 8192 + 1;
 
@@ -165,17 +160,14 @@ fn code_address(label: *const u8) -> u64 {
 
 /// A word that the guest shares.
 pub fn word(ram: &GuestRam, addr: u64) -> &AtomicU32 {
-    ram.atomic_u32(addr)
-        .expect("the guest's layout lies within its RAM")
+    ram.atomic_u32(addr).expect("the guest's layout lies within its RAM")
 }
 
 /// What each attempt of `exit` took, in ticks of the time-stamp counter.
 pub fn samples(ram: &GuestRam, exit: Exit) -> Vec<u32> {
     let mut ticks = vec![0; SAMPLES as usize];
     let first = SAMPLES_ADDR + exit as u64 * SAMPLES * 4;
-    let place = ram
-        .slice(first, ticks.len() * 4)
-        .expect("the guest's layout lies within its RAM");
+    let place = ram.slice(first, ticks.len() * 4).expect("the guest's layout lies within its RAM");
     place.copy_to(&mut ticks);
     ticks
 }
@@ -188,9 +180,8 @@ pub fn install(ram: &GuestRam, vcpu: &Vcpu) -> Result<(), KvmError> {
 }
 
 fn write(ram: &GuestRam, addr: u64, words: &[u64]) {
-    let place = ram
-        .slice(addr, size_of_val(words))
-        .expect("the guest's layout lies within its RAM");
+    let place =
+        ram.slice(addr, size_of_val(words)).expect("the guest's layout lies within its RAM");
     place.copy_from(words);
 }
 
@@ -201,25 +192,12 @@ fn write_tables(ram: &GuestRam) {
     let table = |address: u64| address | PRESENT_WRITABLE | USER;
     let directory_slot = |addr: u64| addr / LARGE_PAGE % 512 * 8;
     write(ram, PML4, &[table(PDPT)]);
-    write(
-        ram,
-        PDPT,
-        &[
-            table(KERNEL_DIRECTORY),
-            table(USER_DIRECTORY),
-            0,
-            table(DEVICE_DIRECTORY),
-        ],
-    );
+    write(ram, PDPT, &[table(KERNEL_DIRECTORY), table(USER_DIRECTORY), 0, table(DEVICE_DIRECTORY)]);
     write(ram, KERNEL_DIRECTORY, &[PRESENT_WRITABLE | LARGE]);
     write(ram, USER_DIRECTORY, &[table(0) | LARGE]);
     for addr in [MMIO_ADDR, EOI_ADDR] {
         let page = addr & !(LARGE_PAGE - 1);
-        write(
-            ram,
-            DEVICE_DIRECTORY + directory_slot(addr),
-            &[table(page) | LARGE],
-        );
+        write(ram, DEVICE_DIRECTORY + directory_slot(addr), &[table(page) | LARGE]);
     }
 
     // A 64-bit TSS descriptor whose base fits its low half: SDM volume 3, section 8.2.3.
@@ -249,9 +227,7 @@ fn write_code(ram: &GuestRam) {
         let len = (&raw const vmm_core_probe_end).offset_from(start) as usize;
         std::slice::from_raw_parts(start, len)
     };
-    ram.slice(CODE, code.len())
-        .expect("the guest's layout lies within its RAM")
-        .copy_from(code);
+    ram.slice(CODE, code.len()).expect("the guest's layout lies within its RAM").copy_from(code);
     // What the kernel code's iretq takes from its stack: on to user mode, interrupts on.
     let user = code_address(&raw const vmm_core_probe_user) + USER_ALIAS;
     let frame = [user, u64::from(USER_CODE), 0x202, 0, u64::from(USER_DATA)];
@@ -270,10 +246,7 @@ fn enter(vcpu: &Vcpu) -> Result<(), KvmError> {
         g: 1,
         ..Default::default()
     };
-    let mut sregs = vcpu
-        .fd()
-        .get_sregs()
-        .map_err(KvmError::from_errno("KVM_GET_SREGS"))?;
+    let mut sregs = vcpu.fd().get_sregs().map_err(KvmError::from_errno("KVM_GET_SREGS"))?;
     sregs.cs = segment(KERNEL_CODE, 0xb, 1);
     sregs.ss = segment(KERNEL_DATA, 0x3, 0);
     (sregs.ds, sregs.es, sregs.fs, sregs.gs) = (sregs.ss, sregs.ss, sregs.ss, sregs.ss);
@@ -285,23 +258,13 @@ fn enter(vcpu: &Vcpu) -> Result<(), KvmError> {
         db: 0,
         ..segment(TASK, 0xb, 0)
     };
-    sregs.gdt = kvm_dtable {
-        base: GDT,
-        limit: TASK + 15,
-        ..Default::default()
-    };
-    sregs.idt = kvm_dtable {
-        base: IDT,
-        limit: 0xfff,
-        ..Default::default()
-    };
+    sregs.gdt = kvm_dtable { base: GDT, limit: TASK + 15, ..Default::default() };
+    sregs.idt = kvm_dtable { base: IDT, limit: 0xfff, ..Default::default() };
     sregs.cr0 = 0x8001_0033; // PG, WP, NE, ET, MP, PE
     sregs.cr3 = PML4;
     sregs.cr4 = 0x620; // OSXMMEXCPT, OSFXSR, PAE
     sregs.efer = 0x500; // LMA, LME
-    vcpu.fd()
-        .set_sregs(&sregs)
-        .map_err(KvmError::from_errno("KVM_SET_SREGS"))?;
+    vcpu.fd().set_sregs(&sregs).map_err(KvmError::from_errno("KVM_SET_SREGS"))?;
     let regs = kvm_regs {
         rip: CODE,
         rsp: STACK_TOP - 40,
@@ -316,7 +279,5 @@ fn enter(vcpu: &Vcpu) -> Result<(), KvmError> {
         r15: SAMPLES,
         ..Default::default()
     };
-    vcpu.fd()
-        .set_regs(&regs)
-        .map_err(KvmError::from_errno("KVM_SET_REGS"))
+    vcpu.fd().set_regs(&regs).map_err(KvmError::from_errno("KVM_SET_REGS"))
 }

@@ -1,0 +1,85 @@
+//! What the end-to-end tests share: KVM for one test at a time, and small labs.
+
+#![allow(dead_code, reason = "every test file uses its own part of this module")]
+
+use std::io::{self, Write};
+use std::ops::Deref;
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use labctl::lab::network::check_privileges;
+use labctl::optimizations::{Optimization, Optimizations};
+use labctl::topology::Lab;
+use vmm_core::kvm::Hypervisor;
+
+/// KVM for one test at a time: guests poll, so more of them than cores only wait for each other.
+pub struct Kvm {
+    hypervisor: Hypervisor,
+    _turn: MutexGuard<'static, ()>,
+}
+
+impl Deref for Kvm {
+    type Target = Hypervisor;
+
+    fn deref(&self) -> &Hypervisor {
+        &self.hypervisor
+    }
+}
+
+/// Waits for its turn and opens KVM; `None` if there is none and its tests are to be skipped.
+pub fn kvm() -> Option<Kvm> {
+    static TURN: Mutex<()> = Mutex::new(());
+    let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    match Hypervisor::open() {
+        Ok(hypervisor) => Some(Kvm { hypervisor, _turn: turn }),
+        Err(error) if std::env::var_os("LABCTL_SKIP_KVM_TESTS").is_some_and(|v| v == "1") => {
+            say(&format!("SKIPPED for LABCTL_SKIP_KVM_TESTS=1: {error}"));
+            None
+        }
+        Err(error) => panic!("{error}; LABCTL_SKIP_KVM_TESTS=1 skips the tests that need KVM"),
+    }
+}
+
+/// Whether this user may create TAPs and bridges; says so if not.
+pub fn may_use_tap() -> bool {
+    let allowed = check_privileges();
+    if let Err(error) = &allowed {
+        say(&format!("SKIPPED the cells with `vale: false`, which need root: {error}"));
+    }
+    allowed.is_ok()
+}
+
+/// Says something that the test harness does not capture.
+pub fn say(text: &str) {
+    let _ = writeln!(io::stderr(), "{text}");
+}
+
+/// All combinations of the four optimizations that this user may run.
+pub fn cells() -> Vec<Optimizations> {
+    let tap = may_use_tap();
+    let cell = |index: u32| {
+        (0..)
+            .zip(Optimization::ALL)
+            .fold(Optimizations::NONE, |cell, (bit, which)| cell.with(which, index >> bit & 1 == 1))
+    };
+    (0..16).map(cell).filter(|cell| cell.vale || tap).collect()
+}
+
+/// Two guests, `left` and `right`, on one switch. `more` is the rest of the lab file: `defaults`,
+/// `guests` and `bench`.
+pub fn lab(on: Optimizations, more: &str) -> Lab {
+    let text = format!(
+        "name: e2e\n\
+         switches: {{ sw0: {{}} }}\n\
+         optimizations: {{ itr: {}, sc: {}, csb: {}, vale: {} }}\n{more}\n",
+        on.itr, on.sc, on.csb, on.vale
+    );
+    Lab::parse(Path::new("e2e.lab.yaml"), &text)
+        .unwrap_or_else(|error| panic!("{}\n{text}", error.render(false, None)))
+}
+
+/// Runs the control plane's part of a test.
+pub fn block_on<T>(future: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.expect("an event loop").block_on(future)
+}
