@@ -6,11 +6,16 @@ use std::io::{self, Write};
 use std::ops::Deref;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use labctl::lab::network::check_privileges;
+use labctl::lab::{Final, LabCounters, RunningLab};
 use labctl::optimizations::{Optimization, Optimizations};
 use labctl::topology::Lab;
 use vmm_core::kvm::Hypervisor;
+
+/// A guest that has not finished by then never will.
+const STALL: Duration = Duration::from_secs(60);
 
 /// KVM for one test at a time: guests poll, so more of them than cores only wait for each other.
 pub struct Kvm {
@@ -82,4 +87,34 @@ pub fn lab(on: Optimizations, more: &str) -> Lab {
 pub fn block_on<T>(future: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.expect("an event loop").block_on(future)
+}
+
+/// What a lab did: the guests' own reports, then everybody's counters.
+pub struct Outcome {
+    /// In the lab file's order.
+    pub reports: Vec<Final>,
+    /// All frames are where they belong when these are read.
+    pub counters: LabCounters,
+}
+
+/// Runs a lab whose first guest speaks of itself and whose second listens until it is unplugged.
+pub async fn play(kvm: &Hypervisor, lab: &Lab) -> Outcome {
+    let mut running = RunningLab::start(kvm, lab).await.expect("the lab starts");
+    running.ready().await.expect("the guests boot");
+    running.set_links(true);
+    let mut reports = Vec::new();
+    for guest in [0, 1] {
+        let report =
+            running.finished(guest, Instant::now() + STALL).await.expect("the guests live");
+        let Some(report) = report else {
+            let counters = running.counters().await;
+            panic!("{}: `{}` stalls: {counters:#?}", lab.optimizations, running.name(guest));
+        };
+        reports.push(report);
+        running.settle().await.expect("counters");
+        running.unplug(1);
+    }
+    let counters = running.counters().await.expect("counters");
+    running.stop();
+    Outcome { reports, counters }
 }

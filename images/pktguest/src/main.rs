@@ -38,7 +38,6 @@ fn run(cmdline: &str) -> Result<(), Error<'_>> {
     let mut nic = Nic::new(&device, &config, clock, timer)?;
     announce(&mut serial, &config, &nic, &clock);
     role::run(&config, clock, &mut nic, &mut serial);
-    nic.quiesce();
     Ok(())
 }
 

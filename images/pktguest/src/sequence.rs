@@ -84,6 +84,13 @@ mod tests {
     }
 
     #[test]
+    fn the_next_number_follows_the_highest() {
+        let mut sequence = Sequence::default();
+        [0, 5, 2].into_iter().for_each(|number| sequence.note(number));
+        assert_eq!(sequence.next(), 6);
+    }
+
+    #[test]
     fn gaps_are_lost_frames() {
         assert_eq!(note_all([0, 1, 4, 5, 200]), (196, 0, 0));
         assert_eq!(note_all([3]), (3, 0, 0));

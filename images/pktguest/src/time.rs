@@ -10,12 +10,14 @@ const PIT_COMMAND: u16 = 0x43;
 const PIT_ONE_SHOT: u8 = 0x30;
 /// Counter 0, latch the count.
 const PIT_LATCH: u8 = 0x00;
-/// How long to calibrate, in PIT ticks: 20 ms.
-const CALIBRATION: u16 = (PIT_HZ / 50) as u16;
-/// Reads of the counter in which that time must have passed; the fastest takes 0.3 us.
-const PATIENCE: u32 = 1_000_000;
-/// Calibrations to try.
-const ATTEMPTS: u32 = 5;
+/// How long to measure, in PIT ticks: 10 ms.
+const CALIBRATION: u16 = (PIT_HZ / 100) as u16;
+/// TSC ticks that must suffice for that, however fast the TSC.
+const PATIENCE: u64 = 1_000_000_000;
+/// Measurements to try.
+const ATTEMPTS: u32 = 10;
+/// Measurements agree if they differ by less than this part.
+const AGREEMENT: u64 = 200;
 /// Tries of one sample.
 const SAMPLES: u32 = 8;
 
@@ -81,18 +83,28 @@ fn pit_count() -> u16 {
     u16::from_le_bytes([low, port::read8(PIT_COUNTER)])
 }
 
+/// The TSC's frequency in kHz, once two measurements in a row agree: the counter comes round every
+/// 55 ms, so a busy host that stops us for that long falsifies one unnoticed.
 fn calibrate() -> Option<u64> {
-    (0..ATTEMPTS).find_map(|_| measure_khz())
+    let mut last = measure_khz();
+    (0..ATTEMPTS).find_map(|_| {
+        let before = core::mem::replace(&mut last, measure_khz());
+        last.filter(|khz| before.is_some_and(|before| khz.abs_diff(before) < khz / AGREEMENT))
+    })
 }
 
-/// The TSC's frequency; `None` if the PIT does not count, or counted through zero meanwhile.
+/// One measurement; `None` if the PIT does not count, or was seen to have come round.
 fn measure_khz() -> Option<u64> {
     port::write8(PIT_COMMAND, PIT_ONE_SHOT);
     port::write8(PIT_COUNTER, 0xff);
     port::write8(PIT_COUNTER, 0xff);
     let (first, start) = sample(pit_count);
     let goal = first.checked_sub(CALIBRATION)?;
-    (0..PATIENCE).find(|_| pit_count() <= goal)?;
+    while pit_count() > goal {
+        if now() - start > PATIENCE {
+            return None;
+        }
+    }
     let (last, stop) = sample(pit_count);
     let ticks = first.checked_sub(last).filter(|ticks| *ticks >= CALIBRATION)?;
     Some((stop - start) * PIT_HZ / u64::from(ticks) / 1000)

@@ -211,7 +211,7 @@ impl E1000 {
         let now = self.clock.now();
         let due = self.schedule.take_due(now);
         if due.contains(Event::Transmit) {
-            self.with_transmitter(|tx| tx.on_timer(now));
+            self.look_at_transmit_ring(now);
         }
         if due.contains(Event::Receive) {
             self.with_receive_unit(|rx| rx.on_timer(now));
@@ -401,11 +401,29 @@ impl E1000 {
             self.schedule.set(Event::Transmit, outcome.deadline);
             outcome
         };
+        self.conclude_transmit(outcome);
+    }
+
+    fn conclude_transmit(&self, outcome: TxOutcome) {
         if outcome.interrupt {
             self.with_interrupts(|irq, now| irq.transmitted(outcome.may_delay, now));
         } else if outcome.reported {
             self.irq.0.lock().latch(regs::cause::TXDW);
         }
+    }
+
+    /// The timer's share of transmission. A lock that is taken means that a kick is being served:
+    /// that thread will set the next deadline, and waiting for it would only steal its CPU.
+    fn look_at_transmit_ring(&self, now: u64) {
+        let outcome = {
+            let Some(mut tx) = self.tx.0.try_lock() else {
+                return self.schedule.set(Event::Transmit, Some(now + pacing::LOOK_AFTER));
+            };
+            let outcome = tx.on_timer(now);
+            self.schedule.set(Event::Transmit, outcome.deadline);
+            outcome
+        };
+        self.conclude_transmit(outcome);
     }
 
     fn with_receive_unit(&self, act: impl FnOnce(&mut ReceiveUnit) -> RxOutcome) -> usize {

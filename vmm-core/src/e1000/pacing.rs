@@ -12,7 +12,7 @@ const STREAM_GAP: u64 = 100_000;
 /// Kicks in a row that make a stream.
 const STREAM_KICKS: u32 = 4;
 /// How long the tail of a stream may wait for the host, in nanoseconds.
-const LOOK_AFTER: u64 = 100_000;
+pub const LOOK_AFTER: u64 = 100_000;
 /// A look that finds fewer descriptors than this finds no stream.
 const BUSY_LOOK: u32 = 8;
 /// Looks in a row without a stream before the host asks for kicks again.
@@ -38,8 +38,8 @@ pub enum Step {
     Again,
     /// Ask the guest for a kick.
     AskForKick,
-    /// The guest had been asked and had sent frames without a kick.
-    KickWasLost,
+    /// The guest had been asked and has published frames without a kick so far.
+    KickIsMissing,
     /// All is quiet.
     Sleep,
 }
@@ -107,7 +107,7 @@ impl Pacing {
             }
             State::Recheck { .. } if found > 0 => {
                 self.stay_awake(now);
-                Step::KickWasLost
+                Step::KickIsMissing
             }
             State::Recheck { .. } | State::Asleep => {
                 self.state = State::Asleep;
@@ -167,7 +167,7 @@ mod tests {
     #[test]
     fn a_lost_kick_is_noticed() {
         let mut pacing = Pacing { state: State::Recheck { at: 5 }, ..Pacing::default() };
-        assert_eq!(pacing.scanned(5, 1), Step::KickWasLost);
+        assert_eq!(pacing.scanned(5, 1), Step::KickIsMissing);
         assert!(pacing.deadline().is_some());
     }
 }

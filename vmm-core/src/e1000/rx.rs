@@ -191,8 +191,13 @@ impl ReceiveUnit {
         let mut outcome = RxOutcome::default();
         if self.recheck_at.is_some_and(|at| at <= now) {
             self.recheck_at = None;
-            let asleep = |csb: &Csb| csb.on() && csb.load(Field::GuestNeedRxkick) != 0;
-            if self.csb.as_ref().is_some_and(asleep) {
+            // Asleep, and without having returned every buffer: it may not know of a frame.
+            let overslept = |csb: &Csb| {
+                csb.on()
+                    && csb.load(Field::GuestNeedRxkick) != 0
+                    && self.ring.owned(csb.load(Field::GuestRdt)) + 1 < self.ring.size()
+            };
+            if self.csb.as_ref().is_some_and(overslept) {
                 self.counters.lost_notifications += 1;
                 outcome.interrupt = true;
             }

@@ -48,7 +48,7 @@ pub struct TxCounters {
     pub dropped: TxDrops,
     /// Ring scans that a timer started, because no kick came.
     pub timer_scans: u64,
-    /// Frames found although the guest had been asked for a kick and sent none.
+    /// Kicks that never came although the guest had been asked for them.
     pub lost_kicks: u64,
 }
 
@@ -104,6 +104,8 @@ pub struct Transmitter {
     pub link: bool,
     csb: Option<Csb>,
     pacing: Pacing,
+    /// The tail up to which frames were found that should have come with a kick.
+    missing_kick: Option<u32>,
     /// The frame at the head is being skipped up to its end.
     fault: Option<Fault>,
     /// A report was written back and the guest was not told.
@@ -125,6 +127,7 @@ impl Transmitter {
             link: false,
             csb: None,
             pacing: Pacing::default(),
+            missing_kick: None,
             fault: None,
             unannounced: false,
             counters: TxCounters::default(),
@@ -139,12 +142,14 @@ impl Transmitter {
         self.fault = None;
         self.unannounced = false;
         self.pacing = Pacing::default();
+        self.missing_kick = None;
     }
 
     /// CSBAL: maps or releases the block.
     pub fn set_csb(&mut self, csb: Option<Csb>) {
         self.csb = csb;
         self.pacing = Pacing::default();
+        self.missing_kick = None;
     }
 
     /// Counters so far.
@@ -162,6 +167,7 @@ impl Transmitter {
                 outcome.interrupt = outcome.reported;
             }
             Some(csb) => {
+                self.settle_missing_kick(self.ring.tail);
                 csb.store(Field::HostNeedTxkick, 0);
                 fence(Ordering::SeqCst);
                 self.run(csb.load(Field::GuestTdt), Some(&csb), &mut outcome);
@@ -184,7 +190,11 @@ impl Transmitter {
         };
         if self.pacing.due(now) {
             self.counters.timer_scans += 1;
-            let found = self.run(csb.load(Field::GuestTdt), Some(&csb), &mut outcome);
+            let tail = csb.load(Field::GuestTdt);
+            if self.missing_kick != Some(tail) {
+                self.settle_missing_kick(tail);
+            }
+            let found = self.run(tail, Some(&csb), &mut outcome);
             match self.pacing.scanned(now, found) {
                 Step::Again => {}
                 Step::AskForKick => {
@@ -192,8 +202,8 @@ impl Transmitter {
                         self.pacing.stay_awake(now);
                     }
                 }
-                Step::KickWasLost => {
-                    self.counters.lost_kicks += 1;
+                Step::KickIsMissing => {
+                    self.missing_kick = Some(tail);
                     csb.store(Field::HostNeedTxkick, 0);
                 }
                 Step::Sleep => {}
@@ -202,6 +212,13 @@ impl Transmitter {
         }
         outcome.deadline = self.pacing.deadline();
         outcome
+    }
+
+    /// The guest went on, to `tail`. A missing kick whose tail that is was only late: nothing can
+    /// come between publishing a tail and writing it. With any other tail it is lost.
+    fn settle_missing_kick(&mut self, tail: u32) {
+        let lost = self.missing_kick.take().is_some_and(|missing| missing != tail);
+        self.counters.lost_kicks += u64::from(lost);
     }
 
     fn active_csb(&self) -> Option<Csb> {

@@ -35,7 +35,8 @@ pub struct Csb {
     pub host_need_txkick: AtomicU32,
     host_txcycles_lim: AtomicU32,
     host_txcycles: AtomicU32,
-    host_rdh: AtomicU32,
+    /// Receive head.
+    pub host_rdh: AtomicU32,
     host_need_rxkick: AtomicU32,
     host_isr: AtomicU32,
     /// RDT must be written when the receive tail gets here.

@@ -337,9 +337,12 @@ impl Nic {
         self.regs.write(regs::RCTL, 0);
     }
 
-    /// Receives no more and stops all interrupts.
-    pub fn quiesce(&self) {
+    /// Receives and interrupts no more, and leaves no frame on its way in either ring, so that the
+    /// counters agree with the device's.
+    pub fn finish(&mut self) {
         self.stop_receiving();
+        self.discard_received();
+        self.tx.lend(&self.regs);
         self.regs.write(regs::IMC, u32::MAX);
     }
 }

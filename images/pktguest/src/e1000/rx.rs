@@ -53,14 +53,31 @@ impl RxRing {
     /// Whether a frame waits.
     #[inline]
     pub fn ready(&self) -> bool {
-        RX_RING.at(self.next).control.load(Acquire) & DONE != 0
+        match self.csb {
+            Some(csb) => csb.host_rdh.load(Acquire) != self.next,
+            None => RX_RING.at(self.next).control.load(Acquire) & DONE != 0,
+        }
+    }
+
+    /// Frames that wait, as the device's head in shared memory tells: it moves once a batch, so that
+    /// the descriptors' cache lines do not travel while the device still writes to them. Without
+    /// shared memory the descriptors must tell, one by one.
+    #[inline]
+    fn announced(&self) -> u32 {
+        let Some(csb) = self.csb else { return u32::MAX };
+        let head = csb.host_rdh.load(Acquire);
+        // An index outside the ring would be a device's bug: the descriptors tell then.
+        if head >= self.len {
+            return u32::MAX;
+        }
+        if head >= self.next { head - self.next } else { head + self.len - self.next }
     }
 
     /// Shows up to `max` frames to `each`; returns how many descriptors that took.
     #[inline]
     pub fn receive(&mut self, regs: &Regs, max: u32, mut each: impl FnMut(RxFrame<'_>)) -> u32 {
         // At most a quarter at a time, so that the rest is the device's meanwhile.
-        let max = max.min(self.len / 4);
+        let max = max.min(self.len / 4).min(self.announced());
         let mut index = self.next;
         let mut count = 0;
         while count < max {

@@ -105,8 +105,9 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Starts the final line with what all roles report.
-    fn final_line(&mut self, nic: &Nic, packets: u64) -> Object<'_, Serial> {
+    /// Stops the NIC and starts the final line with what all roles report.
+    fn final_line(&mut self, nic: &mut Nic, packets: u64) -> Object<'_, Serial> {
+        nic.finish();
         let counters = nic.counters();
         Object::event(self.serial, "final")
             .str("role", self.config.role.name())

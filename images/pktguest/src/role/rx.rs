@@ -29,7 +29,7 @@ pub fn run(mut session: Session<'_>, nic: &mut Nic) {
             nic.wait(Until::Frame, session.wake());
         }
     }
-    // What the device has delivered is received, however late we look.
+    // What the device has delivered counts, however late we look.
     nic.stop_receiving();
     while sink.poll(nic) > 0 {}
     sink.stamp(time::now());
@@ -39,6 +39,7 @@ pub fn run(mut session: Session<'_>, nic: &mut Nic) {
         .final_line(nic, sink.total.packets)
         .num("bytes", sink.total.bytes)
         .num("elapsed_ns", elapsed)
+        .num("next", sink.sequence.next())
         .num("lost", sink.sequence.lost())
         .num("reordered", sink.sequence.reordered())
         .num("duplicates", sink.sequence.duplicates())

@@ -1,0 +1,90 @@
+//! Nothing sleeps for ever: whatever the optimizations, every packet arrives and every guest that
+//! waits for one is woken.
+//!
+//! Guests do not poll here (`spin: 0`): they halt for every packet, which is when a wake-up can be
+//! lost. Frames are so few that no queue can overflow, however the host schedules: each one must
+//! arrive. Where the device looks again after a while in case a guest went to sleep unseen, it
+//! counts what it found; our driver has its fences, so it must find nothing.
+
+mod common;
+
+use common::Kvm;
+use labctl::lab::Final;
+use labctl::optimizations::Optimizations;
+use labctl::topology::Lab;
+use vmm_core::e1000::NicCounters;
+
+/// Request/response transactions in each cell.
+const TRANSACTIONS: u64 = 1000;
+
+/// Ways to send: packets a second (0: as fast as it goes), packets at once, packets in all.
+///
+/// At 200 packets a second the device and both guests have gone to sleep before each one; at the
+/// other rates they are about to. Counts that are no multiple of anything leave a held tail behind
+/// with send combining.
+const PATTERNS: [(u64, u16, u64); 9] = [
+    (200, 1, 40),
+    (2_000, 1, 301),
+    (20_000, 1, 900),
+    (100_000, 1, 900),
+    (3_200, 64, 640),
+    (0, 1, 1),
+    (0, 1, 7),
+    (0, 1, 900),
+    (0, 300, 900),
+];
+
+const GUESTS: &str = "defaults: { spin: 0, ring: 4096, nics: [{ switch: sw0 }] }";
+
+/// A lab whose guests play the given workloads.
+fn lab(on: Optimizations, left: &str, right: &str) -> Lab {
+    let guests = format!(
+        "guests:\n  left: {{ workload: {{ {left} }} }}\n  right: {{ workload: {{ {right} }} }}"
+    );
+    common::lab(on, &format!("{GUESTS}\n{guests}"))
+}
+
+/// Plays a lab and fails if the device had to make up for a wake-up; returns the two reports.
+fn play(kvm: &Kvm, lab: &Lab, what: &str) -> [Final; 2] {
+    let common::Outcome { reports, counters } = common::block_on(common::play(kvm, lab));
+    for (guest, (_, nics)) in lab.guests.iter().zip(&counters.guests) {
+        let lost = |nic: &NicCounters| (nic.tx.lost_kicks, nic.rx.lost_notifications);
+        let lost: Vec<_> = nics.iter().map(lost).collect();
+        assert_eq!(
+            lost,
+            [(0, 0)],
+            "{}, {what}: wake-ups lost at {}",
+            lab.optimizations,
+            guest.name
+        );
+    }
+    reports.try_into().expect("two guests")
+}
+
+#[test]
+fn every_request_is_answered() {
+    let Some(kvm) = common::kvm() else { return };
+    for on in common::cells() {
+        let lab = lab(on, &format!("role: ping, to: right, count: {TRANSACTIONS}"), "role: pong");
+        let [ping, pong] = play(&kvm, &lab, "ping");
+        let answered = (ping.sent, ping.packets, ping.lost, pong.packets);
+        assert_eq!(answered, (TRANSACTIONS, TRANSACTIONS, 0, TRANSACTIONS), "{on}");
+        // Otherwise this proves nothing about waking up.
+        assert!(ping.halts > TRANSACTIONS / 10 && pong.halts > TRANSACTIONS / 10, "{on}: {ping:?}");
+    }
+}
+
+#[test]
+fn every_packet_arrives() {
+    let Some(kvm) = common::kvm() else { return };
+    for on in common::cells() {
+        for (rate, burst, count) in PATTERNS {
+            let what = format!("{count} packets, {rate}/s, {burst} at once");
+            let work =
+                format!("role: tx, to: right, rate: {rate}pps, burst: {burst}, count: {count}");
+            let [tx, rx] = play(&kvm, &lab(on, &work, "role: rx"), &what);
+            let arrived = (tx.packets, rx.packets, rx.lost + rx.reordered + rx.duplicates);
+            assert_eq!(arrived, (count, count, 0), "{on}, {what}");
+        }
+    }
+}
