@@ -61,7 +61,7 @@ impl Trigger for EdgeTrigger {
 }
 
 /// Longest piece of a line that is kept back.
-const LINE_MAX: usize = 4096;
+const LINE_MAX: usize = 64 << 10;
 
 /// Collects whole lines: the UART hands over byte by byte, which would be a system call each.
 struct Lines {

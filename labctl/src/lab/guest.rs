@@ -64,7 +64,6 @@ pub struct Final {
     pub lost: u64,
     pub reordered: u64,
     pub duplicates: u64,
-    pub corrupt: u64,
     pub min_ns: u64,
     pub mean_ns: u64,
     pub p50_ns: u64,

@@ -12,6 +12,8 @@ const DONE: u64 = 1 << 32;
 const END: u64 = 1 << 33;
 /// Any receive error (3.2.3.2).
 const ERRORS: u64 = 0xff << 40;
+/// The descriptors must tell how many frames wait.
+const UNKNOWN: u32 = u32::MAX;
 /// Frames ahead to fetch.
 const AHEAD: u32 = 12;
 
@@ -53,9 +55,9 @@ impl RxRing {
     /// Whether a frame waits.
     #[inline]
     pub fn ready(&self) -> bool {
-        match self.csb {
-            Some(csb) => csb.host_rdh.load(Acquire) != self.next,
-            None => RX_RING.at(self.next).control.load(Acquire) & DONE != 0,
+        match self.announced() {
+            UNKNOWN => RX_RING.at(self.next).control.load(Acquire) & DONE != 0,
+            count => count > 0,
         }
     }
 
@@ -64,11 +66,11 @@ impl RxRing {
     /// shared memory the descriptors must tell, one by one.
     #[inline]
     fn announced(&self) -> u32 {
-        let Some(csb) = self.csb else { return u32::MAX };
+        let Some(csb) = self.csb else { return UNKNOWN };
         let head = csb.host_rdh.load(Acquire);
         // An index outside the ring would be a device's bug: the descriptors tell then.
         if head >= self.len {
-            return u32::MAX;
+            return UNKNOWN;
         }
         if head >= self.next { head - self.next } else { head + self.len - self.next }
     }
