@@ -1,10 +1,11 @@
-//! What the end-to-end tests share: KVM for one test at a time, and small labs.
+//! What the end-to-end tests share: KVM for one test at a time, small labs, the `labctl` command.
 
 #![allow(dead_code, reason = "every test file uses its own part of this module")]
 
 use std::io::{self, Write};
 use std::ops::Deref;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -15,7 +16,7 @@ use labctl::topology::Lab;
 use vmm_core::kvm::Hypervisor;
 
 /// A guest that has not finished by then never will.
-const STALL: Duration = Duration::from_secs(60);
+pub const STALL: Duration = Duration::from_secs(60);
 
 /// KVM for one test at a time: guests poll, so more of them than cores only wait for each other.
 pub struct Kvm {
@@ -117,4 +118,57 @@ pub async fn play(kvm: &Hypervisor, lab: &Lab) -> Outcome {
     let counters = running.counters().await.expect("counters");
     running.stop();
     Outcome { reports, counters }
+}
+
+/// The `labctl` command, as a user without any settings of its own would run it.
+pub fn labctl(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_labctl"));
+    let inherited = std::env::vars_os().map(|(name, _)| name);
+    for name in inherited.filter(|name| {
+        let name = name.as_encoded_bytes();
+        name.starts_with(b"LABCTL_") || name.starts_with(b"GITHUB_")
+    }) {
+        command.env_remove(name);
+    }
+    command.env("NO_COLOR", "1").args(args).stdin(Stdio::null());
+    command
+}
+
+/// A directory of its own for a test, removed at the end.
+pub struct Scratch(PathBuf);
+
+impl Scratch {
+    /// Creates it.
+    pub fn new(test: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("labctl-{test}-{}", std::process::id()));
+        std::fs::create_dir_all(&path).expect("a temporary directory");
+        Self(path)
+    }
+
+    /// The path of a file in it.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
+    /// Writes a file into it; returns its path.
+    pub fn file(&self, name: &str, contents: impl AsRef<[u8]>) -> String {
+        let path = self.path(name);
+        std::fs::write(&path, contents).expect("a temporary file");
+        path.into_os_string().into_string().expect("temporary directories have plain names")
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Waits for something that is bound to happen.
+pub fn eventually(what: &str, mut happened: impl FnMut() -> bool) {
+    let deadline = Instant::now() + STALL;
+    while !happened() {
+        assert!(Instant::now() < deadline, "never: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }

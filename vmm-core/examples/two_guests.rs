@@ -53,6 +53,7 @@ fn main() -> Result<(), Box<dyn Error>> {
                 nics: vec![NicConfig { mac, itr: false, csb, backend: Box::new(port) }],
                 console: Box::new(Console(sender)),
                 clock: clock.clone(),
+                cpu: None,
             },
         )?;
         let nic: Arc<dyn backend::Receiver> = machine.nic(0).clone();

@@ -17,6 +17,7 @@ pub mod backend;
 pub mod boot;
 pub mod bus;
 pub mod clock;
+pub mod cpus;
 pub mod e1000;
 pub mod irq;
 pub mod kvm;

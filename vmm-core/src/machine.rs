@@ -46,6 +46,8 @@ pub struct MachineConfig {
     pub console: Box<dyn Write + Send>,
     /// The devices' time.
     pub clock: Arc<dyn Clock>,
+    /// The host CPU that its vCPU stays on; `None` leaves that to the scheduler.
+    pub cpu: Option<usize>,
 }
 
 /// Why a guest could not be started.
@@ -84,7 +86,7 @@ pub struct Machine {
 impl Machine {
     /// Builds a guest and starts it.
     pub fn start(hypervisor: &Hypervisor, config: MachineConfig) -> Result<Self, MachineError> {
-        let MachineConfig { name, ram_bytes, kernel, cmdline, nics, console, clock } = config;
+        let MachineConfig { name, ram_bytes, kernel, cmdline, nics, console, clock, cpu } = config;
         if nics.len() > MAX_NICS {
             return Err(MachineError::TooManyNics(nics.len()));
         }
@@ -121,8 +123,8 @@ impl Machine {
 
         let timers =
             TimerThread::spawn(format!("timer:{name}"), timers).map_err(failed("timer thread"))?;
-        let vcpu =
-            VcpuThread::spawn(format!("vcpu:{name}"), vcpu, bus).map_err(failed("vCPU thread"))?;
+        let vcpu = VcpuThread::spawn(format!("vcpu:{name}"), vcpu, bus, cpu)
+            .map_err(failed("vCPU thread"))?;
         Ok(Self { vcpu, _timers: timers, nics: devices })
     }
 

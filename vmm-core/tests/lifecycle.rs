@@ -38,6 +38,7 @@ fn two_hundred_lives_leak_no_descriptor_and_no_thread() {
             }],
             console: Box::new(std::io::sink()),
             clock: Arc::new(MonotonicClock::new()),
+            cpu: None,
         };
         let machine = Machine::start(&hypervisor, config).unwrap();
         assert!(counts() > before, "a guest has descriptors and threads");

@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio::time::timeout_at;
 use vmm_core::clock::MonotonicClock;
+use vmm_core::cpus;
 use vmm_core::e1000::{E1000, NicCounters};
 use vmm_core::kvm::{ExitReason, Hypervisor, HypervisorError, VcpuCounters};
 use vmm_core::machine::{Machine, MachineConfig, NicConfig};
@@ -82,6 +83,7 @@ impl RunningLab {
         let clock = Arc::new(MonotonicClock::new());
         let (sender, lines) = mpsc::channel(LINES);
         let mut fabric = Fabric::new(lab, clock.clone()).await.map_err(host_lacks)?;
+        let cpus = cpus_for(lab.guests.len());
         let mut guests = Vec::with_capacity(lab.guests.len());
         for (index, guest) in lab.guests.iter().enumerate() {
             let mut nics = Vec::new();
@@ -101,6 +103,7 @@ impl RunningLab {
                 nics,
                 console: Box::new(Console::new(index, sender.clone())),
                 clock: clock.clone(),
+                cpu: cpus.get(index).copied(),
             };
             let machine = Machine::start(hypervisor, config).map_err(|error| {
                 let message = format!("cannot start guest `{}`", guest.name);
@@ -256,6 +259,15 @@ impl RunningLab {
         };
         self.guests.into_iter().map(stop).collect()
     }
+}
+
+/// A host CPU for each guest, or none for any: to pin some would favour the others.
+fn cpus_for(guests: usize) -> Vec<usize> {
+    let mut cpus = cpus::allowed().unwrap_or_default();
+    if guests > cpus.len() {
+        cpus.clear();
+    }
+    cpus
 }
 
 fn host_lacks(error: FabricError) -> Error {

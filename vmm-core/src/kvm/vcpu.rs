@@ -20,6 +20,7 @@ use super::counters::LiveCounters;
 use super::{ExitReason, Hypervisor, KvmError, VcpuCounters, Vm};
 use crate::boot::{self, Entry};
 use crate::bus::Bus;
+use crate::cpus;
 
 /// Leaf 1 ECX: a hypervisor is present. Without it guests do not look for paravirtual clocks.
 const CPUID_HYPERVISOR: u32 = 1 << 31;
@@ -125,13 +126,17 @@ pub struct VcpuThread {
 }
 
 impl VcpuThread {
-    /// Starts a thread `name` that runs `vcpu`, with `bus` for everything KVM does not emulate.
-    pub fn spawn(name: String, vcpu: Vcpu, bus: Bus) -> io::Result<Self> {
+    /// Starts a thread `name` that runs `vcpu`, with `bus` for everything KVM does not emulate, on
+    /// host CPU `cpu` if one is given.
+    pub fn spawn(name: String, vcpu: Vcpu, bus: Bus, cpu: Option<usize>) -> io::Result<Self> {
         register_signal_handler(SIGRTMIN(), interrupt_run)?;
         let shared = Arc::<Shared>::default();
         let run = KvmRunWrapper::mmap_from_fd(vcpu.fd(), vcpu.vm.fd().run_size())?;
         let theirs = shared.clone();
         let thread = thread::Builder::new().name(name).spawn(move || {
+            if let Some(Err(error)) = cpu.map(cpus::pin_this_thread) {
+                tracing::warn!(cpu, %error, "cannot pin the vCPU: it may run anywhere");
+            }
             let exit = run_guest(vcpu, bus, &theirs);
             tracing::debug!(%exit, "guest ended");
             // This thread is the only one to set it, once.

@@ -40,6 +40,7 @@ fn start(code: &[u8]) -> Option<(Machine, Console)> {
         nics: vec![],
         console: Box::new(console.clone()),
         clock: Arc::new(MonotonicClock::new()),
+        cpu: None,
     };
     Some((Machine::start(&hypervisor, config).unwrap(), console))
 }
@@ -258,6 +259,7 @@ fn a_bad_configuration_is_refused() {
         nics: (0..nics).map(nic).collect(),
         console: Box::new(io::sink()),
         clock: Arc::new(MonotonicClock::new()),
+        cpu: None,
     };
     let refused = |nics, ram| Machine::start(&hypervisor, config(nics, ram)).err();
     assert!(matches!(refused(MAX_NICS + 1, 2 << 20), Some(MachineError::TooManyNics(_))));

@@ -1,0 +1,326 @@
+//! The `labctl` command from the outside: exit codes, messages, and that nothing is left behind,
+//! whatever way it ends.
+
+mod common;
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use common::{Scratch, eventually, kvm, labctl, may_use_tap};
+use labctl::results::Results;
+
+/// Long for a command that is asked to end.
+const PROMPT: Duration = Duration::from_secs(10);
+
+/// A lab of two guests that keep each other busy.
+fn lab(vale: bool) -> String {
+    format!(
+        "name: cli\n\
+         switches: {{ sw0: {{}} }}\n\
+         defaults: {{ nics: [{{ switch: sw0 }}] }}\n\
+         optimizations: {{ vale: {vale} }}\n\
+         guests:\n  \
+           left: {{ workload: {{ role: ping, to: right }} }}\n  \
+           right: {{ workload: {{ role: pong }} }}\n\
+         bench:\n  \
+           matrix: {{ optimizations.csb: [false, true] }}\n  \
+           throughput: {{ from: left, to: right, duration: 20ms }}\n  \
+           rounds: 1000\n"
+    )
+}
+
+/// Runs a command to its end; returns its exit code and what it said on stderr.
+fn run(mut command: Command) -> (Option<i32>, String) {
+    let Output { status, stderr, .. } = command.output().expect("the command runs");
+    (status.code(), String::from_utf8(stderr).expect("messages are text"))
+}
+
+/// Fails unless the command ends with `code` and one message that has all of `words`.
+#[track_caller]
+fn assert_refused(command: Command, code: i32, words: &[&str]) {
+    let (status, message) = run(command);
+    assert_eq!(status, Some(code), "{message}");
+    let flat = message.split_whitespace().filter(|word| *word != "│").collect::<Vec<_>>().join(" ");
+    for word in words {
+        assert!(flat.contains(word), "no {word:?} in:\n{message}");
+    }
+}
+
+/// `labctl args`, with `wrapper` around it.
+fn wrapped(wrapper: &[&str], args: &[&str]) -> Command {
+    let inner = labctl(args);
+    let mut command = Command::new(wrapper[0]);
+    command.args(&wrapper[1..]).arg(inner.get_program()).args(inner.get_args());
+    for (name, value) in inner.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    command.stdin(Stdio::null());
+    command
+}
+
+#[test]
+fn a_wrong_file_is_10() {
+    let dir = Scratch::new("wrong-file");
+    let missing = dir.path("missing.lab.yaml");
+    assert_refused(labctl(&["up", missing.to_str().unwrap()]), 10, &["missing.lab.yaml"]);
+    let broken = dir.file("broken.lab.yaml", "name: broken\nguests: [\n");
+    assert_refused(labctl(&["bench", &broken]), 10, &["broken.lab.yaml:", "1 mistake"]);
+    let binary = dir.file("binary.lab.yaml", b"\x7fELF\xff\xfe");
+    assert_refused(labctl(&["validate", &binary]), 10, &["not UTF-8"]);
+}
+
+#[test]
+fn an_unknown_key_is_shown_with_its_place_and_a_suggestion() {
+    let dir = Scratch::new("unknown-key");
+    let file = dir.file("x.lab.yaml", lab(true).replace("role: pong", "rolle: pong"));
+    let words =
+        ["guests.right.workload.rolle: unknown key", "x.lab.yaml:7:24", "did you mean `role`"];
+    for verb in ["validate", "up", "bench"] {
+        assert_refused(labctl(&[verb, &file]), 10, &words);
+    }
+}
+
+#[test]
+fn an_impossible_ring_is_shown_with_its_place_and_the_range() {
+    let dir = Scratch::new("ring");
+    let file = dir.file("x.lab.yaml", lab(true).replace("{ nics", "{ ring: 81, nics"));
+    let words = ["80 to 4096", "multiple of 8", "x.lab.yaml:3:19", "1 mistake"];
+    assert_refused(labctl(&["up", &file]), 10, &words);
+}
+
+#[test]
+fn no_file_to_choose_is_4() {
+    let dir = Scratch::new("empty");
+    let mut command = labctl(&["up"]);
+    command.current_dir(dir.path(""));
+    assert_refused(command, 4, &["no *.lab.yaml"]);
+    let file = dir.file("x.lab.yaml", lab(true).split("bench:").next().unwrap());
+    assert_refused(labctl(&["bench", &file]), 4, &["no `bench` section"]);
+}
+
+#[test]
+fn a_missing_kvm_is_11_and_names_the_way_out() {
+    let dir = Scratch::new("no-kvm");
+    let file = dir.file("x.lab.yaml", lab(true));
+    let empty_dev = "mount -t tmpfs none /dev && exec \"$0\" \"$@\"";
+    let unshare = ["unshare", "--map-root-user", "--mount", "sh", "-c", empty_dev];
+    for args in [&["up", &file][..], &["bench", &file, "--results", "/tmp/never.json"]] {
+        assert_refused(wrapped(&unshare, args), 11, &["/dev/kvm", "labctl doctor"]);
+    }
+    let Output { status, stdout, .. } = wrapped(&unshare, &["doctor"]).output().unwrap();
+    let text = String::from_utf8(stdout).unwrap();
+    assert_eq!(status.code(), Some(11), "{text}");
+    assert!(text.contains("MISSING") && text.contains("modprobe kvm"), "{text}");
+}
+
+#[test]
+fn no_privileges_for_tap_is_11_and_names_the_way_out() {
+    let Some(_turn) = kvm() else { return };
+    let dir = Scratch::new("no-tap");
+    let powerless = ["setpriv", "--bounding-set=-all", "--inh-caps=-all", "--no-new-privs"];
+    let bridged = dir.file("bridged.lab.yaml", lab(false));
+    let words = ["CAP_NET_ADMIN", "run as root"];
+    assert_refused(wrapped(&powerless, &["up", &bridged, "--for", "1s"]), 11, &words);
+    // A VALE switch needs none.
+    let vale = dir.file("vale.lab.yaml", lab(true));
+    let (code, message) = run(wrapped(&powerless, &["up", &vale, "--for", "200ms"]));
+    assert_eq!(code, Some(0), "{message}");
+}
+
+#[test]
+fn results_that_could_not_be_kept_are_not_measured() {
+    let dir = Scratch::new("unwritable");
+    let file = dir.file("x.lab.yaml", lab(true));
+    let nowhere = dir.path("no/such/place.json");
+    let command = labctl(&["bench", &file, "--results", nowhere.to_str().unwrap()]);
+    assert_refused(command, 1, &["cannot write", "place.json", "--results FILE"]);
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_error() {
+    let Some(_turn) = kvm() else { return };
+    let dir = Scratch::new("closed");
+    let file = dir.file("x.lab.yaml", lab(true));
+    for args in [&["validate", &file][..], &["--help"], &["up", &file, "--for", "200ms"]] {
+        let mut command = labctl(args);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        drop(child.stdout.take());
+        let Output { status, stderr, .. } = child.wait_with_output().unwrap();
+        assert_eq!(status.code(), Some(0), "{args:?}: {}", String::from_utf8_lossy(&stderr));
+    }
+}
+
+/// An environment variable that tells the processes of one command, and all they start, apart.
+const MARK: &str = "STARTED_BY_TEST";
+
+/// A running `labctl`, killed if its test fails.
+struct Running {
+    child: Child,
+    messages: BufReader<std::process::ChildStderr>,
+}
+
+impl Running {
+    /// Starts it and waits until a line on stderr has `word`.
+    fn until(word: &str, args: &[&str]) -> Self {
+        let mut command = labctl(args);
+        command.env(MARK, args.join(" "));
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let messages = BufReader::new(child.stderr.take().unwrap());
+        let mut running = Self { child, messages };
+        let mut seen = String::new();
+        while !seen.contains(word) {
+            let more = running.messages.read_line(&mut seen).unwrap();
+            assert_ne!(more, 0, "ended before it said {word:?}:\n{seen}");
+        }
+        running
+    }
+
+    fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends a signal; returns how it ended and what else it said.
+    fn end(mut self, signal: &str) -> (ExitStatus, String) {
+        let asked = Instant::now();
+        let pid = self.pid().to_string();
+        assert!(Command::new("kill").args(["-s", signal, &pid]).status().unwrap().success());
+        let status = self.child.wait().unwrap();
+        assert!(asked.elapsed() < PROMPT, "{signal} took {:?}", asked.elapsed());
+        let mut rest = String::new();
+        self.messages.read_to_string(&mut rest).unwrap();
+        (status, rest)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// One end of a cable whose other end is in a lab's network namespace. That has no name and cannot
+/// be listed; but when it goes, it takes its end of the cable with it, and so this one.
+struct Witness(PathBuf);
+
+impl Witness {
+    fn of(running: &Running) -> Self {
+        let ours = fs::read_link("/proc/self/ns/net").unwrap();
+        let tasks = fs::read_dir(format!("/proc/{}/task", running.pid())).unwrap();
+        let inside = tasks.map(|task| task.unwrap()).find(|task| {
+            fs::read_link(task.path().join("ns/net")).is_ok_and(|theirs| theirs != ours)
+        });
+        let thread = inside.expect("a thread in the lab's namespace").file_name();
+        let name = format!("witness{}", running.pid());
+        let thread = thread.to_str().unwrap();
+        let cable = ["link", "add", &name, "type", "veth", "peer", "name", "inside", "netns"];
+        assert!(Command::new("ip").args(cable).arg(thread).status().unwrap().success());
+        let witness = Self(Path::new("/sys/class/net").join(name));
+        assert!(witness.0.exists());
+        witness
+    }
+
+    fn gone(&self) -> bool {
+        !self.0.exists()
+    }
+}
+
+impl Drop for Witness {
+    fn drop(&mut self) {
+        if !self.gone() {
+            let name = self.0.file_name().unwrap();
+            let _ = Command::new("ip").args(["link", "del"]).arg(name).status();
+        }
+    }
+}
+
+/// The names of all network interfaces, sorted.
+fn interfaces() -> Vec<String> {
+    let entries = fs::read_dir("/sys/class/net").unwrap();
+    let mut names: Vec<_> =
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+/// How many processes [`Running::until`] started with `args`, and their descendants, are alive.
+fn processes(args: &[&str]) -> usize {
+    let all = fs::read_dir("/proc").unwrap().map(|entry| entry.unwrap().path().join("environ"));
+    let mark = format!("{MARK}={}\0", args.join(" "));
+    let marked = |environ: Vec<u8>| environ.windows(mark.len()).any(|part| part == mark.as_bytes());
+    all.filter(|environ| fs::read(environ).is_ok_and(marked)).count()
+}
+
+/// `labctl up` on bridges, ended by `signal`, leaves nothing behind and the next one works.
+fn up_ends_with(signal: &str, code: Option<i32>) {
+    let Some(_turn) = kvm() else { return };
+    if !may_use_tap() {
+        return;
+    }
+    let dir = Scratch::new(&format!("up-{signal}"));
+    let file = dir.file("x.lab.yaml", lab(false));
+    let before = interfaces();
+    for _ in 0..2 {
+        let up = ["up", &file];
+        let running = Running::until("2 guests up", &up);
+        assert_eq!(processes(&up), 1, "a lab is one process");
+        let witness = Witness::of(&running);
+        let (status, rest) = running.end(signal);
+        assert_eq!(status.code(), code, "{rest}");
+        eventually("the namespace is gone", || witness.gone());
+        assert_eq!(processes(&up), 0);
+        eventually("the interfaces are as before", || interfaces() == before);
+    }
+    let (code, message) = run(labctl(&["up", &file, "--for", "100ms"]));
+    assert_eq!(code, Some(0), "{message}");
+    eventually("the interfaces are as before", || interfaces() == before);
+}
+
+#[test]
+fn ctrl_c_ends_up_and_leaves_nothing_behind() {
+    up_ends_with("INT", Some(0));
+}
+
+#[test]
+fn kill_9_leaves_nothing_behind() {
+    up_ends_with("KILL", None);
+}
+
+#[test]
+fn ctrl_c_ends_bench_and_keeps_what_was_measured() {
+    let Some(_turn) = kvm() else { return };
+    let dir = Scratch::new("bench-int");
+    let file = dir.file("x.lab.yaml", lab(true));
+    let kept = dir.path("kept.json");
+    let args = ["bench", &file, "--results", kept.to_str().unwrap()];
+    let (status, rest) = Running::until("trials, round 2", &args).end("INT");
+    assert_eq!(status.code(), Some(14), "{rest}");
+    assert!(rest.contains("interrupted"), "{rest}");
+    let results = Results::read(&kept).unwrap();
+    assert!(!results.complete);
+    assert!(results.cells.iter().all(|cell| !cell.samples.is_empty()), "{results:#?}");
+    assert_eq!(processes(&args), 0);
+    // What was kept can be used like any other result.
+    let kept = kept.to_str().unwrap();
+    let (code, message) = run(labctl(&["compare", kept, kept]));
+    assert_eq!(code, Some(0), "{message}");
+}
+
+#[test]
+fn kill_9_on_bench_leaves_the_old_results_alone() {
+    let Some(_turn) = kvm() else { return };
+    let dir = Scratch::new("bench-kill");
+    let file = dir.file("x.lab.yaml", lab(true));
+    let old = dir.file("results.json", "old");
+    let args = ["bench", &file, "--results", &old];
+    let (status, _) = Running::until("trials, round 1", &args).end("KILL");
+    assert_eq!(status.code(), None);
+    assert_eq!(fs::read_to_string(&old).unwrap(), "old");
+    assert_eq!(processes(&args), 0);
+}
