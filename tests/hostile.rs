@@ -1,1 +1,183 @@
-//! To come.
+//! Guests that are broken or mean: each is reported by what is wrong with it, and the traffic of its
+//! neighbours on the same switch goes on.
+
+mod common;
+
+use std::error::Error;
+use std::io;
+use std::sync::Arc;
+
+use common::{Kvm, eventually};
+use vmm_core::backend::Receiver;
+use vmm_core::clock::{Clock, MonotonicClock};
+use vmm_core::e1000::E1000;
+use vmm_core::kvm::ExitReason;
+use vmm_core::machine::{Machine, MachineConfig, MachineError, NicConfig};
+use vmm_core::switch::Switch;
+
+const ENTRY: u32 = 0x10_0000;
+const RAM: u64 = 64 << 20;
+
+/// Two guests that talk to each other, and room for a third.
+struct Street {
+    kvm: Kvm,
+    clock: Arc<dyn Clock>,
+    switch: Switch,
+    ping: Option<Machine>,
+    _pong: Option<Machine>,
+}
+
+impl Street {
+    fn new(kvm: Kvm) -> Self {
+        let clock: Arc<dyn Clock> = Arc::new(MonotonicClock::new());
+        let switch = Switch::new("street", clock.clone());
+        let mut street = Self { kvm, clock, switch, ping: None, _pong: None };
+        let guest = |role| {
+            let cmdline = format!("role={role} driver=e1000 csb=1 dst=52:54:00:00:00:02");
+            move |street: &Self, house| street.start(house, images::PKTGUEST, &cmdline)
+        };
+        let [ping, pong] = [guest("ping")(&street, 1), guest("pong")(&street, 2)];
+        let [ping, pong] = [ping, pong].map(|guest| guest.expect("pktguest starts"));
+        E1000::set_links(&[ping.nic(0).clone(), pong.nic(0).clone()], true);
+        (street.ping, street._pong) = (Some(ping), Some(pong));
+        street.is_alive();
+        street
+    }
+
+    /// Starts a guest with the MAC address 52:54:00:00:00:`house` on a port of the switch.
+    fn start(&self, house: u8, kernel: &[u8], cmdline: &str) -> Result<Machine, MachineError> {
+        let port = self.switch.attach().expect("a free port");
+        let index = port.index();
+        let nic = NicConfig {
+            mac: [0x52, 0x54, 0, 0, 0, house],
+            itr: true,
+            csb: true,
+            backend: Box::new(port),
+        };
+        let config = MachineConfig {
+            name: format!("house{house}"),
+            ram_bytes: RAM,
+            kernel: kernel.to_vec().into(),
+            cmdline: cmdline.to_owned(),
+            nics: vec![nic],
+            console: Box::new(io::sink()),
+            clock: self.clock.clone(),
+        };
+        let machine = Machine::start(&self.kvm, config)?;
+        let nic: Arc<dyn Receiver> = machine.nic(0).clone();
+        self.switch.connect(index, &nic);
+        Ok(machine)
+    }
+
+    /// Waits for a hundred more answers.
+    fn is_alive(&self) {
+        let answers = || self.ping.as_ref().map_or(0, |ping| ping.nic(0).counters().rx.frames);
+        let wanted = answers() + 100;
+        eventually("a hundred more answers", || answers() >= wanted);
+    }
+}
+
+/// An ELF kernel of one segment with `code` at [`ENTRY`], in `memory` bytes; with or without the PVH
+/// note that names its entry.
+fn kernel(code: &[u8], memory: u64, note: bool) -> Vec<u8> {
+    const HEADERS: usize = 64 + 2 * 56;
+    const NOTE: usize = 20;
+    let mut image = vec![0; HEADERS + NOTE];
+    let mut put = |at: usize, bytes: &[u8]| image[at..at + bytes.len()].copy_from_slice(bytes);
+    put(0, b"\x7fELF\x02\x01\x01");
+    put(18, &62u16.to_le_bytes()); // x86-64
+    put(32, &64u64.to_le_bytes()); // program headers: where, how long, how many
+    put(54, &56u16.to_le_bytes());
+    put(56, &2u16.to_le_bytes());
+    let mut segment =
+        |at: usize, kind: u32, offset: usize, address: u32, file: usize, memory: u64| {
+            put(at, &kind.to_le_bytes());
+            put(at + 8, &(offset as u64).to_le_bytes());
+            put(at + 24, &u64::from(address).to_le_bytes());
+            put(at + 32, &(file as u64).to_le_bytes());
+            put(at + 40, &memory.to_le_bytes());
+        };
+    segment(64, 1, HEADERS + NOTE, ENTRY, code.len(), memory); // PT_LOAD
+    segment(64 + 56, if note { 4 } else { 0 }, HEADERS, 0, NOTE, NOTE as u64); // PT_NOTE
+    for (word, value) in [4, 4, 18].into_iter().enumerate() {
+        put(HEADERS + 4 * word, &u32::to_le_bytes(value));
+    }
+    put(HEADERS + 12, b"Xen\0");
+    put(HEADERS + 16, &ENTRY.to_le_bytes());
+    image.extend_from_slice(code);
+    image
+}
+
+/// An error and all its causes.
+fn in_full(error: &dyn Error) -> String {
+    let causes = std::iter::successors(error.source(), |error| error.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}
+
+#[test]
+fn a_kernel_that_is_none_is_refused_by_name() {
+    let Some(kvm) = common::kvm() else { return };
+    let street = Street::new(kvm);
+    let halt = [0xf4];
+    let whole = kernel(&halt, 1, true);
+    for (image, words) in [
+        (
+            &b"not an ELF file at all, but long enough to hold its header"[..],
+            "not a 64-bit x86 ELF",
+        ),
+        (&[], "not a 64-bit x86 ELF"),
+        (&whole[..whole.len() - 1], "cut short"),
+        (&kernel(&halt, 1, false), "no PVH entry point"),
+        (&kernel(&halt, RAM, true), "the kernel occupies 0x100000 to 0x4100000"),
+        (&kernel(&halt, u64::MAX, true), "not a 64-bit x86 ELF"),
+    ] {
+        let refused = street.start(9, image, "").err().expect(words);
+        assert!(in_full(&refused).contains(words), "{}", in_full(&refused));
+    }
+    street.is_alive();
+}
+
+#[test]
+fn a_guest_that_faults_ends_alone() {
+    let Some(kvm) = common::kvm() else { return };
+    let street = Street::new(kvm);
+    let undefined_instruction = [0x0f, 0x0b];
+    let guest = street.start(9, &kernel(&undefined_instruction, 2, true), "").unwrap();
+    guest.nic(0).set_link(true);
+    eventually("the guest ends", || guest.exited().is_some());
+    let reason = guest.exited().unwrap();
+    assert!(matches!(reason, ExitReason::TripleFault { .. }), "{reason}");
+    assert!(reason.to_string().contains("triple-faulted"), "{reason}");
+    street.is_alive();
+    // Its NIC still hangs on the switch, and broadcasts still go to it.
+    assert_eq!(guest.stop(), reason);
+    street.is_alive();
+}
+
+#[test]
+fn a_guest_that_runs_wild_hurts_only_itself() {
+    let Some(kvm) = common::kvm() else { return };
+    let street = Street::new(kvm);
+    // Writes its registers' addresses into every register of the NIC, again and again: rings
+    // nowhere, interrupts of every kind, resets in between. At CPL0 without paging, so BAR 0 must
+    // be where the platform puts it.
+    let code = [
+        &[0xbf][..], // again: mov edi, BAR 0
+        &0xfeb0_0000_u32.to_le_bytes(),
+        &[0x89, 0xf8],       // next: mov eax, edi
+        &[0x89, 0x07],       // mov [edi], eax
+        &[0x83, 0xc7, 0x04], // add edi, 4
+        &[0x81, 0xff],       // cmp edi, BAR 0 + 24 KiB
+        &0xfeb0_6000_u32.to_le_bytes(),
+        &[0x72, 0xf1], // jb next
+        &[0xeb, 0xea], // jmp again
+    ]
+    .concat();
+    let guest = street.start(9, &kernel(&code, code.len() as u64, true), "").unwrap();
+    guest.nic(0).set_link(true);
+    eventually("it has been through all registers", || guest.counters().mmio_write > 2 * 6144);
+    street.is_alive();
+    assert_eq!(guest.exited(), None);
+    assert_eq!(guest.stop(), ExitReason::Stopped);
+    street.is_alive();
+}

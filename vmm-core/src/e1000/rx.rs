@@ -22,8 +22,8 @@ const MAX_LONG_FRAME: usize = 16384 - FCS_BYTES;
 const FCS_BYTES: usize = 4;
 /// Frames whose buffers are fetched ahead of the copy.
 const LOOKAHEAD: u32 = 16;
-/// Descriptors in a cache line.
-const DESCRIPTORS_PER_LINE: u32 = 4;
+/// Bytes of a cache line.
+const CACHE_LINE: usize = 64;
 /// How long after an unannounced frame the host looks again whether the guest sleeps, in
 /// nanoseconds: drivers without a fence can go to sleep unseen.
 const RECHECK_AFTER: u64 = 1_000_000;
@@ -168,11 +168,12 @@ impl ReceiveUnit {
 
         let free_before = self.ring.owned(self.ring.tail);
         let mut free = free_before;
-        for (done, &pick) in picks.iter().enumerate() {
-            if done as u32 % LOOKAHEAD == 0 {
-                self.fetch_ahead(&ram, &ring, free);
+        self.fetch_ahead(&ram, &ring, 0, free);
+        for chunk in picks.chunks(LOOKAHEAD as usize) {
+            self.fetch_ahead(&ram, &ring, chunk.len() as u32, free);
+            for &pick in chunk {
+                free -= self.place(&batch.frame(pick as usize), &ram, &ring, free, &mut outcome);
             }
-            free -= self.place(&batch.frame(pick as usize), &ram, &ring, free, &mut outcome);
         }
 
         if self.crossed_low_mark(free_before, free) {
@@ -223,23 +224,30 @@ impl ReceiveUnit {
         outcome.deadline = self.recheck_at;
     }
 
-    /// Asks the cache for the buffers of the next frames and the descriptors after them: both were
-    /// last touched by the receiving guest's core.
+    /// Asks the cache for the buffers behind the next descriptors but `skip`, and for the descriptors
+    /// that follow: the receiving guest's core was the last to touch either.
     #[inline]
-    fn fetch_ahead(&self, ram: &GuestRam, ring: &VolatileArrayRef<'_, Descriptor>, free: u32) {
+    fn fetch_ahead(
+        &self,
+        ram: &GuestRam,
+        ring: &VolatileArrayRef<'_, Descriptor>,
+        skip: u32,
+        free: u32,
+    ) {
         let size = self.ring.size();
-        let wrapped = |index: u32| if index >= size { index - size } else { index };
-        let buffers = LOOKAHEAD.min(free);
-        let mut index = self.ring.head;
-        for _ in 0..buffers {
-            if let Some(buffer) = ram.slice(ring.load(index as usize)[0], 64) {
+        let at = |ahead: u32| {
+            let index = self.ring.head + ahead;
+            (if index >= size { index - size } else { index }) as usize
+        };
+        for ahead in skip..free.min(skip + LOOKAHEAD) {
+            if let Some(buffer) = ram.slice(ring.load(at(ahead))[0], CACHE_LINE) {
                 prefetch_for_write(buffer);
             }
-            index = self.ring.next(index);
         }
-        for step in (0..LOOKAHEAD.min(free - buffers)).step_by(DESCRIPTORS_PER_LINE as usize) {
-            let at = wrapped(index + step) as usize * DESCRIPTOR_BYTES as usize;
-            if let Ok(line) = ring.to_slice().subslice(at, DESCRIPTOR_BYTES as usize) {
+        let descriptors = skip + LOOKAHEAD..free.min(skip + 2 * LOOKAHEAD);
+        for ahead in descriptors.step_by(CACHE_LINE / DESCRIPTOR_BYTES as usize) {
+            let offset = at(ahead) * DESCRIPTOR_BYTES as usize;
+            if let Ok(line) = ring.to_slice().subslice(offset, DESCRIPTOR_BYTES as usize) {
                 prefetch_for_write(line);
             }
         }
@@ -280,14 +288,18 @@ impl ReceiveUnit {
             return 0;
         }
 
-        let trailer = Trailer::new(frame, padded, strip_fcs);
         let mut offset = 0;
         let mut good = true;
         for _ in 0..needed {
             let count = buffer_size.min(total - offset);
             let address = ring.load(self.ring.head as usize)[0];
             match ram.slice(address, count) {
-                Some(buffer) => trailer.fill(frame, offset, buffer),
+                Some(buffer) => {
+                    let copied = frame.copy_to_guest(offset, buffer);
+                    if let (true, Ok(rest)) = (copied < count, buffer.offset(copied)) {
+                        write_trailer(frame, padded, offset + copied - frame.len(), rest);
+                    }
+                }
                 None => good = false,
             }
             offset += count;
@@ -318,37 +330,15 @@ impl ReceiveUnit {
     }
 }
 
-/// What follows a frame's own bytes in the guest's buffers: padding, then the check sequence.
-struct Trailer {
-    start: usize,
-    bytes: [u8; MIN_FRAME + FCS_BYTES],
-    len: usize,
-}
-
-impl Trailer {
-    fn new(frame: &Frame<'_>, padded: usize, strip_fcs: bool) -> Self {
-        let padding = padded - frame.len();
-        let mut trailer =
-            Self { start: frame.len(), bytes: [0; MIN_FRAME + FCS_BYTES], len: padding };
-        if !strip_fcs {
-            let fcs = frame_check_sequence(frame, &trailer.bytes[..padding]);
-            trailer.bytes[padding..padding + FCS_BYTES].copy_from_slice(&fcs);
-            trailer.len += FCS_BYTES;
-        }
-        trailer
-    }
-
-    /// Fills `buffer` with what the frame and its trailer hold from `offset` on.
-    #[inline]
-    fn fill(&self, frame: &Frame<'_>, offset: usize, buffer: VolatileSlice<'_>) {
-        let copied = frame.copy_to_guest(offset, buffer);
-        if copied < buffer.len() && self.len > 0 {
-            let from = (offset + copied).saturating_sub(self.start).min(self.len);
-            if let Ok(rest) = buffer.offset(copied) {
-                rest.copy_from(&self.bytes[from..self.len]);
-            }
-        }
-    }
+/// Fills `rest` with what follows a frame's own bytes, `skip` bytes into it: zeroes up to `padded`,
+/// then the check sequence, as far as `rest` has room.
+#[cold]
+fn write_trailer(frame: &Frame<'_>, padded: usize, skip: usize, rest: VolatileSlice<'_>) {
+    let padding = padded - frame.len();
+    let mut trailer = [0; MIN_FRAME + FCS_BYTES];
+    let fcs = frame_check_sequence(frame, &trailer[..padding]);
+    trailer[padding..padding + FCS_BYTES].copy_from_slice(&fcs);
+    rest.copy_from(&trailer[skip..padding + FCS_BYTES]);
 }
 
 /// CRC-32 of IEEE 802.3, in wire order.

@@ -467,7 +467,7 @@ fn a_stream_is_served_by_the_timer() {
     let sent_by_kick = bench.wire.0.lock().len();
     assert!(sent_by_kick < 7);
     for _ in 0..20 {
-        bench.clock.advance(100_000);
+        bench.clock.advance(pacing::LOOK_AFTER);
         bench.nic.on_timer();
     }
     assert_eq!(bench.wire.0.lock().len(), 7);
@@ -488,7 +488,7 @@ fn asking_for_kicks_again() -> Bench {
         bench.set(TDT, slot as u32 + 1);
     }
     for _ in 0..2 {
-        bench.clock.advance(100_000);
+        bench.clock.advance(pacing::LOOK_AFTER);
         bench.nic.on_timer();
     }
     bench
@@ -507,7 +507,7 @@ fn a_kick_that_was_never_sent_is_made_up_for() {
     assert_eq!(bench.nic.counters().tx.lost_kicks, 0, "it may still come");
     bench.tx_frame(7);
     bench.set_csb(Field::GuestTdt, 0);
-    bench.clock.advance(100_000);
+    bench.clock.advance(pacing::LOOK_AFTER);
     bench.nic.on_timer();
     assert_eq!(bench.wire.0.lock().len(), 8);
     assert_eq!(bench.nic.counters().tx.lost_kicks, 1, "the guest went on without");
@@ -525,7 +525,7 @@ fn a_late_kick_is_not_a_lost_one() {
     for tail in [0, 1] {
         bench.tx_frame((tail + 7) % SLOTS);
         bench.set_csb(Field::GuestTdt, tail as u32);
-        bench.clock.advance(100_000);
+        bench.clock.advance(pacing::LOOK_AFTER);
         bench.nic.on_timer();
     }
     assert_eq!(bench.wire.0.lock().len(), 9);

@@ -1,6 +1,6 @@
 //! The two passes of a batch through the switch.
 
-use super::port::PortCounters;
+use super::counters::PortCounters;
 use super::{Shared, Slot};
 use crate::backend::{FrameBatch, Mac};
 

@@ -6,6 +6,7 @@
 //! ports. What VALE lacks is here: ageing, a table that can be read and not be provoked, and a
 //! counter for every frame that does not arrive.
 
+mod counters;
 mod forward;
 mod port;
 mod table;
@@ -21,8 +22,9 @@ use parking_lot::RwLock;
 use crate::backend::{Mac, Receiver};
 use crate::clock::Clock;
 
-use port::LivePortCounters;
-pub use port::{Port, PortCounters, PortDrops};
+use counters::LivePortCounters;
+pub use counters::{PortCounters, PortDrops};
+pub use port::Port;
 use table::MacTable;
 
 /// Most ports of a switch, as in VALE.
