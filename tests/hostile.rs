@@ -62,6 +62,7 @@ impl Street {
             nics: vec![nic],
             console: Box::new(io::sink()),
             clock: self.clock.clone(),
+            cpu: None,
         };
         let machine = Machine::start(&self.kvm, config)?;
         let nic: Arc<dyn Receiver> = machine.nic(0).clone();
@@ -110,8 +111,13 @@ fn kernel(code: &[u8], memory: u64, note: bool) -> Vec<u8> {
 
 /// An error and all its causes.
 fn in_full(error: &dyn Error) -> String {
-    let causes = std::iter::successors(error.source(), |error| error.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text += &format!(": {error}");
+        cause = error.source();
+    }
+    text
 }
 
 #[test]
@@ -158,11 +164,16 @@ fn a_guest_that_faults_ends_alone() {
 fn a_guest_that_runs_wild_hurts_only_itself() {
     let Some(kvm) = common::kvm() else { return };
     let street = Street::new(kvm);
-    // Writes its registers' addresses into every register of the NIC, again and again: rings
-    // nowhere, interrupts of every kind, resets in between. At CPL0 without paging, so BAR 0 must
-    // be where the platform puts it.
+    // Turns the NIC on, then writes its registers' addresses into all of them, again and again:
+    // rings nowhere, interrupts of every kind, resets in between.
     let code = [
-        &[0xbf][..], // again: mov edi, BAR 0
+        &[0xba, 0xf8, 0x0c, 0, 0][..], // mov edx, CONFIG_ADDRESS
+        &[0xb8, 0x04, 0x08, 0, 0x80],  // mov eax, device 1, command
+        &[0xef],                       // out dx, eax
+        &[0xba, 0xfc, 0x0c, 0, 0],     // mov edx, CONFIG_DATA
+        &[0xb8, 7, 0, 0, 0],           // mov eax, I/O, memory and bus mastering on
+        &[0xef],                       // out dx, eax
+        &[0xbf],                       // again: mov edi, BAR 0
         &0xfeb0_0000_u32.to_le_bytes(),
         &[0x89, 0xf8],       // next: mov eax, edi
         &[0x89, 0x07],       // mov [edi], eax
@@ -175,7 +186,9 @@ fn a_guest_that_runs_wild_hurts_only_itself() {
     .concat();
     let guest = street.start(9, &kernel(&code, code.len() as u64, true), "").unwrap();
     guest.nic(0).set_link(true);
-    eventually("it has been through all registers", || guest.counters().mmio_write > 2 * 6144);
+    eventually("it has been through all registers", || {
+        guest.nic(0).counters().registers.writes > 2 * 6144
+    });
     street.is_alive();
     assert_eq!(guest.exited(), None);
     assert_eq!(guest.stop(), ExitReason::Stopped);

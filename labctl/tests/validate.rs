@@ -65,7 +65,7 @@ fn the_reference_topology_is_what_it_says() {
     assert_eq!(lab.optimizations.to_string(), "itr+sc+csb+vale");
     assert_eq!(lab.switches.len(), 1);
     let [left, right] = lab.guests.as_slice() else { panic!("two guests") };
-    assert_eq!((left.memory_mib, left.ring, left.itr_interval, left.spin_us), (64, 1024, 488, 50));
+    assert_eq!((left.memory_mib, left.ring, left.itr_interval, left.spin_us), (64, 4096, 488, 100));
     assert_eq!((left.workload.role, right.workload.role), (Role::Tx { to: 1 }, Role::Rx));
     assert_eq!(lab.link(0, 1), Some((0, 0)));
     let bench = lab.bench.as_ref().expect("a benchmark");
@@ -292,7 +292,7 @@ fn json_goes_to_stdout_and_nothing_else_does() {
     let lab: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
     assert_eq!(lab["guests"][0]["workload"]["role"]["to"], 1);
     assert_eq!(lab["bench"]["matrix"][0]["key"], "optimizations.itr");
-    assert_eq!(lab["bench"]["budget"], "230s");
+    assert_eq!(lab["bench"]["budget"], "210s");
 }
 
 #[test]

@@ -124,7 +124,10 @@ impl<const MIN_US: u64, const MAX_US: u64> Scalar for Time<MIN_US, MAX_US> {
 /// Writes a time the way the lab file does, in the longest unit that needs at most 3 decimals.
 pub fn human_time(time: Duration) -> String {
     let us = time.as_micros();
-    let exact = |unit: u64| us >= u128::from(unit) && (us * 1000).is_multiple_of(unit.into());
+    // Nobody reads 3.5min faster than 210s; seconds and below divide by a thousand.
+    let parts = |unit: u64| if unit > 1_000_000 { 1 } else { 1000 };
+    let exact =
+        |unit: u64| us >= u128::from(unit) && (us * parts(unit)).is_multiple_of(unit.into());
     match TIME_UNITS.iter().find(|(_, length)| exact(*length)) {
         Some((unit, length)) => format!("{}{unit}", us as f64 / *length as f64),
         None => "0".to_owned(),
