@@ -188,8 +188,8 @@ impl Running {
     /// Sends a signal; returns how it ended and what else it said.
     fn end(mut self, signal: &str) -> (ExitStatus, String) {
         let asked = Instant::now();
-        let pid = self.pid().to_string();
-        assert!(Command::new("kill").args(["-s", signal, &pid]).status().unwrap().success());
+        let kill = format!("kill -s {signal} {}", self.pid());
+        assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
         let status = self.child.wait().unwrap();
         assert!(asked.elapsed() < PROMPT, "{signal} took {:?}", asked.elapsed());
         let mut rest = String::new();

@@ -18,29 +18,27 @@ use vmm_core::switch::Switch;
 const ENTRY: u32 = 0x10_0000;
 const RAM: u64 = 64 << 20;
 
-/// Two guests that talk to each other, and room for a third.
+/// Two guests that talk to each other, and a switch with room for more.
 struct Street {
     kvm: Kvm,
     clock: Arc<dyn Clock>,
     switch: Switch,
-    ping: Option<Machine>,
-    _pong: Option<Machine>,
+    neighbours: Vec<Machine>,
 }
 
 impl Street {
     fn new(kvm: Kvm) -> Self {
         let clock: Arc<dyn Clock> = Arc::new(MonotonicClock::new());
         let switch = Switch::new("street", clock.clone());
-        let mut street = Self { kvm, clock, switch, ping: None, _pong: None };
-        let guest = |role| {
+        let mut street = Self { kvm, clock, switch, neighbours: Vec::new() };
+        for (house, role) in [(1, "ping"), (2, "pong")] {
             let cmdline = format!("role={role} driver=e1000 csb=1 dst=52:54:00:00:00:02");
-            move |street: &Self, house| street.start(house, images::PKTGUEST, &cmdline)
-        };
-        let [ping, pong] = [guest("ping")(&street, 1), guest("pong")(&street, 2)];
-        let [ping, pong] = [ping, pong].map(|guest| guest.expect("pktguest starts"));
-        E1000::set_links(&[ping.nic(0).clone(), pong.nic(0).clone()], true);
-        (street.ping, street._pong) = (Some(ping), Some(pong));
-        street.is_alive();
+            let guest = street.start(house, images::PKTGUEST, &cmdline).expect("pktguest starts");
+            street.neighbours.push(guest);
+        }
+        let nics = street.neighbours.iter().map(|guest| guest.nic(0).clone());
+        E1000::set_links(&nics.collect::<Vec<_>>(), true);
+        street.assert_alive();
         street
     }
 
@@ -71,8 +69,8 @@ impl Street {
     }
 
     /// Waits for a hundred more answers.
-    fn is_alive(&self) {
-        let answers = || self.ping.as_ref().map_or(0, |ping| ping.nic(0).counters().rx.frames);
+    fn assert_alive(&self) {
+        let answers = || self.neighbours[0].nic(0).counters().rx.frames;
         let wanted = answers() + 100;
         eventually("a hundred more answers", || answers() >= wanted);
     }
@@ -140,7 +138,7 @@ fn a_kernel_that_is_none_is_refused_by_name() {
         let refused = street.start(9, image, "").err().expect(words);
         assert!(in_full(&refused).contains(words), "{}", in_full(&refused));
     }
-    street.is_alive();
+    street.assert_alive();
 }
 
 #[test]
@@ -154,10 +152,10 @@ fn a_guest_that_faults_ends_alone() {
     let reason = guest.exited().unwrap();
     assert!(matches!(reason, ExitReason::TripleFault { .. }), "{reason}");
     assert!(reason.to_string().contains("triple-faulted"), "{reason}");
-    street.is_alive();
+    street.assert_alive();
     // Its NIC still hangs on the switch, and broadcasts still go to it.
     assert_eq!(guest.stop(), reason);
-    street.is_alive();
+    street.assert_alive();
 }
 
 #[test]
@@ -189,8 +187,8 @@ fn a_guest_that_runs_wild_hurts_only_itself() {
     eventually("it has been through all registers", || {
         guest.nic(0).counters().registers.writes > 2 * 6144
     });
-    street.is_alive();
+    street.assert_alive();
     assert_eq!(guest.exited(), None);
     assert_eq!(guest.stop(), ExitReason::Stopped);
-    street.is_alive();
+    street.assert_alive();
 }

@@ -31,7 +31,12 @@ impl Qemu {
         let mut child = Command::new("qemu-system-x86_64")
             .args(["-nodefaults", "-no-user-config", "-machine", "pc", "-m", "64"])
             .args(["-display", "none", "-serial", "stdio", "-no-reboot"])
-            .args(["-netdev", &netdev, "-device", "e1000,netdev=wire,mac=52:54:00:ab:cd:ef"])
+            .args([
+                "-netdev",
+                &netdev,
+                "-device",
+                "e1000,netdev=wire,mac=52:54:00:ab:cd:ef,romfile=",
+            ])
             .args(["-kernel", kernel, "-append", cmdline])
             .args(accelerator)
             .stdin(Stdio::null())
