@@ -1,6 +1,8 @@
 //! The `labctl` command from the outside: exit codes, messages, and that nothing is left behind,
 //! whatever way it ends.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 mod common;
 
 use std::fs;

@@ -1,6 +1,8 @@
 //! The guest image on another machine: QEMU's PC with QEMU's own e1000, emulated and under KVM.
 //! Its frames are seen from outside, as datagrams of QEMU's socket backend.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 mod common;
 
 use std::io::{BufRead, BufReader};

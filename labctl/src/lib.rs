@@ -1,6 +1,6 @@
 //! labctl: a declarative lab for emulated NICs, drivers and switches.
 //!
-//! Data flows one way: file -> [`topology`] -> [`plan`] -> [`lab`] -> [`bench`] -> [`results`] ->
+//! Data flows one way: file -> [`topology`] -> [`plan`] -> [`lab`] -> [`mod@bench`] -> [`results`] ->
 //! [`report`].
 
 pub mod bench;

@@ -1,7 +1,7 @@
 //! A running lab: guests, and the switches or bridges between them.
 //!
 //! [`RunningLab::start`] turns a checked [`Lab`] into running machines with their links down.
-//! [`RunningLab::link_up`] lets them go all at once. Everything ends when the value is dropped:
+//! [`RunningLab::set_links`] lets them go all at once. Everything ends when the value is dropped:
 //! guests are threads of this process, TAPs are file descriptors, and the network namespace of the
 //! bridges has no name, so that the kernel cleans up whatever way the process ends.
 

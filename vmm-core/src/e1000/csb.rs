@@ -2,7 +2,7 @@
 //!
 //! Layout and protocol are those of the published paravirtual e1000 extension (Rizzo, Lettieri,
 //! Maffione 2013), bit for bit, so that its FreeBSD driver works. The page belongs to the guest:
-//! every value read from it is untrusted, and nothing past [`HOST_END`] is ever written.
+//! every value read from it is untrusted, and nothing past offset 0x67 is ever written.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 

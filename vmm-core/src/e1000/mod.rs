@@ -1,9 +1,9 @@
 //! An Intel 82540EM ("e1000") with the CSB extension.
 //!
 //! The device is made of three parts that different threads may enter at once, each behind its own
-//! lock: the [`Transmitter`], the [`ReceiveUnit`] and the [`Interrupts`]. [`E1000`] routes register
-//! accesses and frames to them and carries what they report to the interrupt line and the timer.
-//! It knows neither KVM nor threads nor the time of day.
+//! lock: `Transmitter`, `ReceiveUnit` and `Interrupts`. [`E1000`] routes register accesses and frames
+//! to them and carries what they report to the interrupt line and the timer. It knows neither KVM
+//! nor threads nor the time of day.
 //!
 //! Lock order: transmit, then (through the backend) another NIC's receive, then interrupts. The
 //! receive and interrupt parts never call out, so no cycle can form.
