@@ -15,6 +15,13 @@ use crate::topology::Lab;
 /// How long frames may take to leave the kernel's queues.
 const SETTLE_TIME: Duration = Duration::from_secs(1);
 
+/// The kernel does not show what waits in a TAP's queue; after this many looks without movement
+/// nothing does, even if the thread that reads it had to wait for a CPU.
+const QUIET_LOOKS: u32 = 3;
+
+/// Between two looks.
+const LOOK_PAUSE: Duration = Duration::from_millis(3);
+
 /// Why the guests could not be connected.
 #[derive(Debug, thiserror::Error)]
 pub enum FabricError {
@@ -147,6 +154,7 @@ impl Fabric {
     /// Waits until every frame written to a TAP has been read from another, or dropped. A frame
     /// through a VALE switch is delivered before its sender's kick returns.
     pub async fn settle(&self, plugs: Vec<&Plug>) -> Result<(), FabricError> {
+        let mut quiet = 0;
         let mut before = None;
         let deadline = tokio::time::Instant::now() + SETTLE_TIME;
         while let FabricCounters::Bridges { taps } = self.counters(plugs.clone()).await? {
@@ -154,11 +162,12 @@ impl Fabric {
                 .iter()
                 .any(|(_, ours, kernel)| kernel.qdisc_queued > 0 || ours.rx_frames < kernel.read);
             let moved: u64 = taps.iter().map(|(_, ours, _)| ours.rx_frames + ours.tx_frames).sum();
-            if (!queued && before == Some(moved)) || tokio::time::Instant::now() > deadline {
+            quiet = if !queued && before == Some(moved) { quiet + 1 } else { 0 };
+            if quiet == QUIET_LOOKS || tokio::time::Instant::now() > deadline {
                 break;
             }
             before = Some(moved);
-            tokio::time::sleep(Duration::from_millis(2)).await;
+            tokio::time::sleep(LOOK_PAUSE).await;
         }
         Ok(())
     }
