@@ -111,7 +111,10 @@ async fn measure(
         conserved: false,
         void_reason: None,
         latency: (kind == TrialKind::Rr && sender.packets > 0).then(|| latency(sender)),
-        counters: counted(&before, &after, cpu_ns),
+        counters: Counters {
+            halts: sender.halts + receiver.halts,
+            ..counted(&before, &after, cpu_ns)
+        },
     };
     sample.void_reason = books(&sample, &[sender, receiver], &after).err();
     sample.conserved = sample.void_reason.is_none();

@@ -1,10 +1,12 @@
 //! `labctl bench`: measure all cells of a lab's experiment.
 
-use std::io::{self, IsTerminal};
+use std::fs::File;
+use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::json;
 
 use super::{LabFile, next, note, print};
 use crate::bench::runner::{self, Progress};
@@ -77,8 +79,11 @@ pub fn run(args: Args) -> Result<Exit, Error> {
         report::number::duration(plan.budget.as_secs_f64()),
     ));
 
-    let results = measure(&hypervisor, &lab, &plan)?;
+    let journal = Journal::create(&args.results)?;
+    let results =
+        measure(&hypervisor, &lab, &plan, &journal).inspect_err(|_| journal.remove_if_empty())?;
     results.write(&args.results).map_err(|error| cannot_write(&args.results, error))?;
+    journal.remove();
     print(&report::render(&results, args.output))?;
     let summary = report::append_step_summary(&report::markdown(&results));
     summary
@@ -90,6 +95,7 @@ fn measure(
     hypervisor: &vmm_core::kvm::Hypervisor,
     lab: &Lab,
     plan: &Plan,
+    journal: &Journal,
 ) -> Result<Results, Error> {
     let display = Display::new(plan);
     let outcome = super::block_on(async {
@@ -97,7 +103,11 @@ fn measure(
             super::interrupted().await;
             note("interrupted: stopping the guests, keeping the results so far");
         };
-        runner::run(hypervisor, lab, plan, |p| display.show(p), stop).await
+        let progress = |progress: Progress<'_>| {
+            journal.add(&progress);
+            display.show(progress);
+        };
+        runner::run(hypervisor, lab, plan, progress, stop).await
     })?;
     display.bar.finish_and_clear();
     outcome
@@ -115,6 +125,11 @@ fn finish(results: &Results, path: &Path) -> Result<Exit, Error> {
 
 fn check_writable(path: &Path) -> Result<(), Error> {
     let existed = path.exists();
+    if existed && !path.is_file() {
+        let message = format!("{} is not a regular file", path.display());
+        let help = "use `-o json` for the document on stdout";
+        return Err(Error::new(Exit::Usage, message).help(help));
+    }
     let opened = std::fs::OpenOptions::new().append(true).create(true).open(path);
     opened.map_err(|error| cannot_write(path, error))?;
     if !existed {
@@ -128,6 +143,46 @@ fn cannot_write(path: &Path, error: io::Error) -> Error {
     Error::new(Exit::Failed, format!("cannot write {}", path.display()))
         .because(error)
         .help("choose another place with `--results FILE`")
+}
+
+/// Keeps every trial as it ends, one JSON object a line, for a run that is killed. The result
+/// document holds all of it, so a run that ends well leaves no journal.
+struct Journal {
+    path: PathBuf,
+    file: File,
+}
+
+impl Journal {
+    fn create(results: &Path) -> Result<Self, Error> {
+        let path = results.with_extension("samples.ndjson");
+        let file = File::create(&path).map_err(|error| cannot_write(&path, error))?;
+        Ok(Self { path, file })
+    }
+
+    fn add(&self, progress: &Progress<'_>) {
+        let cell = progress.cell;
+        let line = json!({
+            "optimizations": cell.optimizations,
+            "parameters": cell.parameters,
+            "sample": progress.sample,
+        });
+        // A full disk must not end the measurement; the results are written in the end or not.
+        if let Err(error) = writeln!(&self.file, "{line}") {
+            tracing::warn!(%error, "cannot keep a trial in {}", self.path.display());
+        }
+    }
+
+    fn remove_if_empty(&self) {
+        if self.file.metadata().is_ok_and(|file| file.len() == 0) {
+            self.remove();
+        }
+    }
+
+    fn remove(&self) {
+        if let Err(error) = std::fs::remove_file(&self.path) {
+            tracing::warn!(%error, "cannot remove {}", self.path.display());
+        }
+    }
 }
 
 /// A bar on a terminal, a line a round elsewhere: a CI log shows no bar.

@@ -140,12 +140,16 @@ fn guard(command: impl FnOnce() -> Exit + UnwindSafe) -> Exit {
 /// # Errors
 /// [`Exit::Failed`] if stdout cannot be written to for another reason, such as a full disk.
 pub fn print(text: &str) -> Result<(), Error> {
+    print_while_read(text).map(|_| ())
+}
+
+/// As [`print`]; false once the reader has gone away.
+fn print_while_read(text: &str) -> Result<bool, Error> {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(Error::new(Exit::Failed, "cannot write to stdout").because(error))
-        }
-        _ => Ok(()),
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(Error::new(Exit::Failed, "cannot write to stdout").because(error)),
     }
 }
 

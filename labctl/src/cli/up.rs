@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use tokio::time::{MissedTickBehavior, interval};
 use vmm_core::e1000::NicCounters;
 
-use super::{LabFile, next, note, print};
+use super::{LabFile, next, note, print_while_read};
 use crate::error::{Error, Exit};
 use crate::lab::{LabCounters, RunningLab, open_hypervisor};
 use crate::report::number::metric;
@@ -76,16 +76,19 @@ async fn watch(lab: &Lab, running: &mut RunningLab) -> Result<(), Error> {
     let width = lab.guests.iter().map(|guest| guest.name.len()).max().unwrap_or(0);
     loop {
         tokio::select! {
-            line = running.next_line() => {
-                let line = line?;
-                print(&format!("{:width$} | {}\n", running.name(line.guest), line.text))?;
-            }
-            _ = seconds.tick() => {
-                let now = (Instant::now(), running.counters().await?);
-                rates(lab, width, &before, &now);
-                before = now;
-            }
-        }
+                    line = running.next_line() => {
+                        let line = line?;
+        let text = format!("{:width$} | {}\n", running.name(line.guest), line.text);
+                        if !print_while_read(&text)? {
+                            return Ok(());
+                        }
+                    }
+                    _ = seconds.tick() => {
+                        let now = (Instant::now(), running.counters().await?);
+                        rates(lab, width, &before, &now);
+                        before = now;
+                    }
+                }
     }
 }
 
