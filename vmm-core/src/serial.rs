@@ -21,7 +21,7 @@ pub struct Serial {
 impl Serial {
     /// A UART with its interrupt on `line`, an edge-triggered input, and its output on `console`.
     ///
-    /// `console` gets one write per line of up to 4 KiB, and the unfinished line when the UART is
+    /// `console` gets one write per line of up to 16 KiB, and the unfinished line when the UART is
     /// dropped.
     pub fn new(line: Arc<dyn InterruptLine>, console: Box<dyn Write + Send>) -> Self {
         let lines = Lines { line: Vec::new(), out: console };
@@ -61,7 +61,7 @@ impl Trigger for EdgeTrigger {
 }
 
 /// Longest piece of a line that is kept back.
-const LINE_MAX: usize = 64 << 10;
+const LINE_MAX: usize = 16 << 10;
 
 /// Collects whole lines: the UART hands over byte by byte, which would be a system call each.
 struct Lines {

@@ -103,7 +103,8 @@ async fn measure(
         kind,
         round: place.round,
         order: place.order,
-        elapsed_ns: sender.elapsed_ns,
+        // Frames that drain after the sender has stopped take time, too.
+        elapsed_ns: sender.elapsed_ns.max(receiver.elapsed_ns),
         sent,
         received,
         dropped,

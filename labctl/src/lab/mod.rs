@@ -142,7 +142,7 @@ impl RunningLab {
         let deadline = Instant::now() + BOOT_TIME;
         while let Some(waiting) = self.guests.iter().position(|guest| !guest.ready) {
             match self.hear(deadline).await? {
-                Some(line) => self.unread.push_back(line),
+                Some(line) => self.keep(line),
                 None => {
                     let name = self.name(waiting);
                     let message = format!("guest `{name}` was not ready after {BOOT_TIME:?}");
@@ -164,7 +164,7 @@ impl RunningLab {
     ) -> Result<Option<Final>, Error> {
         while self.guests[guest].done.is_none() {
             match self.hear(deadline).await? {
-                Some(line) => self.unread.push_back(line),
+                Some(line) => self.keep(line),
                 None => return Ok(None),
             }
         }
@@ -214,11 +214,19 @@ impl RunningLab {
         }
     }
 
+    /// Keeps a line for [`next_line`](Self::next_line); whoever never asks for any keeps a few.
+    fn keep(&mut self, line: Line) {
+        if self.unread.len() < LINES {
+            self.unread.push_back(line);
+        }
+    }
+
     fn check_alive(&self) -> Result<(), Error> {
         for guest in &self.guests {
             if let Some(reason) = guest.machine.exited() {
                 let message = format!("guest `{}` died: {reason}", guest.name);
-                return Err(Error::new(Exit::Failed, message));
+                let ours = reason == ExitReason::Panicked;
+                return Err(Error::new(if ours { Exit::Bug } else { Exit::Failed }, message));
             }
         }
         Ok(())
@@ -253,6 +261,8 @@ impl RunningLab {
 
     /// Stops everything. Returns why each guest ended.
     pub fn stop(self) -> Vec<(String, ExitReason)> {
+        // Nobody is to send to a guest that is being taken down.
+        self.set_links(false);
         let stop = |guest: RunningGuest| {
             drop(guest.plugs);
             (guest.name, guest.machine.stop())

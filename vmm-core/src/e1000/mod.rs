@@ -5,8 +5,9 @@
 //! to them and carries what they report to the interrupt line and the timer. It knows neither KVM
 //! nor threads nor the time of day.
 //!
-//! Lock order: transmit, then (through the backend) another NIC's receive, then interrupts. The
-//! receive and interrupt parts never call out, so no cycle can form.
+//! Lock order: transmit, then (through the backend) the switch's ports, another NIC's receive, then
+//! interrupts, then the schedule or the interrupt line. The receive and interrupt parts call nothing
+//! that leads back to a NIC, so no cycle can form.
 
 mod counters;
 mod csb;
@@ -204,6 +205,9 @@ impl E1000 {
     pub fn set_bus_master(&self, on: bool) {
         self.tx.0.lock().bus_master = on;
         self.rx.0.lock().bus_master = on;
+        if on {
+            self.kick_transmit(None);
+        }
     }
 
     /// Does what is due. The host calls this when a deadline that the device armed has passed.
@@ -328,7 +332,7 @@ impl E1000 {
         match register {
             TDT => {
                 self.accesses.0.tdt_writes.add(1);
-                self.kick_transmit(index16);
+                self.kick_transmit(Some(index16));
             }
             RDT => {
                 self.accesses.0.rdt_writes.add(1);
@@ -363,7 +367,10 @@ impl E1000 {
             RXCSUM => self.rx.0.lock().stored[1] = value,
             CSBAL => self.map_csb(value),
             CSBAH => self.general.lock().csbah = value,
-            TCTL => self.tx.0.lock().tctl = value,
+            TCTL => {
+                self.tx.0.lock().tctl = value;
+                self.kick_transmit(None);
+            }
             TDBAL => self.tx.0.lock().ring.base[0] = value & !0xf,
             TDBAH => self.tx.0.lock().ring.base[1] = value,
             TDLEN => self.tx.0.lock().ring.length = value & 0x000f_ff80,
@@ -382,11 +389,12 @@ impl E1000 {
         }
     }
 
-    fn kick_transmit(&self, tail: u32) {
+    /// Sends what is due: up to a new tail, or what an earlier one left because transmission was off.
+    fn kick_transmit(&self, tail: Option<u32>) {
         let now = self.clock.now();
         let received = self.received.0.get();
         self.with_transmitter(|tx| {
-            tx.ring.tail = tail;
+            tx.ring.tail = tail.unwrap_or(tx.ring.tail);
             tx.kick(now, received)
         });
     }

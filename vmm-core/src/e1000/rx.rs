@@ -130,6 +130,9 @@ impl ReceiveUnit {
         self.stored = [0; 2];
         self.filter = Filter::new(mac);
         self.recheck_at = None;
+        if let Some(csb) = &self.csb {
+            csb.store(Field::HostRdh, 0);
+        }
     }
 
     /// CSBAL: maps or releases the block.
@@ -219,7 +222,8 @@ impl ReceiveUnit {
         if outcome.interrupt {
             self.recheck_at = None;
         } else {
-            self.recheck_at.get_or_insert(now + RECHECK_AFTER);
+            // Counted from the latest frame: that is the one it may have missed.
+            self.recheck_at = Some(now + RECHECK_AFTER);
         }
         outcome.deadline = self.recheck_at;
     }

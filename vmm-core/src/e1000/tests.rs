@@ -321,8 +321,7 @@ fn without_bus_mastering_nothing_moves() {
     assert_eq!(bench.receive(&frame(MAC, 0, 60)), 0);
     assert!(bench.wire.0.lock().is_empty() && !bench.tx_done(0));
     bench.nic.set_bus_master(true);
-    bench.set(TDT, 1);
-    assert!(bench.tx_done(0));
+    assert!(bench.tx_done(0), "what waited goes out at once");
 }
 
 #[test]
@@ -429,6 +428,45 @@ fn csb_survives_a_reset_and_is_released_by_address_zero() {
     bench.set_csb(Field::GuestTdt, 2);
     bench.set(TDT, 1);
     assert_eq!(bench.wire.0.lock().len(), 1, "the register's tail again");
+}
+
+/// Puts the host into the state in which it looks at the ring unasked.
+fn make_it_stream(bench: &Bench) {
+    for slot in 0..6 {
+        bench.clock.advance(10_000);
+        bench.tx_frame(slot);
+        bench.set_csb(Field::GuestTdt, slot as u32 + 1);
+        bench.set(TDT, slot as u32 + 1);
+    }
+    assert_eq!(bench.csb(Field::HostNeedTxkick), 0);
+}
+
+#[test]
+fn a_promise_to_look_ends_with_a_reset() {
+    let bench = Bench::new(true, true);
+    bench.turn_csb_on();
+    make_it_stream(&bench);
+    bench.set(CTRL, ctrl::RST);
+    assert_eq!(bench.csb(Field::HostNeedTxkick), 1, "the guest must kick again");
+    assert_eq!((bench.csb(Field::HostTdh), bench.csb(Field::HostRdh)), (0, 0));
+}
+
+#[test]
+fn a_promise_to_look_ends_when_csb_is_switched_off() {
+    for by_timer in [false, true] {
+        let bench = Bench::new(true, true);
+        bench.turn_csb_on();
+        make_it_stream(&bench);
+        bench.set_csb(Field::GuestCsbOn, 0);
+        if by_timer {
+            bench.clock.advance(10 * pacing::LOOK_AFTER);
+            bench.nic.on_timer();
+        } else {
+            bench.set(TDT, 6);
+        }
+        bench.set_csb(Field::GuestCsbOn, 1);
+        assert_eq!(bench.csb(Field::HostNeedTxkick), 1, "by timer: {by_timer}");
+    }
 }
 
 #[test]

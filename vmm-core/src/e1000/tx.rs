@@ -141,13 +141,23 @@ impl Transmitter {
         self.stored = [0; 4];
         self.fault = None;
         self.unannounced = false;
-        self.pacing = Pacing::default();
-        self.missing_kick = None;
+        self.withdraw_promise();
+        if let Some(csb) = &self.csb {
+            csb.store(Field::HostTdh, 0);
+        }
     }
 
     /// CSBAL: maps or releases the block.
     pub fn set_csb(&mut self, csb: Option<Csb>) {
+        self.withdraw_promise();
         self.csb = csb;
+    }
+
+    /// Ends the promise to look at the ring unasked: the guest must kick again.
+    fn withdraw_promise(&mut self) {
+        if let Some(csb) = &self.csb {
+            csb.store(Field::HostNeedTxkick, 1);
+        }
         self.pacing = Pacing::default();
         self.missing_kick = None;
     }
@@ -163,6 +173,7 @@ impl Transmitter {
         let mut outcome = TxOutcome { may_delay: true, ..TxOutcome::default() };
         match self.active_csb() {
             None => {
+                self.withdraw_promise();
                 self.run(self.ring.tail, None, &mut outcome);
                 outcome.interrupt = outcome.reported;
             }
@@ -185,7 +196,7 @@ impl Transmitter {
     pub fn on_timer(&mut self, now: u64) -> TxOutcome {
         let mut outcome = TxOutcome { may_delay: true, ..TxOutcome::default() };
         let Some(csb) = self.active_csb() else {
-            self.pacing = Pacing::default();
+            self.withdraw_promise();
             return outcome;
         };
         if self.pacing.due(now) {

@@ -1,8 +1,10 @@
 //! The two passes of a batch through the switch.
 
+use std::sync::Arc;
+
 use super::counters::PortCounters;
 use super::{Shared, Slot};
-use crate::backend::{FrameBatch, Mac};
+use crate::backend::{FrameBatch, Mac, Receiver};
 
 /// Where a frame goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +25,9 @@ pub struct Forwarder {
     flooded: Vec<u32>,
     /// One port's frames of both kinds, in order.
     merged: Vec<u32>,
+    /// NICs that got frames of this batch. If one of them is gone by the end of it, dropping it
+    /// here frees its port, which takes the lock that the batch held.
+    receivers: Vec<Arc<dyn Receiver>>,
 }
 
 impl Forwarder {
@@ -34,6 +39,8 @@ impl Forwarder {
         self.unicast.resize_with(slots.len(), Vec::new);
         self.sort(shared, from, batch, &mut done);
         self.deliver(&slots, from, batch, &mut done);
+        drop(slots);
+        self.receivers.clear();
         done
     }
 
@@ -92,7 +99,7 @@ impl Forwarder {
         if self.flooded.is_empty() {
             for port in self.touched.drain(..) {
                 let list = &mut self.unicast[usize::from(port)];
-                hand_over(&slots[usize::from(port)], batch, list, done);
+                hand_over(&slots[usize::from(port)], batch, list, &mut self.receivers, done);
                 list.clear();
             }
             return;
@@ -104,7 +111,7 @@ impl Forwarder {
             let list = &mut self.unicast[port];
             let flooded: &[u32] = if floods { &self.flooded } else { &[] };
             merge(list, flooded, &mut self.merged);
-            hand_over(slot, batch, &self.merged, done);
+            hand_over(slot, batch, &self.merged, &mut self.receivers, done);
             list.clear();
         }
         let frames = self.flooded.len() as u64;
@@ -119,7 +126,13 @@ impl Forwarder {
 }
 
 /// Gives a port its frames.
-fn hand_over(slot: &Slot, batch: &FrameBatch<'_>, picks: &[u32], done: &mut PortCounters) {
+fn hand_over(
+    slot: &Slot,
+    batch: &FrameBatch<'_>,
+    picks: &[u32],
+    receivers: &mut Vec<Arc<dyn Receiver>>,
+    done: &mut PortCounters,
+) {
     if picks.is_empty() {
         return;
     }
@@ -130,6 +143,7 @@ fn hand_over(slot: &Slot, batch: &FrameBatch<'_>, picks: &[u32], done: &mut Port
     let taken = receiver.receive(batch, picks);
     done.delivered += taken as u64;
     done.refused += (picks.len() - taken) as u64;
+    receivers.push(receiver);
 }
 
 /// Merges two ascending lists, so that a receiver sees frames in the order they were sent.
