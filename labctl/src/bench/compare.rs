@@ -147,13 +147,19 @@ fn change(
     Some(Change { old, new, ratio, verdict })
 }
 
+/// An interval that holds the truth less often than this supports no verdict.
+const LEAST_COVERAGE: f64 = 0.7;
+
 fn judge(ratio: Ratio, better: Better, threshold: f64) -> Verdict {
     // How much worse, as a fraction, at either end of the interval.
     let (at_best, at_worst) = match better {
         Better::Higher => (1.0 - ratio.high, 1.0 - ratio.low),
         Better::Lower => (ratio.low - 1.0, ratio.high - 1.0),
     };
-    if at_best > threshold {
+    if ratio.coverage < LEAST_COVERAGE {
+        // One or two trials have no spread to judge by.
+        Verdict::Inconclusive
+    } else if at_best > threshold {
         Verdict::Fail
     } else if at_worst <= threshold {
         Verdict::Pass

@@ -29,7 +29,8 @@ pub struct Progress<'a> {
 /// Runs `plan` on `lab` until its rounds or its time are over, or until `stop` completes.
 ///
 /// # Errors
-/// If the host cannot run the lab. A guest that fails makes its trial void, not the run.
+/// If the host cannot run the lab, before a round is complete; later that ends the run early. A guest
+/// that fails makes its trial void, not the run.
 pub async fn run(
     hypervisor: &Hypervisor,
     lab: &Lab,
@@ -59,7 +60,17 @@ pub async fn run(
             let sample = tokio::select! {
                 biased;
                 () = &mut stop => { complete = false; break 'rounds; }
-                sample = run_one(hypervisor, &cell.lab, trial.kind, &spec, place) => sample?,
+                sample = run_one(hypervisor, &cell.lab, trial.kind, &spec, place) => sample,
+            };
+            let sample = match sample {
+                Ok(sample) => sample,
+                Err(error) if rounds == 0 => return Err(error),
+                Err(error) => {
+                    // What was measured so far is worth more than a tidy end.
+                    tracing::error!("the run ends early: {error}");
+                    complete = false;
+                    break 'rounds;
+                }
             };
             order += 1;
             progress(Progress { round, done: order as usize, sample: &sample, cell });

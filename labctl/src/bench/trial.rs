@@ -77,23 +77,23 @@ async fn measure(
     let cpu_before = cpu_time();
     running.set_links(true);
 
-    let late = |name: &str| format!("guest `{name}` did not finish in time");
-    let sender = running.finished(spec.from, Instant::now() + spec.duration + GRACE).await?;
+    running.finished(spec.from, Instant::now() + spec.duration + GRACE).await?;
     let cpu_ns = cpu_time().saturating_sub(cpu_before).as_nanos() as u64;
     running.settle().await?;
-    running.unplug(spec.to);
-    let receiver = running.finished(spec.to, Instant::now() + GRACE).await?;
-    running.unplug(spec.from);
+    let reports = last_words(running, spec.from).await?;
     let after = running.counters().await?;
 
-    let (Some(sender), Some(receiver)) = (&sender, &receiver) else {
-        let guest = if sender.is_none() { spec.from } else { spec.to };
+    let drops = drops(running, spec, &after);
+    let Some(reports) =
+        reports.iter().map(|(_, report)| report.as_ref()).collect::<Option<Vec<_>>>()
+    else {
+        let silent = reports.iter().find(|(_, report)| report.is_none());
+        let name = silent.map_or("?", |(guest, _)| running.name(*guest));
         let counters = counted(&before, &after, cpu_ns);
-        let drops = drops(running, &after);
-        let reason = late(running.name(guest));
+        let reason = format!("guest `{name}` did not finish in time");
         return Ok(void(kind, place, drops, counters, reason));
     };
-    let drops = drops(running, &after);
+    let (sender, receiver) = (reports[spec.from], reports[spec.to]);
     let (sent, received) = match kind {
         TrialKind::Throughput => (sender.packets, receiver.packets),
         TrialKind::Rr => (sender.sent, sender.packets),
@@ -117,7 +117,7 @@ async fn measure(
             ..counted(&before, &after, cpu_ns)
         },
     };
-    sample.void_reason = books(&sample, &[sender, receiver], &after).err();
+    sample.void_reason = books(&sample, &reports, receiver, &after).err();
     sample.conserved = sample.void_reason.is_none();
     if sample.void_reason.is_none() && received == 0 {
         sample.void_reason = Some("no packet arrived".to_owned());
@@ -125,22 +125,41 @@ async fn measure(
     Ok(sample)
 }
 
+/// Ends all guests, the sender last, and collects their final reports, by guest.
+async fn last_words(
+    running: &mut RunningLab,
+    sender: usize,
+) -> Result<Vec<(usize, Option<Final>)>, Error> {
+    let others = (0..running.guests()).filter(|guest| *guest != sender);
+    others.for_each(|guest| running.unplug(guest));
+    running.unplug(sender);
+    let mut reports = Vec::new();
+    for guest in 0..running.guests() {
+        reports.push((guest, running.finished(guest, Instant::now() + GRACE).await?));
+    }
+    Ok(reports)
+}
+
 /// Audits a trial: every frame must be found again at every stage of its way.
-fn books(sample: &Sample, reports: &[&Final; 2], counters: &LabCounters) -> Result<(), String> {
+fn books(
+    sample: &Sample,
+    reports: &[&Final],
+    receiver: &Final,
+    counters: &LabCounters,
+) -> Result<(), String> {
     let check = |what: &str, left: u64, right: u64| {
         (left == right).then_some(()).ok_or_else(|| format!("{what}: {left} is not {right}"))
     };
     let nics = || counters.guests.iter().flat_map(|(_, nics)| nics);
-    let [sender, receiver] = reports;
     check(
         "frames that drivers sent and devices took",
-        sender.tx_frames + receiver.tx_frames,
+        reports.iter().map(|report| report.tx_frames).sum(),
         nics().map(|nic| nic.tx.frames + nic.tx.dropped.total()).sum(),
     )?;
     check(
         "frames that devices delivered and drivers got",
         nics().map(|nic| nic.rx.frames).sum(),
-        sender.rx_frames + receiver.rx_frames,
+        reports.iter().map(|report| report.rx_frames).sum(),
     )?;
     fabric_books(counters, &check)?;
     match sample.kind {
@@ -207,15 +226,17 @@ fn fabric_books(
     }
 }
 
-/// Every frame that was dropped, with place and cause.
-fn drops(running: &RunningLab, counters: &LabCounters) -> Vec<Drop> {
+/// Every frame that was dropped between the trial's two guests, with place and cause. Copies that a
+/// switch floods to bystanders are turned away there, and are no part of the stream.
+fn drops(running: &RunningLab, spec: &TrialSpec, counters: &LabCounters) -> Vec<Drop> {
     let mut drops = Vec::new();
     let mut add = |place: &str, cause: &str, frames: u64| {
         if frames > 0 {
             drops.push(Drop { place: place.to_owned(), cause: cause.to_owned(), frames });
         }
     };
-    for (guest, (_, nics)) in counters.guests.iter().enumerate() {
+    let takes_part = |guest: usize| guest == spec.from || guest == spec.to;
+    for (guest, (_, nics)) in counters.guests.iter().enumerate().filter(|(g, _)| takes_part(*g)) {
         for (number, nic) in nics.iter().enumerate() {
             nic_drops(&format!("{}.nic{number}", running.name(guest)), nic, &mut add);
         }
@@ -229,7 +250,10 @@ fn drops(running: &RunningLab, counters: &LabCounters) -> Vec<Drop> {
             }
         }
         FabricCounters::Bridges { taps } => {
-            for (interface, ours, kernel) in taps {
+            // A guest has one NIC, so TAPs are numbered as guests are.
+            for (_, (interface, ours, kernel)) in
+                taps.iter().enumerate().filter(|(g, _)| takes_part(*g))
+            {
                 tap_drops(interface, ours, kernel, &mut add);
             }
         }

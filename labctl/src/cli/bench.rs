@@ -72,11 +72,11 @@ pub fn run(args: Args) -> Result<Exit, Error> {
     let seed = args.seed.map_or_else(plan::random_seed, u64::from);
     let plan = Plan::new(&lab, bench, args.quick, seed);
     note(&format!(
-        "{}: {} cells, about {} trials, {} at most (seed {seed})",
+        "{}: {} cells, about {} trials in {} (seed {seed})",
         lab.name,
         plan.cells.len(),
         plan.expected_trials(),
-        report::number::duration(plan.budget.as_secs_f64()),
+        report::number::duration(plan.expected_duration().as_secs_f64()),
     ));
 
     let journal = Journal::create(&args.results)?;

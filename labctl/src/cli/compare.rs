@@ -23,7 +23,7 @@ Verdicts, for each cell and all of them:
                 the better end of its interval, or was lost
   inconclusive  the runs are too noisy to tell: run them longer
 
-Exit codes: 0 nothing failed, 2 a document cannot be read, 3 a cell failed, 4 no cell in common";
+Exit codes: 0 nothing failed, 3 a cell failed, 4 no cell in common, 10 a document cannot be read";
 
 /// Compare two results.json cell by cell
 ///
@@ -67,12 +67,13 @@ enum Output {
 /// Compares two documents and prints what changed.
 ///
 /// # Errors
-/// [`Exit::Usage`] if a document cannot be read, [`Exit::NothingSelected`] if they have no cell in
+/// [`Exit::InvalidFile`] if a document cannot be read, [`Exit::NothingSelected`] if they have no cell in
 /// common.
 pub fn run(args: Args) -> Result<Exit, Error> {
     let read = |path: &PathBuf| {
         let help = "a document comes from `labctl bench`, which writes results.json";
-        Results::read(path).map_err(|error| Error::new(Exit::Usage, error.to_string()).help(help))
+        Results::read(path)
+            .map_err(|error| Error::new(Exit::InvalidFile, error.to_string()).help(help))
     };
     let (old, new) = (read(&args.old)?, read(&args.new)?);
     let comparison = compare(&old, &new, args.threshold / 100.0);

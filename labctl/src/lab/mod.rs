@@ -78,8 +78,9 @@ impl RunningLab {
     /// Builds the lab and starts its guests, links down.
     ///
     /// # Errors
-    /// [`Exit::HostLacks`] if the host cannot run it.
+    /// [`Exit::HostLacks`] if the host cannot run it, [`Exit::InvalidFile`] if pktguest cannot.
     pub async fn start(hypervisor: &Hypervisor, lab: &Lab) -> Result<Self, Error> {
+        check(lab)?;
         let clock = Arc::new(MonotonicClock::new());
         let (sender, lines) = mpsc::channel(LINES);
         let mut fabric = Fabric::new(lab, clock.clone()).await.map_err(host_lacks)?;
@@ -116,6 +117,11 @@ impl RunningLab {
             guests.push(RunningGuest { name, plugs, machine, ready: false, done: None });
         }
         Ok(Self { guests, fabric, lines, unread: VecDeque::new() })
+    }
+
+    /// How many guests there are.
+    pub fn guests(&self) -> usize {
+        self.guests.len()
     }
 
     /// The guest's name.
@@ -269,6 +275,33 @@ impl RunningLab {
         };
         self.guests.into_iter().map(stop).collect()
     }
+}
+
+/// Refuses what the file may say and this host or pktguest cannot do.
+fn check(lab: &Lab) -> Result<(), Error> {
+    if let Some(guest) = lab.guests.iter().find(|guest| guest.nics.len() > 1) {
+        let message = format!("guest `{}` has {} NICs", guest.name, guest.nics.len());
+        return Err(Error::new(Exit::InvalidFile, message)
+            .help("pktguest drives one; give every guest a single entry in `nics`"));
+    }
+    let wanted: u64 = lab.guests.iter().map(|guest| u64::from(guest.memory_mib)).sum();
+    match available_memory_mib() {
+        Some(available) if wanted > available => {
+            let message = format!(
+                "the guests want {wanted} MiB of memory together; {available} MiB are available"
+            );
+            Err(Error::new(Exit::HostLacks, message).help("lower `memory`, or start fewer guests"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What the host can give without swapping; `None` if it does not tell.
+fn available_memory_mib() -> Option<u64> {
+    let meminfo = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let kib: u64 = line.split_whitespace().next()?.parse().ok()?;
+    Some(kib / 1024)
 }
 
 /// A host CPU for each guest, or none for any: to pin some would favour the others.
