@@ -178,7 +178,7 @@ pub struct Metrics {
     pub drops_by_cause: Vec<Drop>,
     /// TDT register writes per packet received.
     pub tdt_writes_per_packet: Option<f64>,
-    /// Doorbell writes that had to wake the device's side, per packet received.
+    /// Doorbell writes of both rings, TDT and RDT, per packet received.
     pub kicks_per_packet: Option<f64>,
     /// TAP system calls per packet received.
     pub tap_syscalls_per_packet: Option<f64>,
@@ -339,7 +339,7 @@ pub struct Counters {
     pub rdt_writes: u64,
     /// Interrupts the guests took.
     pub interrupts: u64,
-    /// Doorbell writes that had to wake the device's side.
+    /// Doorbell writes of both rings, TDT and RDT.
     pub kicks: u64,
     /// Times a guest went to sleep.
     pub halts: u64,

@@ -163,8 +163,9 @@ impl VcpuThread {
             self.shared.stop.store(true, Ordering::SeqCst);
             // The flag makes the next KVM_RUN return at once, the signal ends the present one.
             let immediate_exit = &raw mut self.run.as_mut_ref().immediate_exit;
-            // SAFETY: the byte lies in a mapping that `self.run` owns; besides the kernel only
-            // this line accesses it, and atomically.
+            // SAFETY: the byte lies in a mapping that `self.run` owns. The vCPU's thread borrows the
+            // structure around it now and then, but neither reads nor writes this byte; the kernel
+            // does, and expects another thread to change it at any time (KVM API, 5).
             unsafe { AtomicU8::from_ptr(immediate_exit) }.store(1, Ordering::SeqCst);
             // It can only fail because the thread has ended already.
             let _ = thread.kill(SIGRTMIN());

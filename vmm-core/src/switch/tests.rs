@@ -173,21 +173,24 @@ fn a_dropped_port_is_free_again_and_its_addresses_are_gone() {
 /// A NIC that is freed while frames are handed to it frees its own port, on the sender's thread.
 #[test]
 fn a_receiver_that_goes_away_during_a_batch_frees_its_port() {
-    struct LastBreath(Mutex<Option<Port>>, Mutex<Option<Arc<dyn Receiver>>>);
+    struct LastBreath {
+        own: Mutex<Option<Arc<dyn Receiver>>>,
+        _port: Port,
+    }
     impl Receiver for LastBreath {
         fn receive(&self, _batch: &FrameBatch<'_>, picks: &[u32]) -> usize {
             // The owner lets go: what the switch holds is the last reference.
-            drop(self.1.lock().take());
+            drop(self.own.lock().take());
             picks.len()
         }
     }
     let mut bench = Bench::new(1, 100);
     let port = bench.switch.attach().unwrap();
     let index = port.index();
-    let nic: Arc<LastBreath> = Arc::new(LastBreath(Mutex::new(Some(port)), Mutex::default()));
+    let nic = Arc::new(LastBreath { own: Mutex::default(), _port: port });
     let receiver: Arc<dyn Receiver> = nic.clone();
     bench.switch.connect(index, &receiver);
-    *nic.1.lock() = Some(receiver);
+    *nic.own.lock() = Some(receiver);
     drop(nic);
     bench.send(0, &[(station(0), ALL, 0)]);
     assert_eq!(bench.counters(0).delivered, 1);
