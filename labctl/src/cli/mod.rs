@@ -143,7 +143,7 @@ pub fn print(text: &str) -> Result<(), Error> {
     print_while_read(text).map(|_| ())
 }
 
-/// As [`print`]; false once the reader has gone away.
+/// As [`print()`]; false once the reader has gone away.
 fn print_while_read(text: &str) -> Result<bool, Error> {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
