@@ -84,15 +84,12 @@ async fn measure(
     let after = running.counters().await?;
 
     let drops = drops(running, spec, &after);
-    let Some(reports) =
-        reports.iter().map(|(_, report)| report.as_ref()).collect::<Option<Vec<_>>>()
-    else {
-        let silent = reports.iter().find(|(_, report)| report.is_none());
-        let name = silent.map_or("?", |(guest, _)| running.name(*guest));
-        let counters = counted(&before, &after, cpu_ns);
-        let reason = format!("guest `{name}` did not finish in time");
+    let counters = counted(&before, &after, cpu_ns);
+    if let Some(silent) = reports.iter().position(Option::is_none) {
+        let reason = format!("guest `{}` did not finish in time", running.name(silent));
         return Ok(void(kind, place, drops, counters, reason));
-    };
+    }
+    let reports: Vec<_> = reports.iter().flatten().collect();
     let (sender, receiver) = (reports[spec.from], reports[spec.to]);
     let (sent, received) = match kind {
         TrialKind::Throughput => (sender.packets, receiver.packets),
@@ -112,10 +109,7 @@ async fn measure(
         conserved: false,
         void_reason: None,
         latency: (kind == TrialKind::Rr && sender.packets > 0).then(|| latency(sender)),
-        counters: Counters {
-            halts: sender.halts + receiver.halts,
-            ..counted(&before, &after, cpu_ns)
-        },
+        counters: Counters { halts: sender.halts + receiver.halts, ..counters },
     };
     sample.void_reason = books(&sample, &reports, receiver, &after).err();
     sample.conserved = sample.void_reason.is_none();
@@ -125,17 +119,14 @@ async fn measure(
     Ok(sample)
 }
 
-/// Ends all guests, the sender last, and collects their final reports, by guest.
-async fn last_words(
-    running: &mut RunningLab,
-    sender: usize,
-) -> Result<Vec<(usize, Option<Final>)>, Error> {
+/// Ends all guests, the sender last, and collects their final reports, in the guests' order.
+async fn last_words(running: &mut RunningLab, sender: usize) -> Result<Vec<Option<Final>>, Error> {
     let others = (0..running.guests()).filter(|guest| *guest != sender);
     others.for_each(|guest| running.unplug(guest));
     running.unplug(sender);
     let mut reports = Vec::new();
     for guest in 0..running.guests() {
-        reports.push((guest, running.finished(guest, Instant::now() + GRACE).await?));
+        reports.push(running.finished(guest, Instant::now() + GRACE).await?);
     }
     Ok(reports)
 }

@@ -57,7 +57,6 @@ impl Report {
 #[expect(missing_docs, reason = "the names are pktguest's, documented there")]
 pub struct Final {
     pub packets: u64,
-    pub bytes: u64,
     pub elapsed_ns: u64,
     pub sent: u64,
     pub next: u64,
@@ -74,7 +73,6 @@ pub struct Final {
     pub tx_frames: u64,
     pub rx_frames: u64,
     pub halts: u64,
-    pub interrupts: u64,
 }
 
 #[cfg(test)]
