@@ -258,6 +258,7 @@ fn nic_drops(place: &str, nic: &NicCounters, add: &mut impl FnMut(&str, &str, u6
     add(place, "transmit oversize", tx.oversize);
     add(place, "transmit runt", tx.runt);
     add(place, "transmit descriptor unsupported", tx.unsupported);
+    add(place, "transmit segmentation impossible", tx.segmentation);
     add(place, "transmit link down", tx.link_down);
     add(place, "receive disabled", rx.disabled);
     add(place, "receive link down", rx.link_down);

@@ -118,16 +118,25 @@ impl<'m> FrameBatch<'m> {
         self.open_len = 0;
     }
 
+    /// Moves the pieces of the frame being built into `pieces`.
+    pub fn take_open(&mut self, pieces: &mut Vec<VolatileSlice<'m>>) {
+        let from = self.closed_spans();
+        pieces.extend(self.spans.drain(from..));
+        self.open_len = 0;
+    }
+
+    /// Empties the batch, keeping the allocations.
+    pub fn clear(&mut self) {
+        self.spans.clear();
+        self.frames.clear();
+        self.open_len = 0;
+        self.bytes = 0;
+    }
+
     /// Bytes in the frame being built.
     #[inline]
     pub fn open_len(&self) -> usize {
         self.open_len
-    }
-
-    /// Pieces in the frame being built.
-    #[inline]
-    pub fn open_spans(&self) -> usize {
-        self.spans.len() - self.closed_spans()
     }
 
     #[inline]
@@ -171,8 +180,7 @@ impl<'m> FrameBatch<'m> {
 
     /// Empties the batch and frees it from its lifetime, keeping the allocations.
     pub fn recycle<'n>(mut self) -> FrameBatch<'n> {
-        self.spans.clear();
-        self.frames.clear();
+        self.clear();
         // An empty vector collects in place: no allocation, no copy.
         let spans = self.spans.into_iter().map(|_| unreachable!("just cleared")).collect();
         FrameBatch { spans, frames: self.frames, open_len: 0, bytes: 0 }
@@ -187,6 +195,11 @@ pub struct Frame<'a> {
 }
 
 impl<'a> Frame<'a> {
+    /// The frame that consists of `spans`.
+    pub fn new(spans: &'a [VolatileSlice<'a>]) -> Self {
+        Self { spans, len: spans.iter().map(VolatileSlice::len).sum() }
+    }
+
     /// Length in bytes.
     #[inline]
     #[expect(clippy::len_without_is_empty, reason = "a frame is a length, not a collection")]
@@ -309,9 +322,9 @@ mod tests {
         let ram = GuestRam::new(4096).unwrap();
         let mut batch = two_piece_batch(&ram);
         batch.push_span(ram.slice(0, 5).unwrap());
-        assert_eq!((batch.open_len(), batch.open_spans()), (5, 1));
+        assert_eq!(batch.open_len(), 5);
         batch.abort_frame();
-        assert_eq!((batch.len(), batch.open_len(), batch.open_spans()), (1, 0, 0));
+        assert_eq!((batch.len(), batch.open_len()), (1, 0));
         let batch = batch.recycle();
         assert!(batch.is_empty());
     }

@@ -1,4 +1,5 @@
-//! Which frames a NIC accepts: exact addresses, multicast hash, promiscuous modes (manual 3.2.1).
+//! Which frames a NIC accepts: exact addresses, multicast hash, promiscuous modes (manual
+//! 3.2.1), VLAN table (manual 9.3).
 
 use super::regs::{RAH_AV, rctl};
 use crate::backend::Mac;
@@ -8,12 +9,25 @@ const EXACT: usize = 16;
 /// Words of the multicast table.
 const HASH_WORDS: usize = 128;
 
+/// Words of the VLAN filter table: a bit for each of 4096 VLANs.
+const VLAN_WORDS: usize = 128;
+
+/// How a frame passed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Match {
+    /// Its address is one that the guest asked for, or all of its kind are.
+    Exact,
+    /// Its address has a hash that the guest asked for: software must look (RDESC.PIF).
+    Hash,
+}
+
 /// Receive address registers.
 #[derive(Debug)]
 pub struct Filter {
     /// RAL and RAH, alternating.
     receive_addresses: [u32; 2 * EXACT],
     multicast_table: [u32; HASH_WORDS],
+    vlan_table: [u32; VLAN_WORDS],
     /// The valid entries of `receive_addresses`, ready to compare.
     exact: Vec<Mac>,
 }
@@ -24,12 +38,18 @@ impl Filter {
         let mut filter = Self {
             receive_addresses: [0; 2 * EXACT],
             multicast_table: [0; HASH_WORDS],
+            vlan_table: [0; VLAN_WORDS],
             exact: Vec::with_capacity(EXACT),
         };
-        let bits = Mac::from(mac).0;
-        filter.set_receive_address(0, bits as u32);
-        filter.set_receive_address(1, (bits >> 32) as u32 | RAH_AV);
+        filter.set_own_address(mac);
         filter
+    }
+
+    /// Loads entry 0 of the receive address list, as the part does from its EEPROM.
+    pub fn set_own_address(&mut self, mac: [u8; 6]) {
+        let bits = Mac::from(mac).0;
+        self.set_receive_address(0, bits as u32);
+        self.set_receive_address(1, (bits >> 32) as u32 | RAH_AV);
     }
 
     /// Word `index` of the receive address list.
@@ -37,12 +57,14 @@ impl Filter {
         self.receive_addresses.get(index).copied().unwrap_or(0)
     }
 
-    /// Writes word `index` of the receive address list.
+    /// Writes word `index` of the receive address list. RAH has the address's last 16 bits, two to
+    /// select what it is compared with, and the valid bit (manual 13.5.3).
     pub fn set_receive_address(&mut self, index: usize, value: u32) {
+        const RAH_BITS: u32 = RAH_AV | 0x3_ffff;
         let Some(word) = self.receive_addresses.get_mut(index) else {
             return;
         };
-        *word = value;
+        *word = if index % 2 == 1 { value & RAH_BITS } else { value };
         self.exact.clear();
         self.exact.extend(
             self.receive_addresses
@@ -64,19 +86,45 @@ impl Filter {
         }
     }
 
-    /// Whether a frame to `destination` is received under `rctl`.
+    /// Word `index` of the VLAN filter table.
+    pub fn vlan_word(&self, index: usize) -> u32 {
+        self.vlan_table.get(index).copied().unwrap_or(0)
+    }
+
+    /// Writes word `index` of the VLAN filter table.
+    pub fn set_vlan_word(&mut self, index: usize, value: u32) {
+        if let Some(word) = self.vlan_table.get_mut(index) {
+            *word = value;
+        }
+    }
+
+    /// How a frame to `destination` passes under `rctl`; `None` if it does not.
     #[inline]
-    pub fn accepts(&self, destination: Mac, rctl: u32) -> bool {
+    pub fn accepts(&self, destination: Mac, rctl: u32) -> Option<Match> {
+        let exact = |passes: bool| passes.then_some(Match::Exact);
         if self.exact.contains(&destination) {
-            return true;
+            return Some(Match::Exact);
         }
         if destination == Mac::BROADCAST {
-            return rctl & (rctl::BAM | rctl::MPE) != 0;
+            return exact(rctl & (rctl::BAM | rctl::MPE) != 0);
         }
         if destination.is_group() {
-            return rctl & rctl::MPE != 0 || self.hash_hit(destination, rctl);
+            return exact(rctl & rctl::MPE != 0)
+                .or_else(|| self.hash_hit(destination, rctl).then_some(Match::Hash));
         }
-        rctl & rctl::UPE != 0
+        exact(rctl & rctl::UPE != 0)
+    }
+
+    /// Whether a frame with this tag control information passes RCTL.VFE and RCTL.CFIEN.
+    pub fn accepts_vlan(&self, control: u16, rctl: u32) -> bool {
+        const CFI: u16 = 1 << 12;
+        if rctl & rctl::VFE == 0 {
+            return true;
+        }
+        let vlan = usize::from(control & 0xfff);
+        let wanted = self.vlan_table[vlan >> 5] & 1 << (vlan & 31) != 0;
+        let canonical = (control & CFI != 0) == (rctl & rctl::CFI != 0);
+        wanted && (canonical || rctl & rctl::CFIEN == 0)
     }
 
     /// Manual 13.5.2: RCTL.MO chooses which 12 of the address's upper bits index the table.
@@ -96,21 +144,25 @@ mod tests {
     const OTHER: [u8; 6] = [0x52, 0x54, 0, 0, 0, 2];
     const GROUP: [u8; 6] = [0x01, 0x00, 0x5e, 0x00, 0x56, 0x7a];
 
+    fn accepts(filter: &Filter, destination: Mac, rctl: u32) -> bool {
+        filter.accepts(destination, rctl).is_some()
+    }
+
     #[test]
     fn own_address_and_broadcast_are_accepted() {
         let filter = Filter::new(OWN);
-        assert!(filter.accepts(OWN.into(), 0));
-        assert!(!filter.accepts(OTHER.into(), 0));
-        assert!(filter.accepts(OTHER.into(), rctl::UPE));
-        assert!(!filter.accepts(Mac::BROADCAST, 0));
-        assert!(filter.accepts(Mac::BROADCAST, rctl::BAM));
+        assert!(accepts(&filter, OWN.into(), 0));
+        assert!(!accepts(&filter, OTHER.into(), 0));
+        assert!(accepts(&filter, OTHER.into(), rctl::UPE));
+        assert!(!accepts(&filter, Mac::BROADCAST, 0));
+        assert!(accepts(&filter, Mac::BROADCAST, rctl::BAM));
     }
 
     #[test]
     fn an_invalid_entry_does_not_match() {
         let mut filter = Filter::new(OWN);
         filter.set_receive_address(1, 0x0100);
-        assert!(!filter.accepts(OWN.into(), 0));
+        assert!(!accepts(&filter, OWN.into(), 0));
     }
 
     #[test]
@@ -119,10 +171,23 @@ mod tests {
         for (offset, hash) in [(0, 0x7a5), (1, 0xf4a), (2, 0xe95), (3, 0xa56)] {
             let mut filter = Filter::new(OWN);
             let rctl = offset << rctl::MO_SHIFT;
-            assert!(!filter.accepts(GROUP.into(), rctl));
+            assert!(!accepts(&filter, GROUP.into(), rctl));
             filter.set_multicast_word(hash >> 5, 1 << (hash & 31));
-            assert!(filter.accepts(GROUP.into(), rctl), "offset {offset}");
+            assert!(accepts(&filter, GROUP.into(), rctl), "offset {offset}");
         }
-        assert!(Filter::new(OWN).accepts(GROUP.into(), rctl::MPE));
+        assert!(accepts(&Filter::new(OWN), GROUP.into(), rctl::MPE));
+    }
+
+    #[test]
+    fn a_vlan_passes_if_its_bit_is_set() {
+        let mut filter = Filter::new(OWN);
+        filter.set_vlan_word(100 >> 5, 1 << (100 & 31));
+        assert!(filter.accepts_vlan(101, 0), "no filter");
+        assert!(filter.accepts_vlan(0xe064, rctl::VFE), "the priority does not matter");
+        assert!(!filter.accepts_vlan(101, rctl::VFE));
+        let tagged_noncanonical = 0x1064;
+        assert!(filter.accepts_vlan(tagged_noncanonical, rctl::VFE));
+        assert!(!filter.accepts_vlan(tagged_noncanonical, rctl::VFE | rctl::CFIEN));
+        assert!(filter.accepts_vlan(tagged_noncanonical, rctl::VFE | rctl::CFIEN | rctl::CFI));
     }
 }

@@ -9,24 +9,32 @@
 //! interrupts, then the schedule or the interrupt line. The receive and interrupt parts call nothing
 //! that leads back to a NIC, so no cycle can form.
 
+mod checksum;
 mod counters;
 mod csb;
+mod descriptor;
 mod eeprom;
 mod filter;
+mod general;
+mod inspect;
 mod interrupts;
+mod medium;
+mod offload;
 mod pacing;
 mod phy;
+pub mod registers;
 pub mod regs;
 mod ring;
 mod rx;
 mod schedule;
+mod traffic;
 mod tx;
 
 #[cfg(test)]
 mod tests;
 
+use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 
@@ -37,14 +45,17 @@ use crate::memory::GuestRam;
 
 pub use counters::{NicCounters, RegisterCounters};
 pub use rx::{RxCounters, RxDrops};
+pub use traffic::Traffic;
 pub use tx::{TxCounters, TxDrops};
 
 use counters::{AccessCounters, Tally};
 use csb::Csb;
 use eeprom::Eeprom;
+use general::General;
 use interrupts::Interrupts;
-use phy::Phy;
-use regs::ctrl;
+use medium::Medium;
+use registers::{REGISTERS, Register};
+use regs::{cause, ctrl, ctrl_ext, rctl};
 use rx::{ReceiveUnit, RxOutcome};
 use schedule::{Event, Schedule};
 use tx::{Transmitter, TxOutcome};
@@ -61,6 +72,10 @@ pub const CLASS: u32 = 0x02_0000;
 pub const BAR0_SIZE: u32 = 128 << 10;
 /// Bytes of BAR 1, I/O ports.
 pub const BAR1_SIZE: u32 = 64;
+/// The register of BAR 1 that selects a register of BAR 0.
+const IOADDR: u64 = 0;
+/// The register of BAR 1 that is the selected one.
+const IODATA: u64 = 4;
 /// Subsystem vendor and device id of the plain device: Intel's PRO/1000 MT Desktop Adapter.
 pub const PLAIN_SUBSYSTEM: (u16, u16) = (0x8086, 0x001e);
 /// Subsystem vendor and device id that announce the CSB extension.
@@ -95,45 +110,12 @@ pub struct E1000Host {
 #[repr(align(128))]
 struct Isolated<T>(T);
 
-/// Registers that are neither transmit, receive nor interrupt.
-struct General {
-    ctrl: u32,
-    eerd: u32,
-    mdic: u32,
-    phy: Phy,
-    csbah: u32,
-    /// Stored for the driver to read back, by offset.
-    stored: [(u32, u32); 12],
-}
-
-impl General {
-    fn new() -> Self {
-        use regs::*;
-        let offsets =
-            [EECD, CTRL_EXT, FCAL, FCAH, FCT, VET, FCTTV, TXCW, LEDCTL, PBA, FCRTL, FCRTH];
-        Self {
-            ctrl: ctrl::SLU,
-            eerd: 0,
-            mdic: 0,
-            phy: Phy::new(),
-            csbah: 0,
-            stored: offsets.map(|offset| (offset, if offset == PBA { 0x0010_0030 } else { 0 })),
-        }
-    }
-
-    fn stored(&mut self, offset: u32) -> Option<&mut u32> {
-        self.stored.iter_mut().find(|(at, _)| *at == offset).map(|(_, value)| value)
-    }
-}
-
 /// An emulated NIC. All methods may be called from any thread.
 pub struct E1000 {
     config: E1000Config,
     ram: GuestRam,
     clock: Arc<dyn Clock>,
     schedule: Schedule,
-    eeprom: Eeprom,
-    link: AtomicBool,
     general: Mutex<General>,
     tx: Isolated<Mutex<Transmitter>>,
     rx: Isolated<Mutex<ReceiveUnit>>,
@@ -144,15 +126,14 @@ pub struct E1000 {
 }
 
 impl E1000 {
-    /// A NIC after power-on, its link down.
+    /// A NIC after power-on, its cable out.
     pub fn new(config: E1000Config, host: E1000Host) -> Arc<Self> {
         let (vendor, device) = if config.csb { CSB_SUBSYSTEM } else { PLAIN_SUBSYSTEM };
+        let eeprom = Eeprom::new(config.mac, device, vendor);
         Arc::new(Self {
-            eeprom: Eeprom::new(config.mac, device, vendor),
             clock: host.clock,
             schedule: Schedule::new(host.timer),
-            link: AtomicBool::new(false),
-            general: Mutex::new(General::new()),
+            general: Mutex::new(General::new(eeprom)),
             tx: Isolated(Mutex::new(Transmitter::new(host.ram.clone(), host.backend))),
             rx: Isolated(Mutex::new(ReceiveUnit::new(host.ram.clone(), config.mac))),
             irq: Isolated(Mutex::new(Interrupts::new(host.line, config.itr))),
@@ -175,7 +156,7 @@ impl E1000 {
 
     /// Plugs the cable in or out; the guest sees STATUS.LU and a link status change interrupt.
     pub fn set_link(&self, up: bool) {
-        if self.set_carrier(up) {
+        if self.set_cable(up) {
             self.announce_link();
         }
     }
@@ -183,22 +164,27 @@ impl E1000 {
     /// Plugs the cables of several NICs in or out at one instant: no guest hears of it before all
     /// of them can receive, so that nothing the first one sends is lost.
     pub fn set_links(nics: &[Arc<E1000>], up: bool) {
-        let changed: Vec<_> = nics.iter().filter(|nic| nic.set_carrier(up)).collect();
+        let changed: Vec<_> = nics.iter().filter(|nic| nic.set_cable(up)).collect();
         changed.iter().for_each(|nic| nic.announce_link());
     }
 
-    /// True if that was a change.
-    fn set_carrier(&self, up: bool) -> bool {
-        let changed = self.link.swap(up, Ordering::SeqCst) != up;
-        if changed {
-            self.tx.0.lock().link = up;
-            self.rx.0.lock().link = up;
-        }
+    /// True if the link changed.
+    fn set_cable(&self, up: bool) -> bool {
+        let mut general = self.general.lock();
+        let changed = general.phy.set_cable(up);
+        self.reconnect(&general);
         changed
     }
 
+    /// Tells both directions what the MAC is connected to.
+    fn reconnect(&self, general: &General) {
+        let medium = general.medium();
+        self.tx.0.lock().medium = medium;
+        self.rx.0.lock().medium = medium;
+    }
+
     fn announce_link(&self) {
-        self.with_interrupts(|irq, now| irq.raise(regs::cause::LSC, now));
+        self.with_interrupts(|irq, now| irq.raise(cause::LSC, now));
     }
 
     /// PCI Command.BME: allows or forbids DMA.
@@ -236,156 +222,147 @@ impl E1000 {
         }
     }
 
-    /// Reads from BAR 0. Accesses narrower than 32 bits read part of a register.
+    /// Reads from BAR 0: any width, any alignment. Each register that the access touches is read
+    /// once, with the side effects that has.
     pub fn read(&self, offset: u64, data: &mut [u8]) {
-        let aligned = offset & !3;
-        let mut words = [0u8; 16];
-        let span = (offset - aligned) as usize + data.len();
-        for (at, word) in words.chunks_exact_mut(4).enumerate().take(span.div_ceil(4)) {
-            let register = aligned.saturating_add(4 * at as u64);
-            let value = u32::try_from(register).map_or(0, |r| self.read_register(r));
-            word.copy_from_slice(&value.to_le_bytes());
-        }
-        let skip = (offset - aligned) as usize;
-        match words.get(skip..skip + data.len()) {
-            Some(bytes) => data.copy_from_slice(bytes),
-            None => data.fill(0),
-        }
-    }
-
-    /// Writes to BAR 0. The part takes whole aligned registers only (manual 13.2); other accesses
-    /// are ignored.
-    pub fn write(&self, offset: u64, data: &[u8]) {
-        if !offset.is_multiple_of(4) {
-            return;
-        }
-        for (at, word) in data.chunks_exact(4).enumerate() {
-            let register = offset.saturating_add(4 * at as u64);
-            if let (Ok(register), Ok(bytes)) = (u32::try_from(register), word.try_into()) {
-                self.write_register(register, u32::from_le_bytes(bytes));
-            }
-        }
-    }
-
-    /// Reads from BAR 1. IOADDR and IODATA are not decoded: no driver in use needs them.
-    pub fn io_read(&self, _offset: u64, data: &mut [u8]) {
         data.fill(0);
-    }
-
-    /// Writes to BAR 1: ignored.
-    pub fn io_write(&self, _offset: u64, _data: &[u8]) {}
-
-    fn read_register(&self, register: u32) -> u32 {
-        use regs::*;
-        self.accesses.0.reads.add(1);
-        let index = |base: u32| ((register - base) / 4) as usize;
-        match register {
-            CTRL => self.general.lock().ctrl,
-            STATUS => {
-                let up = if self.link.load(Ordering::SeqCst) { status::LU } else { 0 };
-                status::FD | status::SPEED_1000 | up
-            }
-            EERD => self.general.lock().eerd,
-            MDIC => self.general.lock().mdic,
-            ICR => {
-                self.accesses.0.icr_reads.add(1);
-                let mut causes = 0;
-                self.with_interrupts(|irq, now| causes = irq.read_icr(now));
-                causes
-            }
-            ICS => self.irq.0.lock().icr(),
-            IMS => self.irq.0.lock().ims(),
-            ITR => u32::from(self.irq.0.lock().itr()),
-            RDTR => u32::from(self.irq.0.lock().delays()[0]),
-            RADV => u32::from(self.irq.0.lock().delays()[1]),
-            TIDV => u32::from(self.irq.0.lock().delays()[2]),
-            TADV => u32::from(self.irq.0.lock().delays()[3]),
-            RCTL => self.rx.0.lock().rctl,
-            RDBAL => self.rx.0.lock().ring.base[0],
-            RDBAH => self.rx.0.lock().ring.base[1],
-            RDLEN => self.rx.0.lock().ring.length,
-            RDH => self.rx.0.lock().ring.head,
-            RDT => self.rx.0.lock().ring.tail,
-            RXDCTL => self.rx.0.lock().stored[0],
-            RXCSUM => self.rx.0.lock().stored[1],
-            TCTL => self.tx.0.lock().tctl,
-            TDBAL => self.tx.0.lock().ring.base[0],
-            TDBAH => self.tx.0.lock().ring.base[1],
-            TDLEN => self.tx.0.lock().ring.length,
-            TDH => self.tx.0.lock().ring.head,
-            TDT => self.tx.0.lock().ring.tail,
-            TIPG => self.tx.0.lock().stored[0],
-            TXDCTL => self.tx.0.lock().stored[1],
-            TSPMT => self.tx.0.lock().stored[2],
-            AIFS => self.tx.0.lock().stored[3],
-            RAL0..0x5480 => self.rx.0.lock().filter.receive_address(index(RAL0)),
-            MTA..RAL0 => self.rx.0.lock().filter.multicast_word(index(MTA)),
-            _ => self.general.lock().stored(register).map_or(0, |value| *value),
+        for (register, lane, bytes) in lanes(offset, data.len()) {
+            let value = self.read_register(register).to_le_bytes();
+            data[bytes].copy_from_slice(&value[lane]);
         }
     }
 
-    fn write_register(&self, register: u32, value: u32) {
-        use regs::*;
-        self.accesses.0.writes.add(1);
-        let index = |base: u32| ((register - base) / 4) as usize;
-        let index16 = value & 0xffff;
-        match register {
-            TDT => {
-                self.accesses.0.tdt_writes.add(1);
-                self.kick_transmit(Some(index16));
-            }
-            RDT => {
-                self.accesses.0.rdt_writes.add(1);
-                self.rx.0.lock().ring.tail = index16;
-            }
-            CTRL => self.write_ctrl(value),
-            EERD => self.general.lock().eerd = self.eeprom.eerd(value),
-            MDIC => {
-                let link = self.link.load(Ordering::SeqCst);
-                let mut general = self.general.lock();
-                general.mdic = general.phy.mdic(value, link);
-                const INTERRUPT_ENABLE: u32 = 1 << 29;
-                if value & INTERRUPT_ENABLE != 0 {
-                    self.with_interrupts(|irq, now| irq.raise(cause::MDAC, now));
+    /// Writes to BAR 0: any width, any alignment. Bytes of a register that the access does not
+    /// touch keep their value.
+    pub fn write(&self, offset: u64, data: &[u8]) {
+        for (register, lane, bytes) in lanes(offset, data.len()) {
+            self.accesses.0.writes.add(1);
+            if let Some((register, word)) = Register::find(register) {
+                let bytes = &data[bytes];
+                match bytes.try_into() {
+                    Ok(whole) => register.write(self, word, u32::from_le_bytes(whole)),
+                    Err(_) => register.write_bytes(self, word, lane.start, bytes),
                 }
             }
-            ICR => self.with_interrupts(|irq, now| irq.clear_causes(value, now)),
-            ICS => self.with_interrupts(|irq, now| irq.raise(value & cause::ALL, now)),
-            IMS => self.with_interrupts(|irq, now| irq.unmask(value, now)),
-            IMC => self.with_interrupts(|irq, now| irq.mask(value, now)),
-            ITR => self.with_interrupts(|irq, now| irq.set_itr(value as u16, now)),
-            RDTR => self.with_interrupts(|irq, now| irq.set_rdtr(value, now)),
-            RADV => self.irq.0.lock().set_radv(value as u16),
-            TIDV => self.irq.0.lock().set_tidv(value as u16),
-            TADV => self.irq.0.lock().set_tadv(value as u16),
-            RCTL => self.rx.0.lock().rctl = value,
-            RDBAL => self.rx.0.lock().ring.base[0] = value & !0xf,
-            RDBAH => self.rx.0.lock().ring.base[1] = value,
-            RDLEN => self.rx.0.lock().ring.length = value & 0x000f_ff80,
-            RDH => self.rx.0.lock().ring.head = index16,
-            RXDCTL => self.rx.0.lock().stored[0] = value,
-            RXCSUM => self.rx.0.lock().stored[1] = value,
-            CSBAL => self.map_csb(value),
-            CSBAH => self.general.lock().csbah = value,
-            TCTL => {
-                self.tx.0.lock().tctl = value;
-                self.kick_transmit(None);
+        }
+    }
+
+    fn read_register(&self, register: u64) -> u32 {
+        self.accesses.0.reads.add(1);
+        Register::find(register).map_or(0, |(register, word)| register.read(self, word))
+    }
+
+    /// Reads from BAR 1: IOADDR selects the register that IODATA is (manual 13.2).
+    pub fn io_read(&self, offset: u64, data: &mut [u8]) {
+        for (port, lane, bytes) in lanes(offset, data.len()) {
+            let io_address = self.general.lock().io_address;
+            let value = match port {
+                IOADDR => io_address,
+                IODATA => self.read_register(io_address.into()),
+                _ => 0,
+            };
+            data[bytes].copy_from_slice(&value.to_le_bytes()[lane]);
+        }
+    }
+
+    /// Writes to BAR 1. Both registers take whole aligned words only (manual 13.2).
+    pub fn io_write(&self, offset: u64, data: &[u8]) {
+        let Ok(value) = data.try_into().map(u32::from_le_bytes) else { return };
+        match offset {
+            // Only addresses of BAR 0's registers fit; others select none.
+            IOADDR => self.general.lock().io_address = value & 0xf_fffc,
+            IODATA => {
+                let register = u64::from(self.general.lock().io_address);
+                self.write(register, data);
             }
-            TDBAL => self.tx.0.lock().ring.base[0] = value & !0xf,
-            TDBAH => self.tx.0.lock().ring.base[1] = value,
-            TDLEN => self.tx.0.lock().ring.length = value & 0x000f_ff80,
-            TDH => self.tx.0.lock().ring.head = index16,
-            TIPG => self.tx.0.lock().stored[0] = value,
-            TXDCTL => self.tx.0.lock().stored[1] = value,
-            TSPMT => self.tx.0.lock().stored[2] = value,
-            AIFS => self.tx.0.lock().stored[3] = value,
-            RAL0..0x5480 => self.rx.0.lock().filter.set_receive_address(index(RAL0), value),
-            MTA..RAL0 => self.rx.0.lock().filter.set_multicast_word(index(MTA), value),
-            _ => {
-                if let Some(stored) = self.general.lock().stored(register) {
-                    *stored = value;
-                }
-            }
+            _ => {}
+        }
+    }
+
+    fn write_tdt(&self, tail: u32) {
+        self.accesses.0.tdt_writes.add(1);
+        self.kick_transmit(Some(tail));
+    }
+
+    fn write_rdt(&self, tail: u32) {
+        self.accesses.0.rdt_writes.add(1);
+        self.rx.0.lock().ring.tail = tail;
+    }
+
+    fn read_icr(&self) -> u32 {
+        self.accesses.0.icr_reads.add(1);
+        let mut causes = 0;
+        self.with_interrupts(|irq, now| causes = irq.read_icr(now));
+        causes
+    }
+
+    fn write_tctl(&self, value: u32) {
+        self.tx.0.lock().tctl = value;
+        self.kick_transmit(None);
+    }
+
+    fn write_rctl(&self, value: u32) {
+        let mut general = self.general.lock();
+        general.mac_loopback = value & rctl::LBM_MAC != 0;
+        self.rx.0.lock().rctl = value;
+        self.reconnect(&general);
+    }
+
+    fn write_mdic(&self, value: u32) {
+        let mut general = self.general.lock();
+        let effect = general.phy.set_mdic(value);
+        self.reconnect(&general);
+        drop(general);
+        let done = if effect.done_interrupt { cause::MDAC } else { 0 };
+        let link = if effect.link_changed { cause::LSC } else { 0 };
+        if done | link != 0 {
+            self.with_interrupts(|irq, now| irq.raise(done | link, now));
+        }
+    }
+
+    fn set_vlan_type(&self, ethertype: u16) {
+        let mut general = self.general.lock();
+        general.vlan.ethertype = ethertype;
+        self.apply_vlan(&general);
+    }
+
+    fn apply_vlan(&self, general: &General) {
+        self.tx.0.lock().vlan = general.vlan;
+        self.rx.0.lock().vlan = general.vlan;
+    }
+
+    /// CTRL (manual 13.4.1). RST restarts all but the PHY, PCI configuration, the EEPROM's contents
+    /// and the CSB; PHY_RST the PHY alone.
+    fn write_ctrl(&self, value: u32) {
+        let mut general = self.general.lock();
+        if value & ctrl::RST != 0 {
+            general.reset();
+            self.tx.0.lock().reset();
+            self.rx.0.lock().reset(general.eeprom.mac());
+            self.irq.0.lock().reset();
+        } else {
+            general.ctrl = value & !ctrl::PHY_RST;
+            general.vlan.enabled = value & ctrl::VME != 0;
+            self.apply_vlan(&general);
+        }
+        let link_changed = value & ctrl::PHY_RST != 0 && general.phy.reset();
+        self.reconnect(&general);
+        drop(general);
+        if value & ctrl::RST != 0 {
+            let counters = self.counters();
+            REGISTERS.iter().for_each(|register| register.restart(self, &counters));
+        }
+        if link_changed {
+            self.announce_link();
+        }
+    }
+
+    /// CTRL_EXT (manual 13.4.6). EE_RST loads the receive address from the EEPROM again.
+    fn write_ctrl_ext(&self, value: u32) {
+        let mut general = self.general.lock();
+        general.ctrl_ext = value & !(ctrl_ext::ASDCHK | ctrl_ext::EE_RST);
+        if value & ctrl_ext::EE_RST != 0 {
+            self.rx.0.lock().filter.set_own_address(general.eeprom.mac());
         }
     }
 
@@ -395,7 +372,7 @@ impl E1000 {
         let received = self.received.0.get();
         self.with_transmitter(|tx| {
             tx.ring.tail = tail.unwrap_or(tx.ring.tail);
-            tx.kick(now, received)
+            tx.kick(now, received, &mut OwnReceiver(self))
         });
     }
 
@@ -413,10 +390,20 @@ impl E1000 {
     }
 
     fn conclude_transmit(&self, outcome: TxOutcome) {
-        if outcome.interrupt {
-            self.with_interrupts(|irq, now| irq.transmitted(outcome.may_delay, now));
-        } else if outcome.reported {
-            self.irq.0.lock().latch(regs::cause::TXDW);
+        if outcome.silent {
+            let reported = if outcome.reported { cause::TXDW } else { 0 };
+            if outcome.causes | reported != 0 {
+                self.irq.0.lock().latch(outcome.causes | reported);
+            }
+        } else if outcome.reported || outcome.causes != 0 {
+            self.with_interrupts(|irq, now| {
+                if outcome.causes != 0 {
+                    irq.raise(outcome.causes, now);
+                }
+                if outcome.reported {
+                    irq.transmitted(outcome.may_delay, now);
+                }
+            });
         }
     }
 
@@ -427,7 +414,7 @@ impl E1000 {
             let Some(mut tx) = self.tx.0.try_lock() else {
                 return self.schedule.set(Event::Transmit, Some(now + pacing::LOOK_AFTER));
             };
-            let outcome = tx.on_timer(now);
+            let outcome = tx.on_timer(now, &mut OwnReceiver(self));
             self.schedule.set(Event::Transmit, outcome.deadline);
             outcome
         };
@@ -452,7 +439,7 @@ impl E1000 {
                 }
             });
         } else if outcome.delivered > 0 {
-            self.irq.0.lock().latch(regs::cause::RXT0);
+            self.irq.0.lock().latch(cause::RXT0);
         }
         outcome.delivered
     }
@@ -462,19 +449,6 @@ impl E1000 {
         let mut irq = self.irq.0.lock();
         change(&mut irq, now);
         self.schedule.set(Event::Interrupt, irq.deadline());
-    }
-
-    /// CTRL.RST (manual 13.4.1): all but PCI configuration, EEPROM, link and the CSB restarts.
-    fn write_ctrl(&self, value: u32) {
-        if value & ctrl::RST == 0 {
-            self.general.lock().ctrl = value & !ctrl::PHY_RST;
-            return;
-        }
-        let csbah = self.general.lock().csbah;
-        *self.general.lock() = General { csbah, ..General::new() };
-        self.tx.0.lock().reset();
-        self.rx.0.lock().reset(self.config.mac);
-        self.irq.0.lock().reset();
     }
 
     /// CSBAL maps one page at CSBAH:CSBAL, or releases it with address 0.
@@ -495,6 +469,32 @@ impl E1000 {
 impl Receiver for E1000 {
     fn receive(&self, batch: &FrameBatch<'_>, picks: &[u32]) -> usize {
         let now = self.clock.now();
-        self.with_receive_unit(|rx| rx.receive(batch, picks, now))
+        self.with_receive_unit(|rx| rx.receive(Medium::Network, batch, picks, now))
     }
+}
+
+/// The far end of the wire in loopback.
+struct OwnReceiver<'a>(&'a E1000);
+
+impl Backend for OwnReceiver<'_> {
+    // Receiving never transmits, so this cannot come back to the transmitter that is calling.
+    fn transmit(&mut self, batch: &FrameBatch<'_>) {
+        let now = self.0.clock.now();
+        let all: Vec<u32> = (0..batch.len() as u32).collect();
+        self.0.with_receive_unit(|rx| rx.receive(Medium::Itself, batch, &all, now));
+    }
+}
+
+/// Cuts an access of `len` bytes at `offset` into registers: the address of each, which of its
+/// bytes are meant, and which bytes of the access these are. Ends at the end of the address space.
+fn lanes(offset: u64, len: usize) -> impl Iterator<Item = (u64, Range<usize>, Range<usize>)> {
+    let mut done = 0;
+    std::iter::from_fn(move || {
+        let at = offset.checked_add(done as u64)?;
+        let start = (at % 4) as usize;
+        let count = (4 - start).min(len - done);
+        let bytes = done..done + count;
+        done += count;
+        (count > 0).then_some((at - start as u64, start..start + count, bytes))
+    })
 }

@@ -5,21 +5,24 @@ use std::sync::atomic::{Ordering, fence};
 use serde::Serialize;
 use vm_memory::{VolatileArrayRef, VolatileMemory, VolatileSlice};
 
+use super::checksum::Sum;
 use super::csb::{Csb, Field};
-use super::filter::Filter;
-use super::regs::{RXD_STATUS_EOP, STATUS_DD, cause, rctl};
+use super::filter::{Filter, Match};
+use super::inspect;
+use super::medium::{Medium, VlanMode};
+use super::regs::{cause, rctl, rxcsum, rxd};
 use super::ring::{DESCRIPTOR_BYTES, Descriptor, Ring};
-use crate::backend::{Frame, FrameBatch};
+use super::traffic::{FCS_LEN, MIN_FRAME, Traffic};
+use crate::backend::{Frame, FrameBatch, Mac};
 use crate::memory::GuestRam;
 
-/// Shortest frame on a wire, without its check sequence; shorter ones arrive padded.
-const MIN_FRAME: usize = 60;
 /// Longest frame without RCTL.LPE, without its check sequence: 1518 bytes and a VLAN tag.
 const MAX_STANDARD_FRAME: usize = 1518;
 /// Longest frame with RCTL.LPE (manual 13.4.22).
-const MAX_LONG_FRAME: usize = 16384 - FCS_BYTES;
-/// Bytes of the frame check sequence.
-const FCS_BYTES: usize = 4;
+const MAX_LONG_FRAME: usize = 16384 - FCS_LEN;
+/// Where a VLAN tag stands in a frame, and its length.
+const TAG_AT: usize = 12;
+const TAG_LEN: usize = 4;
 /// Frames whose buffers are fetched ahead of the copy.
 const LOOKAHEAD: u32 = 16;
 /// Bytes of a cache line.
@@ -35,6 +38,10 @@ pub struct RxCounters {
     pub frames: u64,
     /// Their bytes, without padding and check sequence.
     pub bytes: u64,
+    /// The same frames, as the statistics registers sort them.
+    pub traffic: Traffic,
+    /// Bytes on the wire of the frames that were turned away while reception was on.
+    pub refused_octets: u64,
     /// Batches with at least one frame for this guest.
     pub batches: u64,
     /// Frames not received, by cause.
@@ -50,7 +57,7 @@ pub struct RxDrops {
     pub disabled: u64,
     /// The link was down.
     pub link_down: u64,
-    /// Not for this address.
+    /// Not for this address or VLAN.
     pub filtered: u64,
     /// Longer than the guest accepts.
     pub oversize: u64,
@@ -72,12 +79,21 @@ impl RxDrops {
     }
 }
 
+/// A frame that passed the filters.
+struct Arrival {
+    destination: Mac,
+    /// Bytes of VLAN tag that the guest does not get.
+    stripped: usize,
+    /// Everything of the descriptor's second word but length, DD, EOP and RXE.
+    fields: u64,
+}
+
 /// What a batch did, for the interrupt block and the timer.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RxOutcome {
     /// Frames that the guest got.
     pub delivered: usize,
-    /// RXDMT0 and RXO, if the batch brought them about.
+    /// RXDMT0, RXO and SRPD, if the batch brought them about.
     pub causes: u32,
     /// The guest wants to hear of received frames.
     pub interrupt: bool,
@@ -93,14 +109,18 @@ pub struct ReceiveUnit {
     pub ring: Ring,
     /// RCTL.
     pub rctl: u32,
-    /// RXDCTL, RXCSUM: stored for the driver to read back.
-    pub stored: [u32; 2],
-    /// Address filter.
+    /// RXCSUM.
+    pub rxcsum: u32,
+    /// RSRPD: frames of at most so many bytes raise SRPD.
+    pub rsrpd: u32,
+    /// Address and VLAN filter.
     pub filter: Filter,
+    /// CTRL.VME and VET.
+    pub vlan: VlanMode,
     /// PCI Command.BME.
     pub bus_master: bool,
-    /// Whether a cable is plugged in.
-    pub link: bool,
+    /// Where frames come from.
+    pub medium: Medium,
     csb: Option<Csb>,
     recheck_at: Option<u64>,
     counters: RxCounters,
@@ -113,10 +133,12 @@ impl ReceiveUnit {
             ram,
             ring: Ring::default(),
             rctl: 0,
-            stored: [0; 2],
+            rxcsum: 0,
+            rsrpd: 0,
             filter: Filter::new(mac),
+            vlan: VlanMode::default(),
             bus_master: false,
-            link: false,
+            medium: Medium::default(),
             csb: None,
             recheck_at: None,
             counters: RxCounters::default(),
@@ -127,8 +149,10 @@ impl ReceiveUnit {
     pub fn reset(&mut self, mac: [u8; 6]) {
         self.ring = Ring::default();
         self.rctl = 0;
-        self.stored = [0; 2];
+        self.rxcsum = 0;
+        self.rsrpd = 0;
         self.filter = Filter::new(mac);
+        self.vlan = VlanMode::default();
         self.recheck_at = None;
         if let Some(csb) = &self.csb {
             csb.store(Field::HostRdh, 0);
@@ -146,12 +170,18 @@ impl ReceiveUnit {
         self.counters
     }
 
-    /// Receives the picked frames.
-    pub fn receive(&mut self, batch: &FrameBatch<'_>, picks: &[u32], now: u64) -> RxOutcome {
+    /// Receives the picked frames, which come over `medium`.
+    pub fn receive(
+        &mut self,
+        medium: Medium,
+        batch: &FrameBatch<'_>,
+        picks: &[u32],
+        now: u64,
+    ) -> RxOutcome {
         let mut outcome = RxOutcome { deadline: self.recheck_at, ..RxOutcome::default() };
         let dropped = &mut self.counters.dropped;
         let all = picks.len() as u64;
-        if !self.link {
+        if self.medium != medium {
             dropped.link_down += all;
             return outcome;
         }
@@ -268,30 +298,25 @@ impl ReceiveUnit {
         outcome: &mut RxOutcome,
     ) -> u32 {
         let buffer_size = self.buffer_size();
-        let dropped = &mut self.counters.dropped;
-        let Some((destination, _)) = frame.addresses() else {
-            dropped.filtered += 1;
+        let Some(arrival) = self.admit(frame) else {
+            self.counters.refused_octets += (frame.len().max(MIN_FRAME) + FCS_LEN) as u64;
             return 0;
         };
-        if !self.filter.accepts(destination, self.rctl) {
-            dropped.filtered += 1;
-            return 0;
-        }
-        let longest = if self.rctl & rctl::LPE != 0 { MAX_LONG_FRAME } else { MAX_STANDARD_FRAME };
-        if frame.len() > longest {
-            dropped.oversize += 1;
-            return 0;
-        }
-        let strip_fcs = self.rctl & rctl::SECRC != 0;
         let padded = frame.len().max(MIN_FRAME);
-        let total = if strip_fcs { padded } else { padded + FCS_BYTES };
+        let fcs_len = if self.rctl & rctl::SECRC != 0 { 0 } else { FCS_LEN };
+        let total = padded - arrival.stripped + fcs_len;
         let needed = total.div_ceil(buffer_size) as u32;
         if needed > free {
-            dropped.no_buffer += 1;
+            self.counters.dropped.no_buffer += 1;
+            self.counters.refused_octets += (padded + FCS_LEN) as u64;
             outcome.causes |= cause::RXO;
             return 0;
         }
+        if total <= self.rsrpd as usize {
+            outcome.causes |= cause::SRPD;
+        }
 
+        let own_len = frame.len() - arrival.stripped;
         let mut offset = 0;
         let mut good = true;
         for _ in 0..needed {
@@ -299,25 +324,93 @@ impl ReceiveUnit {
             let address = ring.load(self.ring.head as usize)[0];
             match ram.slice(address, count) {
                 Some(buffer) => {
-                    let copied = frame.copy_to_guest(offset, buffer);
+                    let copied = copy(frame, arrival.stripped, offset, buffer);
                     if let (true, Ok(rest)) = (copied < count, buffer.offset(copied)) {
-                        write_trailer(frame, padded, offset + copied - frame.len(), rest);
+                        write_trailer(frame, padded, offset + copied - own_len, rest);
                     }
                 }
                 None => good = false,
             }
             offset += count;
-            let status = if offset == total { STATUS_DD | RXD_STATUS_EOP } else { STATUS_DD };
-            write_back(ring, self.ring.head, count, status, good);
+            let last = if offset == total { rxd::EOP } else { 0 };
+            let error = if good { 0 } else { rxd::RXE };
+            let fields = count as u64 | rxd::DD | last | error | arrival.fields;
+            write_back(ring, self.ring.head, fields);
             self.ring.head = self.ring.next(self.ring.head);
         }
         if good {
             outcome.delivered += 1;
             self.counters.bytes += frame.len() as u64;
+            self.counters.traffic.count(frame.len(), arrival.destination);
         } else {
             self.counters.dropped.bad_address += 1;
+            self.counters.refused_octets += (padded + FCS_LEN) as u64;
         }
         needed
+    }
+
+    /// Applies the filters; `None` if the frame is turned away.
+    #[inline]
+    fn admit(&mut self, frame: &Frame<'_>) -> Option<Arrival> {
+        let passed = frame.addresses().and_then(|(destination, _)| {
+            Some((destination, self.filter.accepts(destination, self.rctl)?))
+        });
+        let Some((destination, matched)) = passed else {
+            self.counters.dropped.filtered += 1;
+            return None;
+        };
+        let mut arrival = Arrival { destination, stripped: 0, fields: rxd::IXSM };
+        if matched == Match::Hash {
+            arrival.fields |= rxd::PIF;
+        }
+        if (self.vlan.enabled || self.rctl & rctl::VFE != 0)
+            && !self.admit_vlan(frame, &mut arrival)
+        {
+            self.counters.dropped.filtered += 1;
+            return None;
+        }
+        let bad_allowed = self.rctl & (rctl::LPE | rctl::SBP) != 0;
+        if frame.len() > if bad_allowed { MAX_LONG_FRAME } else { MAX_STANDARD_FRAME } {
+            self.counters.dropped.oversize += 1;
+            return None;
+        }
+        if self.rxcsum != 0 {
+            self.check(frame, &mut arrival);
+        }
+        Some(arrival)
+    }
+
+    /// The VLAN filter, and the tag's way from the frame to the descriptor. False: turned away.
+    #[cold]
+    fn admit_vlan(&self, frame: &Frame<'_>, arrival: &mut Arrival) -> bool {
+        let mut bytes = [0; TAG_LEN];
+        let complete = frame.copy_out(TAG_AT, &mut bytes) == TAG_LEN;
+        let Some(control) = self.vlan.control(bytes).filter(|_| complete) else {
+            return true;
+        };
+        if self.vlan.enabled {
+            arrival.stripped = TAG_LEN;
+            arrival.fields |= rxd::VP | u64::from(control) << rxd::SPECIAL_SHIFT;
+        }
+        self.filter.accepts_vlan(control, self.rctl)
+    }
+
+    /// Computes the checksums that RXCSUM asks for.
+    ///
+    /// The part also fills in the packet checksum when RXCSUM is zero, from the first byte on; no
+    /// driver reads it then, and it would cost every other one a pass over the frame.
+    #[cold]
+    fn check(&self, frame: &Frame<'_>, arrival: &mut Arrival) {
+        arrival.fields &= !rxd::IXSM;
+        arrival.fields |= inspect::checksums(frame, arrival.stripped, self.rxcsum);
+        let start = (self.rxcsum & rxcsum::PCSS) as usize;
+        let mut sum = Sum::default();
+        if start < TAG_AT {
+            sum.add_frame(frame, start, TAG_AT);
+        }
+        sum.add_frame(frame, start.max(TAG_AT) + arrival.stripped, frame.len());
+        let checksum = u16::from_be_bytes(sum.checksum());
+        arrival.fields |= u64::from(checksum) << rxd::CHECKSUM_SHIFT;
     }
 
     /// RCTL.BSIZE and BSEX (manual 13.4.22).
@@ -334,19 +427,33 @@ impl ReceiveUnit {
     }
 }
 
+/// Copies what the guest gets of `frame`, from `offset` on, into `buffer`; returns the bytes copied.
+/// `stripped` bytes behind the addresses are left out.
+#[inline]
+fn copy(frame: &Frame<'_>, stripped: usize, offset: usize, buffer: VolatileSlice<'_>) -> usize {
+    let split = TAG_AT.saturating_sub(offset).min(buffer.len());
+    match (stripped, buffer.split_at(split)) {
+        (0, _) | (_, Err(_)) => frame.copy_to_guest(offset, buffer),
+        (_, Ok((before, behind))) => {
+            let copied = frame.copy_to_guest(offset, before);
+            copied + frame.copy_to_guest(offset + split + stripped, behind)
+        }
+    }
+}
+
 /// Fills `rest` with what follows a frame's own bytes, `skip` bytes into it: zeroes up to `padded`,
 /// then the check sequence, as far as `rest` has room.
 #[cold]
 fn write_trailer(frame: &Frame<'_>, padded: usize, skip: usize, rest: VolatileSlice<'_>) {
     let padding = padded - frame.len();
-    let mut trailer = [0; MIN_FRAME + FCS_BYTES];
+    let mut trailer = [0; MIN_FRAME + FCS_LEN];
     let fcs = frame_check_sequence(frame, &trailer[..padding]);
-    trailer[padding..padding + FCS_BYTES].copy_from_slice(&fcs);
-    rest.copy_from(&trailer[skip..padding + FCS_BYTES]);
+    trailer[padding..padding + FCS_LEN].copy_from_slice(&fcs);
+    rest.copy_from(&trailer[skip..padding + FCS_LEN]);
 }
 
 /// CRC-32 of IEEE 802.3, in wire order.
-fn frame_check_sequence(frame: &Frame<'_>, padding: &[u8]) -> [u8; FCS_BYTES] {
+fn frame_check_sequence(frame: &Frame<'_>, padding: &[u8]) -> [u8; FCS_LEN] {
     let mut crc = crc32fast::Hasher::new();
     let mut chunk = [0; 256];
     let mut offset = 0;
@@ -362,19 +469,10 @@ fn frame_check_sequence(frame: &Frame<'_>, padding: &[u8]) -> [u8; FCS_BYTES] {
     crc.finalize().to_le_bytes()
 }
 
-/// Writes length, status and errors in one store, after the payload (manual 3.2.3).
+/// Writes length, checksum, status, errors and tag in one store, after the payload (manual 3.2.3).
 #[inline]
-fn write_back(
-    ring: &VolatileArrayRef<'_, Descriptor>,
-    index: u32,
-    length: usize,
-    status: u8,
-    good: bool,
-) {
-    const RXE: u64 = 1 << 47;
+fn write_back(ring: &VolatileArrayRef<'_, Descriptor>, index: u32, fields: u64) {
     const FIELDS_OFFSET: usize = 8;
-    let error = if good { 0 } else { RXE };
-    let fields = length as u64 | u64::from(status) << 32 | error;
     let at = index as usize * DESCRIPTOR_BYTES as usize + FIELDS_OFFSET;
     fence(Ordering::Release);
     if let Ok(target) = ring.to_slice().get_ref::<u64>(at) {

@@ -3,12 +3,16 @@
 use std::sync::atomic::{Ordering, fence};
 
 use serde::Serialize;
-use vm_memory::{VolatileArrayRef, VolatileMemory};
+use vm_memory::{VolatileArrayRef, VolatileMemory, VolatileSlice};
 
 use super::csb::{Csb, Field};
+use super::descriptor::{Checksum, Context, Format, TxDescriptor, command, option};
+use super::medium::{Medium, VlanMode};
+use super::offload::{HEADER_MAX, Request, Segmentation};
 use super::pacing::{Pacing, Step};
-use super::regs::{STATUS_DD, tctl, txd_cmd};
+use super::regs::{TXD_STATUS_DD, cause, tctl, txdctl};
 use super::ring::{DESCRIPTOR_BYTES, Descriptor, Ring};
+use super::traffic::{MIN_FRAME, Traffic};
 use crate::backend::{Backend, ETH_HEADER_LEN, FrameBatch};
 use crate::memory::GuestRam;
 
@@ -19,8 +23,18 @@ const BATCH: usize = 256;
 /// Longest packet that the part sends (manual 3.3.3).
 const MAX_FRAME: usize = 16288;
 
-/// Most descriptors of one frame.
-const MAX_SPANS: usize = 256;
+/// Longest packet that it cuts into segments: what PAYLEN can say (manual 3.3.6).
+const MAX_PACKET: usize = 1 << 20;
+
+/// Most descriptors of one packet.
+const MAX_CHAIN: u32 = 256;
+
+/// Work of one run: a full ring of any driver there is. A guest that has more (rings can be made of
+/// 65,528 descriptors, packets of 4096 segments) gets the rest done by the timer, so that no
+/// register write holds its vCPU for long.
+const DESCRIPTORS_PER_RUN: u32 = 4096;
+/// The same in bytes.
+const BYTES_PER_RUN: u64 = 32 << 20;
 
 /// How often a kick looks again after it has asked for the next one.
 const LOOKS_BEFORE_SLEEP: u32 = 4;
@@ -40,10 +54,14 @@ pub struct TxCounters {
     pub frames: u64,
     /// Their bytes.
     pub bytes: u64,
+    /// The same frames, as the statistics registers sort them.
+    pub traffic: Traffic,
     /// Hand-overs.
     pub batches: u64,
     /// Descriptors consumed.
     pub descriptors: u64,
+    /// Packets that were cut into segments.
+    pub segmented: u64,
     /// Frames not sent, by cause.
     pub dropped: TxDrops,
     /// Ring scans that a timer started, because no kick came.
@@ -57,12 +75,14 @@ pub struct TxCounters {
 pub struct TxDrops {
     /// A buffer outside guest RAM.
     pub bad_address: u64,
-    /// Longer than 16288 bytes, or in more than 256 pieces.
+    /// Longer than the part sends, or in more than 256 descriptors.
     pub oversize: u64,
     /// Shorter than an Ethernet header.
     pub runt: u64,
-    /// A descriptor type that the device does not have.
+    /// A descriptor type that the manual reserves.
     pub unsupported: u64,
+    /// A segmentation context that makes no sense for the packet.
+    pub segmentation: u64,
     /// The link was down.
     pub link_down: u64,
 }
@@ -70,7 +90,12 @@ pub struct TxDrops {
 impl TxDrops {
     /// All causes together.
     pub fn total(&self) -> u64 {
-        self.bad_address + self.oversize + self.runt + self.unsupported + self.link_down
+        self.bad_address
+            + self.oversize
+            + self.runt
+            + self.unsupported
+            + self.segmentation
+            + self.link_down
     }
 }
 
@@ -81,10 +106,43 @@ pub struct TxOutcome {
     pub reported: bool,
     /// All that asked also allowed a delay (IDE).
     pub may_delay: bool,
-    /// The guest wants to hear of it.
-    pub interrupt: bool,
+    /// The guest said through the CSB that it does not want to hear of it.
+    pub silent: bool,
+    /// TXQE and TXD_LOW, if the ring has run empty or low.
+    pub causes: u32,
     /// When [`Transmitter::on_timer`] must run.
     pub deadline: Option<u64>,
+}
+
+/// What a run works with: guest memory, and the device's own for headers and padding.
+struct Assembly<'r> {
+    ram: &'r GuestRam,
+    scratch: VolatileSlice<'r>,
+    batch: FrameBatch<'r>,
+    /// The pieces of a packet that is being edited.
+    packet: Vec<VolatileSlice<'r>>,
+}
+
+impl<'r> Assembly<'r> {
+    /// Bytes of device memory: a header for every frame of a batch, then zeroes.
+    const SCRATCH_LEN: usize = Self::ZEROES + MIN_FRAME;
+    const ZEROES: usize = BATCH * HEADER_MAX;
+
+    /// Pads the open frame with zeroes to the shortest length on a wire.
+    fn pad(&mut self) {
+        let missing = MIN_FRAME.saturating_sub(self.batch.open_len());
+        if let (true, Ok(zeroes)) = (missing > 0, self.scratch.subslice(Self::ZEROES, missing)) {
+            self.batch.push_span(zeroes);
+        }
+    }
+
+    /// Puts a header in front of the next frame.
+    fn push_header(&mut self, header: &[u8]) {
+        if let Ok(slot) = self.scratch.subslice(self.batch.len() * HEADER_MAX, header.len()) {
+            slot.copy_from(header);
+            self.batch.push_span(slot);
+        }
+    }
 }
 
 /// Transmit registers and state.
@@ -92,16 +150,22 @@ pub struct Transmitter {
     ram: GuestRam,
     backend: Box<dyn Backend>,
     batch: FrameBatch<'static>,
+    scratch: Vec<u8>,
     /// TDBAL, TDBAH, TDLEN, TDH, TDT.
     pub ring: Ring,
     /// TCTL.
     pub tctl: u32,
-    /// TIPG, TXDCTL, TSPMT, AIFS: stored for the driver to read back.
-    pub stored: [u32; 4],
+    /// TXDCTL.
+    pub txdctl: u32,
+    /// CTRL.VME and VET.
+    pub vlan: VlanMode,
     /// PCI Command.BME.
     pub bus_master: bool,
-    /// Whether a cable is plugged in.
-    pub link: bool,
+    /// Where frames go.
+    pub medium: Medium,
+    /// What the last context descriptors said: for plain packets, and for packets to be cut. The
+    /// part keeps them apart (manual 3.3.5), so that one kind cannot spoil the other.
+    contexts: [Context; 2],
     csb: Option<Csb>,
     pacing: Pacing,
     /// The tail up to which frames were found that should have come with a kick.
@@ -110,6 +174,8 @@ pub struct Transmitter {
     fault: Option<Fault>,
     /// A report was written back and the guest was not told.
     unannounced: bool,
+    /// The last run ended before the ring did.
+    backlog: bool,
     counters: TxCounters,
 }
 
@@ -120,16 +186,20 @@ impl Transmitter {
             ram,
             backend,
             batch: FrameBatch::new(),
+            scratch: vec![0; Assembly::SCRATCH_LEN],
             ring: Ring::default(),
             tctl: 0,
-            stored: [0; 4],
+            txdctl: 0,
+            vlan: VlanMode::default(),
             bus_master: false,
-            link: false,
+            medium: Medium::default(),
+            contexts: Default::default(),
             csb: None,
             pacing: Pacing::default(),
             missing_kick: None,
             fault: None,
             unannounced: false,
+            backlog: false,
             counters: TxCounters::default(),
         }
     }
@@ -138,9 +208,12 @@ impl Transmitter {
     pub fn reset(&mut self) {
         self.ring = Ring::default();
         self.tctl = 0;
-        self.stored = [0; 4];
+        self.txdctl = 0;
+        self.vlan = VlanMode::default();
+        self.contexts = Default::default();
         self.fault = None;
         self.unannounced = false;
+        self.backlog = false;
         self.withdraw_promise();
         if let Some(csb) = &self.csb {
             csb.store(Field::HostTdh, 0);
@@ -168,61 +241,77 @@ impl Transmitter {
     }
 
     /// TDT was written. `received` counts the frames that this NIC has received so far: traffic
-    /// that answers itself must not be taken for a stream.
-    pub fn kick(&mut self, now: u64, received: u64) -> TxOutcome {
+    /// that answers itself must not be taken for a stream. In loopback `own` receives.
+    pub fn kick(&mut self, now: u64, received: u64, own: &mut dyn Backend) -> TxOutcome {
         let mut outcome = TxOutcome { may_delay: true, ..TxOutcome::default() };
         match self.active_csb() {
             None => {
                 self.withdraw_promise();
-                self.run(self.ring.tail, None, &mut outcome);
-                outcome.interrupt = outcome.reported;
+                self.run(self.ring.tail, None, own, &mut outcome);
             }
             Some(csb) => {
                 self.settle_missing_kick(self.ring.tail);
                 csb.store(Field::HostNeedTxkick, 0);
                 fence(Ordering::SeqCst);
-                self.run(csb.load(Field::GuestTdt), Some(&csb), &mut outcome);
-                if !self.pacing.kicked(now, received) && !self.ask_for_kick(&csb, &mut outcome) {
+                self.run(csb.load(Field::GuestTdt), Some(&csb), own, &mut outcome);
+                let kicked = self.pacing.kicked(now, received);
+                if !kicked && !self.ask_for_kick(&csb, own, &mut outcome) {
                     self.pacing.stay_awake(now);
                 }
                 self.announce(&csb, &mut outcome);
-                outcome.deadline = self.pacing.deadline();
             }
         }
+        outcome.deadline = self.next_look(now);
         outcome
     }
 
-    /// Looks after a ring whose guest was not asked for kicks, or may have missed being asked.
-    pub fn on_timer(&mut self, now: u64) -> TxOutcome {
+    /// Looks after a ring with work left over, or whose guest was not asked for kicks, or may have
+    /// missed being asked.
+    pub fn on_timer(&mut self, now: u64, own: &mut dyn Backend) -> TxOutcome {
         let mut outcome = TxOutcome { may_delay: true, ..TxOutcome::default() };
-        let Some(csb) = self.active_csb() else {
-            self.withdraw_promise();
-            return outcome;
-        };
-        if self.pacing.due(now) {
-            self.counters.timer_scans += 1;
-            let tail = csb.load(Field::GuestTdt);
-            if self.missing_kick != Some(tail) {
-                self.settle_missing_kick(tail);
-            }
-            let found = self.run(tail, Some(&csb), &mut outcome);
-            match self.pacing.scanned(now, found) {
-                Step::Again => {}
-                Step::AskForKick => {
-                    if !self.ask_for_kick(&csb, &mut outcome) {
-                        self.pacing.stay_awake(now);
-                    }
+        match self.active_csb() {
+            None => {
+                self.withdraw_promise();
+                if self.backlog {
+                    self.run(self.ring.tail, None, own, &mut outcome);
                 }
-                Step::KickIsMissing => {
-                    self.missing_kick = Some(tail);
-                    csb.store(Field::HostNeedTxkick, 0);
-                }
-                Step::Sleep => {}
             }
-            self.announce(&csb, &mut outcome);
+            Some(csb) if self.pacing.due(now) => self.look(now, &csb, own, &mut outcome),
+            Some(csb) if self.backlog => {
+                self.run(csb.load(Field::GuestTdt), Some(&csb), own, &mut outcome);
+                self.announce(&csb, &mut outcome);
+            }
+            Some(_) => {}
         }
-        outcome.deadline = self.pacing.deadline();
+        outcome.deadline = self.next_look(now);
         outcome
+    }
+
+    /// Looks at the ring because no kick will come.
+    fn look(&mut self, now: u64, csb: &Csb, own: &mut dyn Backend, outcome: &mut TxOutcome) {
+        self.counters.timer_scans += 1;
+        let tail = csb.load(Field::GuestTdt);
+        if self.missing_kick != Some(tail) {
+            self.settle_missing_kick(tail);
+        }
+        let found = self.run(tail, Some(csb), own, outcome);
+        match self.pacing.scanned(now, found) {
+            Step::AskForKick => {
+                if !self.ask_for_kick(csb, own, outcome) {
+                    self.pacing.stay_awake(now);
+                }
+            }
+            Step::KickIsMissing => {
+                self.missing_kick = Some(tail);
+                csb.store(Field::HostNeedTxkick, 0);
+            }
+            Step::Again | Step::Sleep => {}
+        }
+        self.announce(csb, outcome);
+    }
+
+    fn next_look(&self, now: u64) -> Option<u64> {
+        if self.backlog { Some(now) } else { self.pacing.deadline() }
     }
 
     /// The guest went on, to `tail`. A missing kick whose tail that is was only late: nothing can
@@ -238,11 +327,11 @@ impl Transmitter {
 
     /// Asks the guest for a kick, then looks once more, since it may have published frames before
     /// it could see the request. False if it keeps publishing.
-    fn ask_for_kick(&mut self, csb: &Csb, outcome: &mut TxOutcome) -> bool {
+    fn ask_for_kick(&mut self, csb: &Csb, own: &mut dyn Backend, outcome: &mut TxOutcome) -> bool {
         for _ in 0..LOOKS_BEFORE_SLEEP {
             csb.store(Field::HostNeedTxkick, 1);
             fence(Ordering::SeqCst);
-            if self.run(csb.load(Field::GuestTdt), Some(csb), outcome) == 0 {
+            if self.run(csb.load(Field::GuestTdt), Some(csb), own, outcome) == 0 {
                 return true;
             }
         }
@@ -254,17 +343,25 @@ impl Transmitter {
     fn announce(&mut self, csb: &Csb, outcome: &mut TxOutcome) {
         fence(Ordering::SeqCst);
         self.unannounced |= outcome.reported;
+        outcome.silent = true;
         if self.unannounced && csb.load(Field::GuestNeedTxkick) & 1 != 0 {
             self.unannounced = false;
             outcome.reported = true;
-            outcome.interrupt = true;
+            outcome.silent = false;
             outcome.may_delay = false;
         }
     }
 
-    /// Sends what lies between head and `tail`; returns the number of descriptors consumed, at
-    /// most one ring.
-    fn run(&mut self, tail: u32, csb: Option<&Csb>, outcome: &mut TxOutcome) -> u32 {
+    /// Sends what lies between head and `tail`, within the limits of one run; returns the number
+    /// of descriptors consumed.
+    fn run(
+        &mut self,
+        tail: u32,
+        csb: Option<&Csb>,
+        own: &mut dyn Backend,
+        outcome: &mut TxOutcome,
+    ) -> u32 {
+        self.backlog = false;
         if self.tctl & tctl::EN == 0 || !self.bus_master {
             return 0;
         }
@@ -272,99 +369,209 @@ impl Transmitter {
         let Some(ring) = self.ring.view(&ram) else {
             return 0;
         };
-        let mut batch = std::mem::take(&mut self.batch).recycle();
-        let mut left = self.ring.owned(tail);
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let mut work = Assembly {
+            ram: &ram,
+            scratch: VolatileSlice::from(&mut scratch[..]),
+            batch: std::mem::take(&mut self.batch).recycle(),
+            packet: Vec::new(),
+        };
+        let owned = self.ring.owned(tail);
+        let bytes_before = self.counters.bytes;
         let mut total = 0;
-        loop {
-            let consumed = self.gather(&ram, &ring, left, &mut batch);
-            if consumed == 0 {
-                break;
-            }
-            self.hand_over(&batch);
+        let mut complete = true;
+        while complete
+            && total < owned.min(DESCRIPTORS_PER_RUN)
+            && self.counters.bytes - bytes_before < BYTES_PER_RUN
+        {
+            let consumed = self.gather(&ring, owned - total, &mut work, own);
+            complete = consumed > 0;
+            self.hand_over(&mut work.batch, own);
             self.write_back(&ring, consumed, outcome);
             if let Some(csb) = csb {
                 csb.store(Field::HostTdh, self.ring.head);
             }
-            left -= consumed;
             total += consumed;
-            batch = batch.recycle();
         }
-        self.batch = batch.recycle();
+        self.backlog = complete && total < owned;
+        outcome.causes |= self.levels_crossed(owned, owned - total);
+        self.batch = work.batch.recycle();
+        self.scratch = scratch;
         total
     }
 
-    /// Collects whole frames from at most `left` descriptors. A frame whose end is not in the ring
-    /// yet stays there, unless the guest could never finish it.
+    /// TXQE when the ring has run empty, TXD_LOW when it has fallen to the mark (manual 13.4.42).
+    fn levels_crossed(&self, before: u32, after: u32) -> u32 {
+        let mark = 8 * (self.txdctl >> txdctl::LWTHRESH_SHIFT);
+        let emptied = if before > 0 && after == 0 { cause::TXQE } else { 0 };
+        let low = if before > mark && after <= mark { cause::TXD_LOW } else { 0 };
+        emptied | low
+    }
+
+    /// Collects whole packets from at most `left` descriptors. A packet whose end is not in the
+    /// ring yet stays there, unless the guest could never finish it.
     fn gather<'r>(
         &mut self,
-        ram: &'r GuestRam,
         ring: &VolatileArrayRef<'r, Descriptor>,
         left: u32,
-        batch: &mut FrameBatch<'r>,
+        work: &mut Assembly<'r>,
+        own: &mut dyn Backend,
     ) -> u32 {
         let mut index = self.ring.head;
         let mut whole = 0;
-        for seen in 1..=left {
-            let [address, fields] = ring.load(index as usize);
+        let mut first = None;
+        for seen in 1..=left.min(DESCRIPTORS_PER_RUN) {
+            let descriptor = TxDescriptor(ring.load(index as usize));
             index = self.ring.next(index);
-            let length = fields as u16;
-            let command = (fields >> 24) as u8;
-            if command & txd_cmd::DEXT != 0 {
-                self.fault.get_or_insert(Fault::Unsupported);
-            } else if self.fault.is_none() && length != 0 {
-                match ram.slice(address, usize::from(length)) {
-                    Some(span) => batch.push_span(span),
-                    None => self.fault = Some(Fault::BadAddress),
+            match descriptor.format() {
+                Format::Context => {
+                    let kind = usize::from(descriptor.commands(command::TSE));
+                    self.contexts[kind] = descriptor.into();
+                    if first.is_none() {
+                        whole = seen;
+                    }
+                    continue;
                 }
+                Format::Reserved => _ = self.fault.get_or_insert(Fault::Unsupported),
+                Format::Legacy | Format::Data => self.add_buffer(descriptor, work),
             }
-            let end = command & txd_cmd::EOP != 0;
-            let endless = !end && seen - whole + 1 == self.ring.size();
-            if batch.open_len() > MAX_FRAME || batch.open_spans() > MAX_SPANS || endless {
+            let first_of_packet = *first.get_or_insert(descriptor);
+            let chain = seen - whole;
+            let end = descriptor.commands(command::EOP);
+            let endless = !end && (chain + 1 == self.ring.size() || chain == MAX_CHAIN);
+            let longest = if first_of_packet.is_cut() { MAX_PACKET } else { MAX_FRAME };
+            if endless || work.batch.open_len() > longest {
                 self.fault.get_or_insert(Fault::Oversize);
             }
             if self.fault.is_some() {
-                batch.abort_frame();
+                work.batch.abort_frame();
                 whole = seen;
             }
             if end {
-                self.end_frame(batch);
+                self.end_packet(first_of_packet, descriptor, work, own);
+                first = None;
                 whole = seen;
-                if batch.len() == BATCH {
+                if work.batch.len() == BATCH {
                     break;
                 }
             }
         }
-        batch.abort_frame();
+        work.batch.abort_frame();
         whole
     }
 
-    fn end_frame(&mut self, batch: &mut FrameBatch<'_>) {
-        let dropped = &mut self.counters.dropped;
-        match self.fault.take() {
-            Some(Fault::BadAddress) => dropped.bad_address += 1,
-            Some(Fault::Oversize) => dropped.oversize += 1,
-            Some(Fault::Unsupported) => dropped.unsupported += 1,
-            None if batch.open_len() < ETH_HEADER_LEN => {
-                batch.abort_frame();
-                dropped.runt += 1;
+    fn add_buffer(&mut self, descriptor: TxDescriptor, work: &mut Assembly<'_>) {
+        let length = descriptor.length();
+        if self.fault.is_none() && length != 0 {
+            match work.ram.slice(descriptor.address(), length) {
+                Some(span) => work.batch.push_span(span),
+                None => self.fault = Some(Fault::BadAddress),
             }
-            None => batch.end_frame(),
         }
     }
 
-    fn hand_over(&mut self, batch: &FrameBatch<'_>) {
+    /// Makes frames of the packet whose pieces the batch holds open.
+    fn end_packet(
+        &mut self,
+        first: TxDescriptor,
+        last: TxDescriptor,
+        work: &mut Assembly<'_>,
+        own: &mut dyn Backend,
+    ) {
+        let dropped = &mut self.counters.dropped;
+        match self.fault.take() {
+            Some(Fault::BadAddress) => return dropped.bad_address += 1,
+            Some(Fault::Oversize) => return dropped.oversize += 1,
+            Some(Fault::Unsupported) => return dropped.unsupported += 1,
+            None => {}
+        }
+        let len = work.batch.open_len();
+        if len < ETH_HEADER_LEN {
+            work.batch.abort_frame();
+            return self.counters.dropped.runt += 1;
+        }
+        let request = self.request(first, last);
+        if request.is_plain() {
+            return self.end_frame(work);
+        }
+        if request.segmentation.is_some_and(|cut| !cut.fits(len, MAX_FRAME)) {
+            work.batch.abort_frame();
+            return self.counters.dropped.segmentation += 1;
+        }
+        self.counters.segmented += u64::from(request.segmentation.is_some());
+        let mut packet = std::mem::take(&mut work.packet);
+        work.batch.take_open(&mut packet);
+        request.build(&packet, |header, payload, count| {
+            if work.batch.len() == BATCH {
+                self.hand_over(&mut work.batch, own);
+            }
+            work.push_header(header);
+            payload.take(count, |piece| work.batch.push_span(piece));
+            self.end_frame(work);
+        });
+        packet.clear();
+        work.packet = packet;
+    }
+
+    /// Closes the open frame. TCTL.PSP pads it (manual 13.4.33).
+    fn end_frame(&self, work: &mut Assembly<'_>) {
+        if self.tctl & tctl::PSP != 0 {
+            work.pad();
+        }
+        work.batch.end_frame();
+    }
+
+    /// What a packet's descriptors ask for. Options and segmentation stand in its first descriptor;
+    /// the VLAN tag in its last, or in the first if it is cut (manual 3.3.7.1).
+    #[inline]
+    fn request(&self, first: TxDescriptor, last: TxDescriptor) -> Request {
+        let cut = first.is_cut();
+        let tagged = if cut { first } else { last };
+        let mut request = Request::default();
+        if self.vlan.enabled && tagged.commands(command::VLE) {
+            request.vlan = Some(self.vlan.tag(tagged.special()));
+        }
+        if first.format() == Format::Data {
+            let context = self.contexts[usize::from(cut)];
+            let asked = |bit| first.options() & bit != 0;
+            request.ip = asked(option::IXSM).then_some(context.ip);
+            request.transport = asked(option::TXSM).then_some(context.transport);
+            request.never_zero = !context.tcp;
+            request.segmentation = cut.then(|| Segmentation::from(context));
+        } else if last.format() == Format::Legacy && last.commands(command::IC) {
+            request.transport = Some(Checksum {
+                start: first.checksum_start().into(),
+                at: last.checksum_offset().into(),
+                end: None,
+            });
+        }
+        request
+    }
+
+    /// Hands the batch over and empties it.
+    fn hand_over(&mut self, batch: &mut FrameBatch<'_>, own: &mut dyn Backend) {
         if batch.is_empty() {
             return;
         }
         let frames = batch.len() as u64;
-        if !self.link {
-            self.counters.dropped.link_down += frames;
-            return;
-        }
+        let backend: &mut dyn Backend = match self.medium {
+            Medium::Nothing => {
+                self.counters.dropped.link_down += frames;
+                return batch.clear();
+            }
+            Medium::Network => &mut *self.backend,
+            Medium::Itself => own,
+        };
         self.counters.frames += frames;
         self.counters.bytes += batch.total_bytes();
         self.counters.batches += 1;
-        self.backend.transmit(batch);
+        for frame in batch.iter() {
+            if let Some((destination, _)) = frame.addresses() {
+                self.counters.traffic.count(frame.len(), destination);
+            }
+        }
+        backend.transmit(batch);
+        batch.clear();
     }
 
     /// Sets DD where the driver asked for it, after the frames have left their buffers.
@@ -379,13 +586,13 @@ impl Transmitter {
         fence(Ordering::Release);
         for _ in 0..consumed {
             let index = self.ring.head as usize;
-            let command = (ring.load(index)[1] >> 24) as u8;
-            if command & txd_cmd::RS != 0 {
+            let descriptor = TxDescriptor(ring.load(index));
+            if descriptor.commands(command::RS) {
                 outcome.reported = true;
-                outcome.may_delay &= command & txd_cmd::IDE != 0;
+                outcome.may_delay &= descriptor.commands(command::IDE);
                 let at = index * DESCRIPTOR_BYTES as usize + STATUS_OFFSET;
                 if let Ok(status) = bytes.get_ref::<u8>(at) {
-                    status.store(STATUS_DD);
+                    status.store(TXD_STATUS_DD);
                 }
             }
             self.ring.head = self.ring.next(self.ring.head);
