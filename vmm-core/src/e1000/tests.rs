@@ -187,6 +187,10 @@ impl Bench {
         self.set_csb(Field::GuestCsbOn, 1);
     }
 
+    fn line_is_high(&self) -> bool {
+        self.line.0.lock().last().copied().unwrap_or(false)
+    }
+
     fn edges(&self) -> usize {
         self.line.0.lock().iter().filter(|high| **high).count()
     }
@@ -637,6 +641,10 @@ fn narrow_accesses_touch_only_their_bytes() {
     bench.nic.read(u64::MAX - 2, &mut both);
     assert_eq!(both, [0; 8]);
 }
+
+mod offload;
+mod receive;
+mod registers;
 
 mod hostile {
     use super::*;

@@ -33,6 +33,8 @@ const MAX_CHAIN: u32 = 256;
 /// 65,528 descriptors, packets of 4096 segments) gets the rest done by the timer, so that no
 /// register write holds its vCPU for long.
 const DESCRIPTORS_PER_RUN: u32 = 4096;
+/// The same in frames, of which segmentation makes many.
+const FRAMES_PER_RUN: u64 = 16384;
 /// The same in bytes.
 const BYTES_PER_RUN: u64 = 32 << 20;
 
@@ -377,12 +379,13 @@ impl Transmitter {
             packet: Vec::new(),
         };
         let owned = self.ring.owned(tail);
-        let bytes_before = self.counters.bytes;
+        let before = self.counters;
         let mut total = 0;
         let mut complete = true;
         while complete
             && total < owned.min(DESCRIPTORS_PER_RUN)
-            && self.counters.bytes - bytes_before < BYTES_PER_RUN
+            && self.counters.frames - before.frames < FRAMES_PER_RUN
+            && self.counters.bytes - before.bytes < BYTES_PER_RUN
         {
             let consumed = self.gather(&ring, owned - total, &mut work, own);
             complete = consumed > 0;
@@ -420,6 +423,7 @@ impl Transmitter {
         let mut index = self.ring.head;
         let mut whole = 0;
         let mut first = None;
+        let frames_before = self.counters.frames;
         for seen in 1..=left.min(DESCRIPTORS_PER_RUN) {
             let descriptor = TxDescriptor(ring.load(index as usize));
             index = self.ring.next(index);
@@ -451,7 +455,8 @@ impl Transmitter {
                 self.end_packet(first_of_packet, descriptor, work, own);
                 first = None;
                 whole = seen;
-                if work.batch.len() == BATCH {
+                let handed_over = self.counters.frames != frames_before;
+                if work.batch.len() == BATCH || handed_over {
                     break;
                 }
             }
@@ -489,6 +494,10 @@ impl Transmitter {
         if len < ETH_HEADER_LEN {
             work.batch.abort_frame();
             return self.counters.dropped.runt += 1;
+        }
+        if self.medium == Medium::Nothing {
+            work.batch.abort_frame();
+            return self.counters.dropped.link_down += 1;
         }
         let request = self.request(first, last);
         if request.is_plain() {
@@ -554,14 +563,7 @@ impl Transmitter {
             return;
         }
         let frames = batch.len() as u64;
-        let backend: &mut dyn Backend = match self.medium {
-            Medium::Nothing => {
-                self.counters.dropped.link_down += frames;
-                return batch.clear();
-            }
-            Medium::Network => &mut *self.backend,
-            Medium::Itself => own,
-        };
+        let backend = if self.medium == Medium::Itself { own } else { &mut *self.backend };
         self.counters.frames += frames;
         self.counters.bytes += batch.total_bytes();
         self.counters.batches += 1;
