@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use common::{Kvm, eventually};
 use vmm_core::backend::Receiver;
+use vmm_core::boot::Kernel;
 use vmm_core::clock::{Clock, MonotonicClock};
 use vmm_core::e1000::E1000;
 use vmm_core::kvm::ExitReason;
@@ -55,8 +56,11 @@ impl Street {
         let config = MachineConfig {
             name: format!("house{house}"),
             ram_bytes: RAM,
-            kernel: kernel.to_vec().into(),
-            cmdline: cmdline.to_owned(),
+            kernel: Kernel {
+                image: kernel.to_vec().into(),
+                cmdline: cmdline.to_owned(),
+                ..Kernel::default()
+            },
             nics: vec![nic],
             console: Box::new(io::sink()),
             clock: self.clock.clone(),

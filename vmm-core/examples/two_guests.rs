@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
 
 use vmm_core::backend;
+use vmm_core::boot::Kernel;
 use vmm_core::clock::{Clock, MonotonicClock};
 use vmm_core::e1000::E1000;
 use vmm_core::kvm::Hypervisor;
@@ -48,8 +49,11 @@ fn main() -> Result<(), Box<dyn Error>> {
             MachineConfig {
                 name: role.into(),
                 ram_bytes: 64 << 20,
-                kernel: images::PKTGUEST.into(),
-                cmdline: format!("role={role} driver=e1000 {more} {options}"),
+                kernel: Kernel {
+                    image: images::PKTGUEST.into(),
+                    cmdline: format!("role={role} driver=e1000 {more} {options}"),
+                    ..Kernel::default()
+                },
                 nics: vec![NicConfig { mac, itr: false, csb, backend: Box::new(port) }],
                 console: Box::new(Console(sender)),
                 clock: clock.clone(),

@@ -1,11 +1,10 @@
 //! A running guest.
 
-use std::borrow::Cow;
 use std::io::{self, Write};
 use std::sync::Arc;
 
 use crate::backend::Backend;
-use crate::boot::{self, BootError};
+use crate::boot::{self, BootError, Kernel};
 use crate::bus::Bus;
 use crate::clock::Clock;
 use crate::e1000::{E1000, E1000Config, E1000Host};
@@ -16,7 +15,7 @@ use crate::kvm::{
 use crate::memory::{GuestRam, MemoryError};
 use crate::pci::{self, Intx, PciRoot};
 use crate::platform::{COM1_GSI, MAX_NICS, NIC_GSIS};
-use crate::serial::Serial;
+use crate::serial::{Serial, SerialInput};
 
 /// A NIC of a guest.
 pub struct NicConfig {
@@ -36,10 +35,8 @@ pub struct MachineConfig {
     pub name: String,
     /// RAM size in bytes, a multiple of 4096.
     pub ram_bytes: u64,
-    /// Kernel: an ELF file with a PVH entry point.
-    pub kernel: Cow<'static, [u8]>,
-    /// The kernel's command line.
-    pub cmdline: String,
+    /// Kernel, initrd and command line.
+    pub kernel: Kernel,
     /// NICs, from PCI device 1 on; at most [`MAX_NICS`].
     pub nics: Vec<NicConfig>,
     /// Takes the guest's serial output, one write per line.
@@ -81,18 +78,21 @@ pub struct Machine {
     vcpu: VcpuThread,
     _timers: TimerThread,
     nics: Vec<Arc<E1000>>,
+    serial_input: SerialInput,
 }
 
 impl Machine {
     /// Builds a guest and starts it.
     pub fn start(hypervisor: &Hypervisor, config: MachineConfig) -> Result<Self, MachineError> {
-        let MachineConfig { name, ram_bytes, kernel, cmdline, nics, console, clock, cpu } = config;
+        let MachineConfig { name, ram_bytes, kernel, nics, console, clock, cpu } = config;
         if nics.len() > MAX_NICS {
             return Err(MachineError::TooManyNics(nics.len()));
         }
         let failed = |what| move |source| MachineError::Host { what, source };
         let ram = GuestRam::new(ram_bytes)?;
-        let entry = boot::load(&ram, &kernel, &cmdline)?;
+        let entry = boot::load(&ram, &kernel, nics.len())?;
+        // The guest has its own copy now.
+        drop(kernel);
         let vm = Arc::new(Vm::new(hypervisor, ram)?);
 
         let mut pci = PciRoot::new();
@@ -117,15 +117,17 @@ impl Machine {
             devices.push(device);
         }
         let com1 = Arc::new(KvmIrqLine::new(vm.clone(), COM1_GSI));
-        let bus = Bus::new(pci, Serial::new(com1, console));
+        let serial = Serial::new(com1, console);
+        let serial_input = serial.input();
+        let bus = Bus::new(pci, serial);
         let vcpu = Vcpu::new(hypervisor, vm)?;
-        vcpu.enter_pvh(entry)?;
+        vcpu.enter(entry)?;
 
         let timers =
             TimerThread::spawn(format!("timer:{name}"), timers).map_err(failed("timer thread"))?;
         let vcpu = VcpuThread::spawn(format!("vcpu:{name}"), vcpu, bus, cpu)
             .map_err(failed("vCPU thread"))?;
-        Ok(Self { vcpu, _timers: timers, nics: devices })
+        Ok(Self { vcpu, _timers: timers, nics: devices, serial_input })
     }
 
     /// NIC number `index`.
@@ -139,6 +141,11 @@ impl Machine {
     /// All NICs, in the order of their configuration.
     pub fn nics(&self) -> &[Arc<E1000>] {
         &self.nics
+    }
+
+    /// Types on the guest's serial console, from any thread.
+    pub fn serial_input(&self) -> &SerialInput {
+        &self.serial_input
     }
 
     /// How often the guest needed us, so far.

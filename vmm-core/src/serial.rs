@@ -2,8 +2,9 @@
 
 use std::convert::Infallible;
 use std::io::{self, Write};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
+use parking_lot::Mutex;
 use vm_superio::Trigger;
 use vm_superio::serial::NoEvents;
 
@@ -13,9 +14,13 @@ use crate::platform::COM1_PORT;
 /// First port behind the UART's eight registers.
 pub const END: u16 = COM1_PORT + 8;
 
+type Uart = vm_superio::Serial<EdgeTrigger, NoEvents, Lines>;
+
 /// A 16550 UART that writes what the guest sends, line by line.
 pub struct Serial {
-    uart: vm_superio::Serial<EdgeTrigger, NoEvents, Lines>,
+    // The guest's accesses and a SerialInput's bytes come from different threads. A guest that
+    // prints pays an exit per byte; beside that an uncontended lock is nothing.
+    uart: Arc<Mutex<Uart>>,
 }
 
 impl Serial {
@@ -25,25 +30,52 @@ impl Serial {
     /// dropped.
     pub fn new(line: Arc<dyn InterruptLine>, console: Box<dyn Write + Send>) -> Self {
         let lines = Lines { line: Vec::new(), out: console };
-        Self { uart: vm_superio::Serial::new(EdgeTrigger(line), lines) }
+        let uart = vm_superio::Serial::new(EdgeTrigger(line), lines);
+        Self { uart: Arc::new(Mutex::new(uart)) }
+    }
+
+    /// The other end of the line, for typing.
+    pub fn input(&self) -> SerialInput {
+        SerialInput { uart: Arc::downgrade(&self.uart) }
     }
 
     /// Reads registers from `offset` on, one per byte.
     pub fn read(&mut self, offset: u16, data: &mut [u8]) {
         data.fill(0xff);
+        let mut uart = self.uart.lock();
         for (register, byte) in (offset as u8..8).zip(data) {
-            *byte = self.uart.read(register);
+            *byte = uart.read(register);
         }
     }
 
     /// Writes registers from `offset` on, one per byte.
     pub fn write(&mut self, offset: u16, data: &[u8]) {
+        let mut uart = self.uart.lock();
         for (register, byte) in (offset as u8..8).zip(data) {
-            if let Err(error) = self.uart.write(register, *byte) {
+            if let Err(error) = uart.write(register, *byte) {
                 // A console that went away must not take the guest with it.
                 tracing::debug!(?error, "guest console output lost");
             }
         }
+    }
+}
+
+/// Types on a guest's serial console. Cloning gives another hand on the same keyboard.
+#[derive(Clone)]
+pub struct SerialInput {
+    // Weak: whoever may type must not keep a guest's console open, or its memory.
+    uart: Weak<Mutex<Uart>>,
+}
+
+impl SerialInput {
+    /// Puts bytes into the UART's receive FIFO, which holds 64, and returns how many fitted: the
+    /// rest is for the caller to send once the guest has read some. 0 also after the guest's end.
+    pub fn send(&self, bytes: &[u8]) -> usize {
+        let Some(uart) = self.uart.upgrade() else {
+            return 0;
+        };
+        // The only error is a full FIFO.
+        uart.lock().enqueue_raw_bytes(bytes).unwrap_or(0)
     }
 }
 
@@ -148,6 +180,34 @@ mod tests {
         assert!(line.0.lock().is_empty());
         serial.write(1, &[2]);
         assert_eq!(*line.0.lock(), [true, false], "IER: transmitter empty, as a pulse");
+    }
+
+    #[test]
+    fn what_is_typed_arrives_in_order_and_no_more_than_fits() {
+        let line = Arc::new(Edges::default());
+        let mut serial = Serial::new(line.clone(), Box::new(io::sink()));
+        let input = serial.input();
+        let mut register = |offset| {
+            let mut data = [0];
+            serial.read(offset, &mut data);
+            data[0]
+        };
+        assert_eq!(register(5) & 1, 0, "LSR: no data ready");
+        let typed: Vec<u8> = (0..100).collect();
+        assert_eq!(input.send(&typed), 64);
+        assert_eq!(input.send(&typed[64..]), 0, "the FIFO is full");
+        let mut seen = Vec::new();
+        while register(5) & 1 != 0 {
+            seen.push(register(0));
+        }
+        assert_eq!(seen, typed[..64]);
+        assert!(line.0.lock().is_empty(), "no interrupt unless IER asks for it");
+
+        serial.write(1, &[1]);
+        assert_eq!(input.clone().send(b"x"), 1);
+        assert_eq!(*line.0.lock(), [true, false], "IER: data available, as a pulse");
+        drop(serial);
+        assert_eq!(input.send(b"x"), 0, "the guest is gone");
     }
 
     #[test]

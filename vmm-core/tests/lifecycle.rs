@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use vmm_core::backend::NullBackend;
+use vmm_core::boot::Kernel;
 use vmm_core::clock::MonotonicClock;
 use vmm_core::kvm::{ExitReason, Hypervisor};
 use vmm_core::machine::{Machine, MachineConfig, NicConfig};
@@ -28,8 +29,11 @@ fn two_hundred_lives_leak_no_descriptor_and_no_thread() {
         let config = MachineConfig {
             name: format!("life{life}"),
             ram_bytes: 32 << 20,
-            kernel: images::PKTGUEST.into(),
-            cmdline: "role=idle driver=e1000".into(),
+            kernel: Kernel {
+                image: images::PKTGUEST.into(),
+                cmdline: "role=idle driver=e1000".into(),
+                ..Kernel::default()
+            },
             nics: vec![NicConfig {
                 mac: [0x52, 0x54, 0, 0, 0, 1],
                 itr: true,

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 use tokio::time::timeout_at;
+use vmm_core::boot::Kernel;
 use vmm_core::clock::MonotonicClock;
 use vmm_core::cpus;
 use vmm_core::e1000::{E1000, NicCounters};
@@ -99,8 +100,11 @@ impl RunningLab {
             let config = MachineConfig {
                 name: guest.name.clone(),
                 ram_bytes: u64::from(guest.memory_mib) << 20,
-                kernel: images::PKTGUEST.into(),
-                cmdline: guest::command_line(lab, index, hypervisor.tsc_khz()),
+                kernel: Kernel {
+                    image: images::PKTGUEST.into(),
+                    cmdline: guest::command_line(lab, index, hypervisor.tsc_khz()),
+                    ..Kernel::default()
+                },
                 nics,
                 console: Box::new(Console::new(index, sender.clone())),
                 clock: clock.clone(),

@@ -1,7 +1,16 @@
-//! What an ELF image will occupy, known before a byte of it is copied.
+//! ELF kernels: pktguest and vmlinux.
 
+use std::io::Cursor;
 use std::ops::Range;
 
+use linux_loader::loader::elf::{Elf, PvhBootCapability};
+use linux_loader::loader::{self, KernelLoader};
+use vm_memory::GuestMemoryMmap;
+
+use super::{BootError, CMDLINE_MAX, Loaded, Start, check_fits, zero_page};
+
+/// How an ELF file begins.
+pub const MAGIC: [u8; 4] = *b"\x7fELF";
 const HEADER_LEN: usize = 64;
 const PROGRAM_HEADER_LEN: usize = 56;
 /// Magic, 64-bit, little endian.
@@ -9,25 +18,53 @@ const IDENT: [u8; 6] = [0x7f, b'E', b'L', b'F', 2, 1];
 const MACHINE_X86_64: u16 = 62;
 const PT_LOAD: u32 = 1;
 
-/// The physical addresses from the first to the last loadable segment, zeroed parts included.
-///
-/// `None` if `image` is not a 64-bit x86 ELF file with a loadable segment, is cut short within its
-/// headers, or has addresses that overflow.
-pub fn extent(image: &[u8]) -> Option<Range<u64>> {
-    let header = image.get(..HEADER_LEN)?;
-    if !header.starts_with(&IDENT) || u16_at(header, 18)? != MACHINE_X86_64 {
-        return None;
+/// Copies an ELF kernel to where its headers say, if that is RAM.
+pub fn load(memory: &GuestMemoryMmap, ram_end: u64, image: &[u8]) -> Result<Loaded, BootError> {
+    let extent = extent(image)?;
+    check_fits(&extent, ram_end)?;
+    let loaded = Elf::load(memory, None, &mut Cursor::new(image), None).map_err(broken)?;
+    let (address, start) = match loaded.pvh_boot_cap {
+        PvhBootCapability::PvhEntryPresent(address) => (address.0, Start::Pvh(address.0)),
+        _ => {
+            let address = loaded.kernel_load.0;
+            (address, Start::Linux64(address, Box::new(zero_page::header_for_elf())))
+        }
+    };
+    if !extent.contains(&address) {
+        return Err(BootError::EntryOutside { address });
     }
+    // Only bzImages name limits of their own.
+    Ok(Loaded { start, end: extent.end, initrd_limit: u64::MAX, cmdline_max: CMDLINE_MAX })
+}
+
+fn broken(source: loader::Error) -> BootError {
+    BootError::BrokenElf { source }
+}
+
+/// The physical addresses from the first to the last loadable segment, zeroed parts included, known
+/// before a byte of them is copied.
+fn extent(image: &[u8]) -> Result<Range<u64>, BootError> {
+    let cut_short = || broken(loader::Error::Elf(loader::elf::Error::ReadElfHeader));
+    let header = image.get(..HEADER_LEN).ok_or_else(cut_short)?;
+    if !header.starts_with(&IDENT) || u16_at(header, 18) != Some(MACHINE_X86_64) {
+        return Err(BootError::UnknownFormat);
+    }
+    segments(image, header)
+        .ok_or_else(|| broken(loader::Error::Elf(loader::elf::Error::ReadProgramHeader)))
+}
+
+/// `None` if the headers are cut short, have addresses that overflow, or no loadable segment.
+fn segments(image: &[u8], header: &[u8]) -> Option<Range<u64>> {
     let offset = usize::try_from(u64_at(header, 32)?).ok()?;
     let count = usize::from(u16_at(header, 56)?);
     let table = image.get(offset..)?.get(..count * PROGRAM_HEADER_LEN)?;
     let mut extent: Option<Range<u64>> = None;
     for entry in table.chunks_exact(PROGRAM_HEADER_LEN) {
-        let (start, size) = (u64_at(entry, 24)?, u64_at(entry, 40)?);
-        if u32_at(entry, 0)? != PT_LOAD || size == 0 {
+        let (start, in_file, size) = (u64_at(entry, 24)?, u64_at(entry, 32)?, u64_at(entry, 40)?);
+        if u32_at(entry, 0)? != PT_LOAD || size.max(in_file) == 0 {
             continue;
         }
-        let end = start.checked_add(size)?;
+        let end = start.checked_add(size.max(in_file))?;
         extent = Some(extent.map_or(start..end, |e| e.start.min(start)..e.end.max(end)));
     }
     extent

@@ -1,53 +1,79 @@
-//! Loading a kernel and entering it by the PVH boot protocol.
+//! Loading a kernel and what it is told when it starts. There is no firmware.
 //!
-//! PVH needs no firmware: the kernel's ELF note names a 32-bit entry point, which starts in
-//! protected mode without paging, with EBX at an `hvm_start_info`
-//! (Xen, docs/misc/pvh.pandoc and xen/include/public/arch-x86/hvm/start_info.h).
+//! Two boot protocols, chosen by the image: an ELF file with a PVH note is entered by [PVH][pvh],
+//! every other ELF file and a bzImage by [Linux's 64-bit protocol][linux]. Both get the same command
+//! line, initrd, memory map and MP table; `platform.rs` says where everything lies.
+//!
+//! [pvh]: https://xenbits.xen.org/docs/unstable/misc/pvh.html
+//! [linux]: https://docs.kernel.org/arch/x86/boot.html
 
+mod bzimage;
 mod elf;
+mod entry;
+mod mptable;
+mod pvh;
+mod zero_page;
 
-use std::io::Cursor;
+use std::borrow::Cow;
 use std::ops::Range;
 
-use kvm_bindings::{kvm_segment, kvm_sregs};
-use linux_loader::configurator::pvh::PvhBootConfigurator;
-use linux_loader::configurator::{BootConfigurator, BootParams};
-use linux_loader::loader::elf::start_info::{hvm_memmap_table_entry, hvm_start_info};
-use linux_loader::loader::elf::{Elf, PvhBootCapability};
-use linux_loader::loader::{self, KernelLoader};
+use linux_loader::loader;
+use linux_loader::loader::bootparam::setup_header;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
+pub use entry::Entry;
+
 use crate::memory::GuestRam;
-use crate::platform::{
-    CMDLINE_ADDR, CMDLINE_MAX, HIGH_RAM_START, LOW_RAM_END, MEMORY_MAP_ADDR, START_INFO_ADDR,
-};
+use crate::platform::{CMDLINE_ADDR, CMDLINE_MAX, HIGH_RAM_START, LOW_RAM_END, MP_TABLE_ADDR};
 
-/// `hvm_start_info.magic`.
-const START_INFO_MAGIC: u32 = 0x336e_c578;
-/// Version 1 has a memory map, and Linux insists on one.
-const START_INFO_VERSION: u32 = 1;
-/// `hvm_memmap_table_entry.type`: ordinary RAM.
-const MEMORY_RAM: u32 = 1;
-
-const CR0_PE: u64 = 1 << 0;
-const CR0_ET: u64 = 1 << 4;
+/// What a guest boots.
+#[derive(Clone, Debug, Default)]
+pub struct Kernel {
+    /// An ELF file (vmlinux, or anything with a PVH entry point) or a bzImage.
+    pub image: Cow<'static, [u8]>,
+    /// A RAM disk for the kernel; empty for none.
+    pub initrd: Cow<'static, [u8]>,
+    /// The command line, at most [`CMDLINE_MAX`] bytes; Linux takes 2047.
+    pub cmdline: String,
+}
 
 /// Why a kernel could not be loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum BootError {
-    /// The image is not an ELF file.
-    #[error("the kernel is not a 64-bit x86 ELF file")]
-    NotElf,
+    /// The image is of no known format.
+    #[error("the kernel is neither a 64-bit x86 ELF file nor a bzImage")]
+    UnknownFormat,
     /// The image ends before its headers say so, or they contradict each other.
     #[error("the kernel's ELF headers are broken or the file is cut short")]
-    Broken {
+    BrokenElf {
         /// The loader's words.
         #[source]
         source: loader::Error,
     },
-    /// There is no PVH entry point.
-    #[error("the kernel has no PVH entry point (ELF note 18 of \"Xen\")")]
-    NoPvhNote,
+    /// The bzImage ends before its header says so.
+    #[error("the kernel is a bzImage of {len} bytes, but its header announces {expected}")]
+    BzImageCutShort {
+        /// Its length.
+        len: usize,
+        /// How long it should be.
+        expected: u64,
+    },
+    /// The bzImage has no 64-bit entry point.
+    #[error(
+        "the kernel is a bzImage without a 64-bit entry point (boot protocol {}.{:02})",
+        .version >> 8,
+        .version & 0xff
+    )]
+    NotBootableIn64Bit {
+        /// Version of its boot protocol; 2.12 has the entry point.
+        version: u16,
+    },
+    /// The entry point is no part of the kernel.
+    #[error("the kernel's entry point {address:#x} lies outside of it")]
+    EntryOutside {
+        /// The entry point.
+        address: u64,
+    },
     /// A part of the kernel lies outside RAM or over the boot data.
     #[error(
         "the kernel occupies {start:#x} to {end:#x}, but there is RAM from {ram_start:#x} to {ram_end:#x}"
@@ -62,11 +88,23 @@ pub enum BootError {
         /// First address after RAM.
         ram_end: u64,
     },
+    /// The initrd does not fit above the kernel.
+    #[error(
+        "the initrd has {len} bytes, but above the kernel only {room} are left: give the guest more memory"
+    )]
+    InitrdDoesNotFit {
+        /// Its length.
+        len: usize,
+        /// Bytes between the kernel and the highest address that an initrd may have.
+        room: u64,
+    },
     /// The command line is too long.
-    #[error("the kernel's command line has {len} bytes, at most {CMDLINE_MAX} are possible")]
+    #[error("the kernel's command line has {len} bytes, at most {max} are possible")]
     CmdlineTooLong {
         /// Its length.
         len: usize,
+        /// What the kernel takes.
+        max: usize,
     },
     /// The command line contains a NUL, which would end it early.
     #[error("the kernel's command line contains a NUL byte")]
@@ -76,102 +114,97 @@ pub enum BootError {
     BootData(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
-/// How a loaded kernel is entered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Entry {
-    /// Physical address of the first instruction.
-    pub address: u64,
-    /// Physical address of the `hvm_start_info`.
-    pub start_info: u64,
+impl BootError {
+    fn boot_data(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self::BootData(error.into())
+    }
 }
 
-/// Loads the ELF `kernel` into `ram` together with `cmdline` and a memory map.
-pub fn load(ram: &GuestRam, kernel: &[u8], cmdline: &str) -> Result<Entry, BootError> {
-    if cmdline.len() > CMDLINE_MAX {
-        return Err(BootError::CmdlineTooLong { len: cmdline.len() });
+/// A kernel in guest memory.
+struct Loaded {
+    start: Start,
+    /// First address that the kernel does not need to unpack and start itself.
+    end: u64,
+    /// First address that must not hold a part of the initrd.
+    initrd_limit: u64,
+    /// Longest command line that the kernel takes.
+    cmdline_max: usize,
+}
+
+/// Where a loaded kernel begins, and by which protocol.
+enum Start {
+    Pvh(u64),
+    Linux64(u64, Box<setup_header>),
+}
+
+/// Loads `kernel` into `ram` with everything it is told, for a machine with `nics` NICs.
+///
+/// # Errors
+/// What is wrong with the image, the initrd or the command line; guest memory is garbage then.
+pub fn load(ram: &GuestRam, kernel: &Kernel, nics: usize) -> Result<Entry, BootError> {
+    let memory = ram.as_guest_memory();
+    let loaded = if kernel.image.starts_with(&elf::MAGIC) {
+        elf::load(&memory, ram.len(), &kernel.image)?
+    } else {
+        bzimage::load(&memory, ram.len(), &kernel.image)?
+    };
+    let initrd = load_initrd(&memory, ram.len(), &loaded, &kernel.initrd)?;
+    write_cmdline(&memory, &kernel.cmdline, loaded.cmdline_max)?;
+    // A loaded kernel proves that there is RAM beyond 1 MiB, so all of the boot data fits.
+    write(&memory, &mptable::build(nics), MP_TABLE_ADDR)?;
+    let map = memory_map(ram.len());
+    match loaded.start {
+        Start::Pvh(address) => pvh::write_start_info(&memory, address, &map, initrd),
+        Start::Linux64(address, header) => {
+            zero_page::write(&memory, address, *header, &map, initrd, kernel.cmdline.len())
+        }
+    }
+}
+
+/// Where RAM is; what lies between is the EBDA with the MP table, and legacy video and ROMs.
+fn memory_map(ram_end: u64) -> [Range<u64>; 2] {
+    [0..LOW_RAM_END, HIGH_RAM_START..ram_end]
+}
+
+/// Refuses a kernel that would lie outside RAM or over the boot data.
+fn check_fits(kernel: &Range<u64>, ram_end: u64) -> Result<(), BootError> {
+    let &Range { start, end } = kernel;
+    if start < HIGH_RAM_START || end > ram_end {
+        return Err(BootError::DoesNotFit { start, end, ram_start: HIGH_RAM_START, ram_end });
+    }
+    Ok(())
+}
+
+/// Puts the initrd as high as it may lie, out of the way of a kernel that unpacks or moves itself.
+fn load_initrd(
+    memory: &GuestMemoryMmap,
+    ram_end: u64,
+    kernel: &Loaded,
+    initrd: &[u8],
+) -> Result<Range<u64>, BootError> {
+    const PAGE: u64 = 4096;
+    let top = ram_end.min(kernel.initrd_limit);
+    let start = top.checked_sub(initrd.len() as u64).map(|start| start & !(PAGE - 1));
+    let Some(start) = start.filter(|start| *start >= kernel.end) else {
+        let room = top.saturating_sub(kernel.end);
+        return Err(BootError::InitrdDoesNotFit { len: initrd.len(), room });
+    };
+    write(memory, initrd, start)?;
+    Ok(start..start + initrd.len() as u64)
+}
+
+fn write_cmdline(memory: &GuestMemoryMmap, cmdline: &str, max: usize) -> Result<(), BootError> {
+    if cmdline.len() > max {
+        return Err(BootError::CmdlineTooLong { len: cmdline.len(), max });
     }
     if cmdline.contains('\0') {
         return Err(BootError::CmdlineNul);
     }
-    let memory = ram.as_guest_memory();
-    let address = load_kernel(&memory, ram.len(), kernel)?;
-    write_boot_data(&memory, ram.len(), cmdline)?;
-    Ok(Entry { address, start_info: START_INFO_ADDR })
+    write(memory, &[cmdline.as_bytes(), &[0]].concat(), CMDLINE_ADDR)
 }
 
-fn load_kernel(memory: &GuestMemoryMmap, ram_end: u64, kernel: &[u8]) -> Result<u64, BootError> {
-    let Range { start, end } = elf::extent(kernel).ok_or(BootError::NotElf)?;
-    if start < HIGH_RAM_START || end > ram_end {
-        return Err(BootError::DoesNotFit { start, end, ram_start: HIGH_RAM_START, ram_end });
-    }
-    let loaded = Elf::load(memory, None, &mut Cursor::new(kernel), None)
-        .map_err(|source| BootError::Broken { source })?;
-    match loaded.pvh_boot_cap {
-        PvhBootCapability::PvhEntryPresent(address) => Ok(address.0),
-        _ => Err(BootError::NoPvhNote),
-    }
-}
-
-/// Writes command line, memory map and start info. A loaded kernel proves that there is RAM beyond
-/// 1 MiB, so all of it fits.
-fn write_boot_data(memory: &GuestMemoryMmap, ram_end: u64, cmdline: &str) -> Result<(), BootError> {
-    let ram = |addr, end| hvm_memmap_table_entry {
-        addr,
-        size: end - addr,
-        type_: MEMORY_RAM,
-        ..Default::default()
-    };
-    let map = [ram(0, LOW_RAM_END), ram(HIGH_RAM_START, ram_end)];
-    let start_info = hvm_start_info {
-        magic: START_INFO_MAGIC,
-        version: START_INFO_VERSION,
-        cmdline_paddr: CMDLINE_ADDR,
-        memmap_paddr: MEMORY_MAP_ADDR,
-        memmap_entries: map.len() as u32,
-        ..Default::default()
-    };
-    let mut params = BootParams::new(&start_info, GuestAddress(START_INFO_ADDR));
-    params.set_sections(&map, GuestAddress(MEMORY_MAP_ADDR));
-    PvhBootConfigurator::write_bootparams(&params, memory)
-        .map_err(|error| BootError::BootData(error.into()))?;
-
-    let nul_terminated = [cmdline.as_bytes(), &[0]].concat();
-    memory
-        .write_slice(&nul_terminated, GuestAddress(CMDLINE_ADDR))
-        .map_err(|error| BootError::BootData(error.into()))
-}
-
-/// Makes `sregs` what PVH demands: 32-bit protected mode, no paging, flat segments, a task register.
-pub fn set_pvh_state(sregs: &mut kvm_sregs) {
-    let code = flat_segment(0x8, 0xb);
-    let data = flat_segment(0x10, 0x3);
-    sregs.cs = code;
-    for segment in [&mut sregs.ds, &mut sregs.es, &mut sregs.fs, &mut sregs.gs, &mut sregs.ss] {
-        *segment = data;
-    }
-    // A busy 32-bit TSS: a system descriptor with byte granularity.
-    sregs.tr = kvm_segment { limit: 0x67, s: 0, g: 0, db: 0, ..flat_segment(0x18, 0xb) };
-    sregs.cr0 = CR0_PE | CR0_ET;
-    sregs.cr4 = 0;
-    sregs.efer = 0;
-}
-
-/// A segment of 4 GiB from address 0; the selector's descriptor need not exist, as the guest loads
-/// a table of its own before it reloads any.
-fn flat_segment(selector: u16, type_: u8) -> kvm_segment {
-    kvm_segment {
-        base: 0,
-        limit: 0xffff_ffff,
-        selector,
-        type_,
-        present: 1,
-        dpl: 0,
-        db: 1,
-        s: 1,
-        l: 0,
-        g: 1,
-        ..Default::default()
-    }
+fn write(memory: &GuestMemoryMmap, bytes: &[u8], address: u64) -> Result<(), BootError> {
+    memory.write_slice(bytes, GuestAddress(address)).map_err(BootError::boot_data)
 }
 
 #[cfg(test)]

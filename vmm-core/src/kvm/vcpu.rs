@@ -9,7 +9,6 @@ use std::thread::{self, JoinHandle};
 use kvm_bindings::{
     CpuId, KVM_INTERNAL_ERROR_EMULATION, KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES,
     KVM_MAX_CPUID_ENTRIES, KVM_VCPU_TSC_CTRL, KVM_VCPU_TSC_OFFSET, KVMIO, kvm_device_attr, kvm_fpu,
-    kvm_regs,
 };
 use kvm_ioctls::{KvmRunWrapper, VcpuExit, VcpuFd};
 use vmm_sys_util::ioctl::ioctl_with_ref;
@@ -18,7 +17,7 @@ use vmm_sys_util::signal::{Killable, SIGRTMIN, register_signal_handler};
 
 use super::counters::LiveCounters;
 use super::{ExitReason, Hypervisor, KvmError, VcpuCounters, Vm};
-use crate::boot::{self, Entry};
+use crate::boot::Entry;
 use crate::bus::Bus;
 use crate::cpus;
 
@@ -60,13 +59,11 @@ impl Vcpu {
         }
     }
 
-    /// Puts the processor at `entry`, in the state that the PVH boot protocol demands.
-    pub fn enter_pvh(&self, entry: Entry) -> Result<(), KvmError> {
+    /// Puts the processor at `entry`, in the state that its boot protocol demands.
+    pub fn enter(&self, entry: Entry) -> Result<(), KvmError> {
         let mut sregs = self.fd.get_sregs().map_err(KvmError::from_errno("KVM_GET_SREGS"))?;
-        boot::set_pvh_state(&mut sregs);
+        let regs = entry.set_state(&mut sregs);
         self.fd.set_sregs(&sregs).map_err(KvmError::from_errno("KVM_SET_SREGS"))?;
-        let regs =
-            kvm_regs { rip: entry.address, rbx: entry.start_info, rflags: 2, ..Default::default() };
         self.fd.set_regs(&regs).map_err(KvmError::from_errno("KVM_SET_REGS"))
     }
 
@@ -86,6 +83,8 @@ fn describe_processor(cpuid: &mut CpuId) {
             }
             // Topology leaves: EDX is the x2APIC ID.
             0xb | 0x1f => entry.edx = 0,
+            // AMD's extended APIC ID: that of the host CPU we happen to run on.
+            0x8000_001e => entry.eax = 0,
             _ => {}
         }
     }

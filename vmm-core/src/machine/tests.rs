@@ -35,8 +35,7 @@ fn start(code: &[u8]) -> Option<(Machine, Console)> {
     let config = MachineConfig {
         name: "test".into(),
         ram_bytes: 2 << 20,
-        kernel: boot::tests::kernel(ENTRY, code, 0, true).into(),
-        cmdline: String::new(),
+        kernel: boot::tests::pvh_kernel(ENTRY, code),
         nics: vec![],
         console: Box::new(console.clone()),
         clock: Arc::new(MonotonicClock::new()),
@@ -254,8 +253,7 @@ fn a_bad_configuration_is_refused() {
     let config = |nics: usize, ram_bytes| MachineConfig {
         name: "bad".into(),
         ram_bytes,
-        kernel: boot::tests::kernel(ENTRY, &[0xf4], 0, true).into(),
-        cmdline: String::new(),
+        kernel: boot::tests::pvh_kernel(ENTRY, &[0xf4]),
         nics: (0..nics).map(nic).collect(),
         console: Box::new(io::sink()),
         clock: Arc::new(MonotonicClock::new()),
