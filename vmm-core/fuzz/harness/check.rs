@@ -1,0 +1,197 @@
+//! What must hold whatever a guest does, looked at before and after every step.
+
+use std::cell::RefCell;
+use std::ops::Range;
+use std::sync::atomic::Ordering;
+
+use vmm_core::clock::Clock;
+use vmm_core::e1000::regs;
+
+use super::guest::{Guest, RAM};
+
+/// Command: bus mastering and Interrupt Disable.
+const BUS_MASTER: u16 = 1 << 2;
+const INTX_DISABLE: u16 = 1 << 10;
+/// Bytes of the CSB that are the host's to write.
+const CSB_BYTES: u64 = 0x68;
+/// Rings that one access may consume: with the CSB the device looks again before it sleeps.
+const MAX_LOOKS: u64 = 6;
+/// Longest that moderation may hold an interrupt: ITR of 65535 units of 256 ns.
+const MAX_HOLD_NS: u64 = 65535 * 256;
+
+/// A guest as it was before a step.
+pub struct Before {
+    ram: Vec<u8>,
+    targets: Option<Vec<Range<u64>>>,
+    bus_master: bool,
+    ring: u64,
+    descriptors: u64,
+    sent: u64,
+    rises: u64,
+}
+
+impl Before {
+    /// Looks at `guest`.
+    pub fn of(guest: &mut Guest) -> Self {
+        guest.stores.clear();
+        Self {
+            ram: ram(guest),
+            targets: dma_targets(guest),
+            bus_master: guest.command() & BUS_MASTER != 0,
+            ring: ring_size(guest),
+            descriptors: guest.nic.counters().tx.descriptors,
+            sent: guest.wire.sent[0].load(Ordering::SeqCst),
+            rises: guest.line.rises(),
+        }
+    }
+
+    /// Compares with `guest` after a step in which the timer fired `alarms` times. `respaced` says
+    /// that it may have changed ITR.
+    pub fn check(self, guest: &mut Guest, itr: bool, csb: bool, alarms: u64, respaced: bool) {
+        self.check_dma(guest);
+        self.check_work(guest, alarms);
+        check_counters(guest);
+        check_interrupt(guest, itr, csb);
+        if respaced {
+            guest.line.require_spacing(0);
+        } else if guest.line.rises() != self.rises {
+            let units = if itr { guest.get(regs::ITR) & 0xffff } else { 0 };
+            guest.line.require_spacing(u64::from(units) * 256);
+        }
+        BUFFERS.with_borrow_mut(|buffers| buffers.push(self.ram));
+    }
+
+    /// DMA goes where the guest asked for it, and nowhere without bus mastering.
+    fn check_dma(&self, guest: &mut Guest) {
+        let mut now = ram(guest);
+        if now != self.ram {
+            self.check_stores(guest, &mut now);
+        }
+        BUFFERS.with_borrow_mut(|buffers| buffers.push(now));
+    }
+
+    fn check_stores(&self, guest: &mut Guest, now: &mut [u8]) {
+        let off = !self.bus_master && guest.command() & BUS_MASTER == 0;
+        let targets = if off {
+            Some(Vec::new())
+        } else {
+            self.targets.clone().zip(dma_targets(guest)).map(|(a, b)| [a, b].concat())
+        };
+        let Some(targets) = targets else { return };
+        for range in merged(targets.into_iter().chain(guest.stores.drain(..))) {
+            let range = range.start as usize..range.end as usize;
+            now[range.clone()].copy_from_slice(&self.ram[range]);
+        }
+        let stray = (0..now.len()).find(|at| now[*at] != self.ram[*at]);
+        assert_eq!(
+            stray, None,
+            "DMA to memory that the guest gave nobody; bus mastering off: {off}"
+        );
+    }
+
+    /// One access consumes a ring a few times over at most, and nothing leaves without bus
+    /// mastering.
+    fn check_work(&self, guest: &mut Guest, alarms: u64) {
+        let consumed = guest.nic.counters().tx.descriptors - self.descriptors;
+        let ring = self.ring.max(ring_size(guest));
+        assert!(consumed <= ring * MAX_LOOKS * (1 + alarms), "{consumed} descriptors of {ring}");
+        if !self.bus_master && guest.command() & BUS_MASTER == 0 {
+            assert_eq!(guest.wire.sent[0].load(Ordering::SeqCst), self.sent, "frames left");
+        }
+    }
+}
+
+/// What the device says it did is what was seen.
+fn check_counters(guest: &Guest) {
+    let counters = guest.nic.counters();
+    let seen = |which: usize| guest.wire.sent[which].load(Ordering::SeqCst);
+    assert_eq!((counters.tx.frames, counters.tx.bytes), (seen(0), seen(1)));
+    let offered = guest.wire.offered.load(Ordering::SeqCst);
+    assert_eq!(counters.rx.frames + counters.rx.dropped.total(), offered);
+    assert_eq!(counters.interrupts, guest.line.rises());
+}
+
+/// The line is high for an unmasked cause only, and low despite one only for a while.
+fn check_interrupt(guest: &mut Guest, itr: bool, csb: bool) {
+    let pending = guest.get(regs::ICS) & guest.get(regs::IMS);
+    let high = guest.line.high();
+    assert!(!high || pending != 0, "the line is high for nothing");
+    // With the CSB the guest may have asked not to be told.
+    if pending != 0 && !high && !csb {
+        assert!(itr, "causes {pending:#x} and no interrupt");
+        let deadline = guest.alarm.deadline().expect("a held interrupt has its time");
+        assert!(deadline <= guest.clock.now() + MAX_HOLD_NS);
+    }
+    let disabled = guest.command() & INTX_DISABLE != 0;
+    assert_eq!(guest.pin.high(), high && !disabled);
+}
+
+/// All of the RAM.
+fn ram(guest: &Guest) -> Vec<u8> {
+    let mut bytes = BUFFERS.with_borrow_mut(Vec::pop).unwrap_or_else(|| vec![0; RAM as usize]);
+    guest.ram.slice(0, RAM as usize).expect("all of RAM is RAM").copy_to(&mut bytes);
+    bytes
+}
+
+thread_local! {
+    /// Allocating copies of RAM anew would take longer than what is tested.
+    static BUFFERS: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
+}
+
+fn ring_size(guest: &Guest) -> u64 {
+    u64::from(guest.get(regs::TDLEN)) / 16
+}
+
+fn in_ram(start: u64, len: u64) -> Option<Range<u64>> {
+    let end = start.checked_add(len)?;
+    (len > 0 && end <= RAM).then_some(start..end)
+}
+
+/// All memory that the guest has given its NIC to write to. `None` if something in there may
+/// change which memory that is.
+fn dma_targets(guest: &Guest) -> Option<Vec<Range<u64>>> {
+    let ring = |low, high, len| {
+        let base = u64::from(guest.get(high)) << 32 | u64::from(guest.get(low) & !0xf);
+        in_ram(base, u64::from(guest.get(len)))
+    };
+    let mut targets: Vec<_> = ring(regs::TDBAL, regs::TDBAH, regs::TDLEN).into_iter().collect();
+    if guest.csb.unknown {
+        return None;
+    }
+    if guest.csb.base != 0 {
+        targets.extend(in_ram(guest.csb.base, CSB_BYTES));
+    }
+    let Some(receive) = ring(regs::RDBAL, regs::RDBAH, regs::RDLEN) else {
+        return Some(targets);
+    };
+    let size = buffer_size(guest.get(regs::RCTL));
+    for descriptor in receive.clone().step_by(16) {
+        targets.extend(in_ram(u64::from_le_bytes(guest.load(descriptor)), size));
+    }
+    let rewrites = |t: &Range<u64>| t.start < receive.end && receive.start < t.end;
+    if targets.iter().any(rewrites) {
+        return None;
+    }
+    targets.push(receive);
+    Some(targets)
+}
+
+/// RCTL.BSIZE and BSEX (manual 13.4.22).
+fn buffer_size(rctl: u32) -> u64 {
+    let size = 2048 >> (rctl >> 16 & 3);
+    if rctl & regs::rctl::BSEX != 0 && size != 2048 { size * 16 } else { size }
+}
+
+/// The same memory in disjoint ranges.
+fn merged(ranges: impl Iterator<Item = Range<u64>>) -> Vec<Range<u64>> {
+    let mut ranges: Vec<_> = ranges.collect();
+    ranges.sort_by_key(|range| range.start);
+    let mut merged: Vec<Range<u64>> = Vec::new();
+    for range in ranges {
+        match merged.last_mut() {
+            Some(last) if range.start <= last.end => last.end = last.end.max(range.end),
+            _ => merged.push(range),
+        }
+    }
+    merged
+}
