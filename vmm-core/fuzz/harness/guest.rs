@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, OnceLock, Weak};
 
 use vmm_core::backend::{Backend, FrameBatch, Receiver};
 use vmm_core::clock::{Clock, ManualClock, Timer};
+use vmm_core::e1000::registers::offset as reg;
 use vmm_core::e1000::{E1000, E1000Config, E1000Host, regs};
 use vmm_core::irq::InterruptLine;
 use vmm_core::memory::GuestRam;
@@ -29,8 +30,8 @@ pub const TX_BUFFER: u64 = 0x4000;
 const RX_BUFFER: u64 = 0x10000;
 const SLOTS: u32 = 32;
 
-/// Longest frame of the part (manual 3.3.3).
-const MAX_FRAME: usize = 16288;
+/// Longest frame: the part's longest packet (manual 3.3.3) and a VLAN tag.
+const MAX_FRAME: usize = 16288 + 4;
 /// Most frames that VALE takes at once.
 const MAX_BATCH: usize = 1024;
 
@@ -90,17 +91,17 @@ impl Guest {
             for (field, value) in [(0x08, 1), (0x10, SLOTS - 1), (0x0c, 1)] {
                 self.store(CSB + field, &u32::to_le_bytes(value));
             }
-            self.set(regs::CSBAL, CSB as u32);
+            self.set(reg::CSBAL, CSB as u32);
         }
         for (register, value) in [
-            (regs::TDBAL, TX_RING),
-            (regs::TDLEN, 16 * SLOTS),
-            (regs::TCTL, regs::tctl::EN),
-            (regs::RDBAL, RX_RING),
-            (regs::RDLEN, 16 * SLOTS),
-            (regs::RDT, SLOTS - 1),
-            (regs::RCTL, regs::rctl::EN | regs::rctl::BAM | regs::rctl::SECRC),
-            (regs::IMS, regs::cause::ALL),
+            (reg::TDBAL, TX_RING),
+            (reg::TDLEN, 16 * SLOTS),
+            (reg::TCTL, regs::tctl::EN),
+            (reg::RDBAL, RX_RING),
+            (reg::RDLEN, 16 * SLOTS),
+            (reg::RDT, SLOTS - 1),
+            (reg::RCTL, regs::rctl::EN | regs::rctl::BAM | regs::rctl::SECRC),
+            (reg::IMS, regs::cause::ALL),
         ] {
             self.set(register, value);
         }
@@ -164,8 +165,8 @@ pub struct CsbShadow {
 impl CsbShadow {
     /// Notes a write to BAR 0.
     pub fn note(&mut self, offset: u64, data: &[u8]) {
-        let end = u64::from(regs::CSBAH) + 4;
-        if offset >= end || offset + data.len() as u64 <= u64::from(regs::CSBAL) {
+        let end = u64::from(reg::CSBAH) + 4;
+        if offset >= end || offset + data.len() as u64 <= u64::from(reg::CSBAL) {
             return;
         }
         if offset % 4 != 0 || data.len() % 4 != 0 {
@@ -174,8 +175,8 @@ impl CsbShadow {
         for (at, word) in data.chunks_exact(4).enumerate() {
             let value = u32::from_le_bytes(word.try_into().expect("four bytes"));
             match offset as u32 + 4 * at as u32 {
-                regs::CSBAL => self.base = u64::from(self.high) << 32 | u64::from(value),
-                regs::CSBAH => self.high = value,
+                reg::CSBAL => self.base = u64::from(self.high) << 32 | u64::from(value),
+                reg::CSBAH => self.high = value,
                 _ => {}
             }
         }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use arbitrary::{Arbitrary, Unstructured};
 use vmm_core::backend::{FrameBatch, Receiver};
 use vmm_core::clock::{Clock, ManualClock};
-use vmm_core::e1000::regs;
+use vmm_core::e1000::registers::offset as reg;
 use vmm_core::memory::GuestRam;
 use vmm_core::pci::{CONFIG_ADDRESS, CONFIG_DATA};
 use vmm_core::switch::Switch;
@@ -29,6 +29,8 @@ const MAX_PACKETS: usize = 40;
 const NETWORK: u64 = 1 << 20;
 /// Longest single passage of time.
 const MAX_ADVANCE_NS: u64 = 50_000_000;
+/// Alarms in that time: RADV and its like have units of 1024 ns, a ring left over goes on at once.
+const MAX_ALARMS: u64 = 20_000;
 
 /// Plays what `data` decodes to. Panics if the device misbehaves.
 pub fn run(data: &[u8]) {
@@ -99,11 +101,9 @@ impl World {
             earliest().and_then(|g| g.alarm.take_before(until).map(|at| (g, at)))
         {
             self.clock.advance(at.saturating_sub(self.clock.now()));
-            let now = self.clock.now();
             guest.nic.on_timer();
-            let next = guest.alarm.deadline();
-            assert!(next.is_none_or(|next| next > now), "a timer that is due at once never ends");
             alarms += 1;
+            assert!(alarms < MAX_ALARMS, "a timer that is always due never ends");
         }
         self.clock.advance(until.saturating_sub(self.clock.now()));
         alarms
@@ -114,7 +114,7 @@ impl World {
 fn may_change_spacing(action: &Action) -> bool {
     let touches = |register: &Register, width: usize| {
         let hit = |of: u32| register.0 < of + 4 && of < register.0 + width as u32;
-        hit(regs::ITR) || hit(regs::CTRL)
+        hit(reg::ITR) || hit(reg::CTRL)
     };
     match action {
         Action::Write { register, width, .. } => touches(register, width.bytes()),
@@ -189,13 +189,13 @@ fn act(guest: &mut Guest, action: &Action) {
             offload(guest, packet, context, *command, *options, *pieces);
         }
         Action::Refill { buffers } => {
-            let (base, size, mut tail) = ring(guest, regs::RDBAL);
+            let (base, size, mut tail) = ring(guest, reg::RDBAL);
             for buffer in buffers {
                 guest.store(base + 16 * u64::from(tail), &buffer.0.to_le_bytes());
                 tail = if tail + 1 < size { tail + 1 } else { 0 };
             }
             guest.store(CSB + 0x10, &tail.to_le_bytes());
-            guest.set(regs::RDT, tail);
+            guest.set(reg::RDT, tail);
         }
         Action::Share { offset, value } => {
             guest.store(CSB + u64::from(offset & 0x7c), &value.0.to_le_bytes());
@@ -248,7 +248,7 @@ fn ring(guest: &Guest, base: u32) -> (u64, u32, u32) {
 
 /// Puts descriptors at the tail of the transmit ring and moves it.
 fn transmit(guest: &mut Guest, descriptors: &[[u64; 2]], kick: bool) {
-    let (base, size, mut tail) = ring(guest, regs::TDBAL);
+    let (base, size, mut tail) = ring(guest, reg::TDBAL);
     for [low, high] in descriptors {
         let at = base.wrapping_add(16 * u64::from(tail));
         guest.store(at, &low.to_le_bytes());
@@ -257,7 +257,7 @@ fn transmit(guest: &mut Guest, descriptors: &[[u64; 2]], kick: bool) {
     }
     guest.store(CSB, &tail.to_le_bytes());
     if kick {
-        guest.set(regs::TDT, tail);
+        guest.set(reg::TDT, tail);
     }
 }
 

@@ -4,7 +4,8 @@
 //! RAM, descriptors that belong together. The rest is there as well, only less often.
 
 use arbitrary::{Arbitrary, Result, Unstructured};
-use vmm_core::e1000::regs;
+use vmm_core::e1000::registers::REGISTERS;
+use vmm_core::e1000::registers::offset as reg;
 
 use super::guest::RAM;
 
@@ -156,8 +157,12 @@ impl<'a> Arbitrary<'a> for Register {
         let skew = if how & 0x80 != 0 { u32::from(how >> 5 & 3) } else { 0 };
         Ok(Self(match how & 0x1f {
             0 => u.arbitrary::<u32>()? & 0x1_ffff,
-            1..=12 => skew + KNOWN[usize::from(u.arbitrary::<u8>()?) % KNOWN.len()],
-            13 => regs::MTA + (u.arbitrary::<u32>()? & 0x7ff),
+            1..=12 => {
+                let register = u.choose(REGISTERS)?;
+                let word =
+                    if register.words == 1 { 0 } else { u.int_in_range(0..=register.words)? };
+                skew + register.offset + 4 * word
+            }
             _ => skew + *u.choose(HOT)?,
         }))
     }
@@ -166,19 +171,10 @@ impl<'a> Arbitrary<'a> for Register {
 /// Registers that decide what DMA does.
 #[rustfmt::skip]
 const HOT: &[u32] = &[
-    regs::CTRL, regs::RCTL, regs::TCTL, regs::TDT, regs::RDT, regs::TDH, regs::RDH, regs::TDLEN,
-    regs::RDLEN, regs::TDBAL, regs::TDBAH, regs::RDBAL, regs::RDBAH, regs::CSBAL, regs::CSBAH,
-    regs::ICR, regs::IMS, regs::IMC, regs::ICS, regs::ITR, regs::RDTR, regs::RADV, regs::TIDV,
-    regs::TADV, regs::MDIC, regs::EECD, regs::EERD, regs::RXCSUM, regs::TXDCTL, regs::RXDCTL,
-];
-
-/// All registers.
-#[rustfmt::skip]
-const KNOWN: &[u32] = &[
-    regs::CTRL, regs::STATUS, regs::EECD, regs::EERD, regs::CTRL_EXT, regs::MDIC, regs::FCAL,
-    regs::FCAH, regs::FCT, regs::VET, regs::ICR, regs::ITR, regs::ICS, regs::IMS, regs::IMC,
-    regs::RCTL, regs::FCTTV, regs::TXCW, regs::TCTL, regs::TIPG, regs::AIFS, regs::LEDCTL,
-    regs::PBA, regs::FCRTL, regs::FCRTH, regs::RAL0, regs::MTA, regs::VFTA,
+    reg::CTRL, reg::RCTL, reg::TCTL, reg::TDT, reg::RDT, reg::TDH, reg::RDH, reg::TDLEN,
+    reg::RDLEN, reg::TDBAL, reg::TDBAH, reg::RDBAL, reg::RDBAH, reg::CSBAL, reg::CSBAH,
+    reg::ICR, reg::IMS, reg::IMC, reg::ICS, reg::ITR, reg::RDTR, reg::RADV, reg::TIDV,
+    reg::TADV, reg::MDIC, reg::EECD, reg::EERD, reg::RXCSUM, reg::TXDCTL, reg::VET,
 ];
 
 /// What is written to a register.
