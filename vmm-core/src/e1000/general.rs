@@ -23,6 +23,8 @@ pub struct General {
     pub phy: Phy,
     /// CSBAH.
     pub csbah: u32,
+    /// Where CSBAL has put the CSB; 0 for nowhere.
+    pub csb: u64,
     /// CTRL.VME and VET.
     pub vlan: VlanMode,
     /// RCTL.LBM asks for loopback in the MAC.
@@ -44,6 +46,7 @@ impl General {
             eeprom,
             phy: Phy::new(),
             csbah: 0,
+            csb: 0,
             vlan: VlanMode::default(),
             mac_loopback: false,
             io_address: 0,

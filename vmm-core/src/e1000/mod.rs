@@ -189,8 +189,16 @@ impl E1000 {
 
     /// PCI Command.BME: allows or forbids DMA.
     pub fn set_bus_master(&self, on: bool) {
+        let general = self.general.lock();
+        if !on {
+            self.map_csb(0);
+        }
         self.tx.0.lock().bus_master = on;
         self.rx.0.lock().bus_master = on;
+        if on {
+            self.map_csb(general.csb);
+        }
+        drop(general);
         if on {
             self.kick_transmit(None);
         }
@@ -451,12 +459,20 @@ impl E1000 {
         self.schedule.set(Event::Interrupt, irq.deadline());
     }
 
-    /// CSBAL maps one page at CSBAH:CSBAL, or releases it with address 0.
-    fn map_csb(&self, low: u32) {
-        if !self.config.csb {
-            return;
+    /// CSBAL names one page at CSBAH:CSBAL, or none with address 0.
+    fn write_csbal(&self, low: u32) {
+        if self.config.csb {
+            let mut general = self.general.lock();
+            general.csb = u64::from(general.csbah) << 32 | u64::from(low);
+            if self.tx.0.lock().bus_master {
+                self.map_csb(general.csb);
+            }
         }
-        let base = u64::from(self.general.lock().csbah) << 32 | u64::from(low);
+    }
+
+    /// Shares the page at `base`, or none with 0. Without bus mastering none may be: every word
+    /// the device writes there is DMA.
+    fn map_csb(&self, base: u64) {
         let csb = Csb::map(&self.ram, base);
         if csb.is_none() && base != 0 {
             tracing::warn!(mac = %self.mac(), "CSB at {base:#x} is not in guest RAM: ignored");
