@@ -17,8 +17,9 @@ const INTX_DISABLE: u16 = 1 << 10;
 const CSB_BYTES: u64 = 0x68;
 /// How often one access looks at the ring: with the CSB the device looks again before it sleeps.
 const MAX_LOOKS: u64 = 6;
-/// Descriptors of one look, and bytes with those of the packet that goes beyond them.
+/// Descriptors, frames and bytes of one look, with those of the packet that goes beyond them.
 const MAX_DESCRIPTORS: u64 = 4096;
+const MAX_FRAMES: u64 = 16384 + 4096;
 const MAX_BYTES: u64 = (32 << 20) + (2 << 20);
 /// Longest that moderation may hold an interrupt: ITR of 65535 units of 256 ns.
 const MAX_HOLD_NS: u64 = 65535 * 256;
@@ -100,8 +101,8 @@ impl Before {
         let ring = self.ring.max(ring_size(guest)).min(MAX_DESCRIPTORS);
         let looks = MAX_LOOKS * (1 + alarms);
         assert!(consumed <= ring * looks, "{consumed} descriptors of {ring}");
-        let bytes = tx.bytes - self.tx.bytes;
-        assert!(bytes <= MAX_BYTES * looks, "{bytes} bytes");
+        let (frames, bytes) = (tx.frames - self.tx.frames, tx.bytes - self.tx.bytes);
+        assert!(frames <= MAX_FRAMES * looks && bytes <= MAX_BYTES * looks, "{frames}, {bytes}");
         if !self.bus_master && guest.command() & BUS_MASTER == 0 {
             assert_eq!(guest.wire.sent[0].load(Ordering::SeqCst), self.sent, "frames left");
         }

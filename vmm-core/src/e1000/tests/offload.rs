@@ -39,22 +39,6 @@ impl Bench {
         self.write_u64(TX_RING + slot * 16, low);
         self.write_u64(TX_RING + slot * 16 + 8, high);
     }
-
-    /// A data descriptor; `special` is the VLAN tag.
-    fn data(&self, slot: u64, address: u64, length: u64, command: u8, options: u8, special: u16) {
-        let command = u64::from(command | command::DEXT) << 24 | 1 << 20;
-        let high = length | command | u64::from(options) << 40 | u64::from(special) << 48;
-        self.write_u64(TX_RING + slot * 16, address);
-        self.write_u64(TX_RING + slot * 16 + 8, high);
-    }
-
-    fn put(&self, address: u64, bytes: &[u8]) {
-        self.ram.slice(address, bytes.len()).unwrap().write_slice(bytes, 0).unwrap();
-    }
-
-    fn sent(&self) -> Vec<Vec<u8>> {
-        std::mem::take(&mut *self.wire.0.lock())
-    }
 }
 
 /// The pseudo-header's sum, with the transport's length or (for segmentation) without.
