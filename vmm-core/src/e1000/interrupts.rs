@@ -127,6 +127,13 @@ impl Interrupts {
         self.update(now);
     }
 
+    /// RXT0 now, and the receive timers stop: the guest flushed them, or a small packet needs no
+    /// company to be announced (SRPD, manual 3.2.7.2).
+    pub fn end_receive_delay(&mut self, now: u64) {
+        self.rx_delay.cancel();
+        self.raise(cause::RXT0, now);
+    }
+
     /// Transmit descriptors were written back: TXDW, now or, if all of them asked for it with IDE,
     /// when the transmit timers say.
     pub fn transmitted(&mut self, delayed: bool, now: u64) {
@@ -210,8 +217,7 @@ impl Interrupts {
             self.rx_delay.absolute_deadline = None;
         }
         if value & FLUSH != 0 {
-            self.rx_delay.cancel();
-            self.note(cause::RXT0);
+            self.end_receive_delay(now);
         }
         self.update(now);
     }

@@ -439,11 +439,14 @@ impl E1000 {
         self.received.0.add(outcome.delivered as u64);
         if outcome.interrupt || outcome.causes != 0 {
             self.with_interrupts(|irq, now| {
-                if outcome.causes != 0 {
-                    irq.raise(outcome.causes, now);
-                }
                 if outcome.interrupt {
                     irq.received(now);
+                }
+                if outcome.causes & cause::SRPD != 0 {
+                    irq.end_receive_delay(now);
+                }
+                if outcome.causes != 0 {
+                    irq.raise(outcome.causes, now);
                 }
             });
         } else if outcome.delivered > 0 {

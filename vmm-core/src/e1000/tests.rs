@@ -370,13 +370,14 @@ fn link_changes_show_and_interrupt() {
 #[test]
 fn moderation_arms_the_timer_and_the_timer_interrupts() {
     let bench = Bench::new(true, false);
+    bench.clock.advance(1_000_000); // the link's own interrupt is long past
     bench.set(ITR, 500); // 128 us
     for _ in 0..3 {
         bench.receive(&frame(MAC, 0, 60));
         bench.get(ICR);
     }
     assert_eq!(bench.edges(), 1);
-    assert_eq!(bench.armed.0.lock().last(), Some(&1_000_128_000));
+    assert_eq!(bench.armed.0.lock().last(), Some(&1_001_128_000));
     bench.clock.advance(127_999);
     bench.nic.on_timer();
     assert_eq!(bench.edges(), 1);
@@ -384,6 +385,20 @@ fn moderation_arms_the_timer_and_the_timer_interrupts() {
     bench.clock.advance(1);
     bench.nic.on_timer();
     assert_eq!(bench.edges(), 2);
+}
+
+#[test]
+fn a_small_packet_ends_the_receive_delay() {
+    let bench = Bench::new(true, false);
+    bench.set(RDTR, 100);
+    bench.set(RSRPD, 80);
+    bench.receive(&frame(MAC, 0, 100));
+    assert_eq!(bench.get(ICR), 0);
+    bench.receive(&frame(MAC, 0, 60));
+    assert_eq!(bench.get(ICR), cause::SRPD | cause::RXT0);
+    bench.clock.advance(1_000_000);
+    bench.nic.on_timer();
+    assert_eq!(bench.get(ICR), 0, "nothing is left to announce");
 }
 
 #[test]

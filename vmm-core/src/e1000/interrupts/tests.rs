@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 use Step::*;
-use cause::{LSC, RXDMT0, RXT0, TXDW};
+use cause::{LSC, RXDMT0, RXT0, SRPD, TXDW};
 
 const US: u64 = 1_000;
 const MS: u64 = 1_000_000;
@@ -23,8 +23,9 @@ enum Step {
     Radv(u16),
     Tidv(u16),
     Tadv(u16),
-    /// A frame is received.
+    /// A frame is received; one that RSRPD calls small.
     Rx,
+    RxSmall,
     /// A descriptor is written back, with IDE or without.
     TxIde,
     Tx,
@@ -61,6 +62,11 @@ fn apply(irq: &mut Interrupts, step: Step, now: u64) {
         Tidv(units) => irq.set_tidv(units),
         Tadv(units) => irq.set_tadv(units),
         Rx => irq.received(now),
+        RxSmall => {
+            irq.received(now);
+            irq.end_receive_delay(now);
+            irq.raise(SRPD, now);
+        }
         TxIde => irq.transmitted(true, now),
         Tx => irq.transmitted(false, now),
         Raise(causes) => irq.raise(causes, now),
@@ -308,6 +314,11 @@ fn fpd_expires_the_receive_timers() {
             &[(MS, TXDW), (MS + 128 * US, RXT0)],
         ),
     ]);
+    check(&[(
+        "a small packet does the same",
+        &[(0, Rdtr(10)), (0, Radv(20)), (MS, Rx), (MS + US, RxSmall), (2 * MS, Rx)],
+        &[(MS + US, RXT0 | SRPD), (2 * MS + 10_240, RXT0)],
+    )]);
     let (mut irq, _) = block(true);
     irq.set_rdtr(FPD | 7, 0);
     assert_eq!(irq.delays()[0], 7, "FPD clears itself");
