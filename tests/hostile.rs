@@ -131,13 +131,13 @@ fn a_kernel_that_is_none_is_refused_by_name() {
     for (image, words) in [
         (
             &b"not an ELF file at all, but long enough to hold its header"[..],
-            "not a 64-bit x86 ELF",
+            "neither a 64-bit x86 ELF file nor a bzImage",
         ),
-        (&[], "not a 64-bit x86 ELF"),
+        (&[], "neither a 64-bit x86 ELF file nor a bzImage"),
         (&whole[..whole.len() - 1], "cut short"),
-        (&kernel(&halt, 1, false), "no PVH entry point"),
+        (&kernel(&halt, 1, false), "entry point 0x0 lies outside"),
         (&kernel(&halt, RAM, true), "the kernel occupies 0x100000 to 0x4100000"),
-        (&kernel(&halt, u64::MAX, true), "not a 64-bit x86 ELF"),
+        (&kernel(&halt, u64::MAX, true), "headers are broken"),
     ] {
         let refused = street.start(9, image, "").err().expect(words);
         assert!(in_full(&refused).contains(words), "{}", in_full(&refused));

@@ -110,7 +110,7 @@ fn the_csb_is_announced_only_when_it_is_on() {
             running.ready().await.unwrap();
             let mut subsystems = Vec::new();
             for _ in 0..2 {
-                let line = running.next_line().await.unwrap();
+                let line = running.next_line().await.unwrap().expect("a line");
                 let ready: Value = serde_json::from_str(&line.text).expect("a ready line");
                 subsystems.push(ready["subsystem"].clone());
             }

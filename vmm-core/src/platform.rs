@@ -15,6 +15,9 @@
 pub const LINUX_CMDLINE: &str = "console=ttyS0 acpi=off pci=lastbus=0 \
      initcall_blacklist=i8042_init reboot=k panic=-1";
 
+/// The longest command line that Linux keeps (`COMMAND_LINE_SIZE` - 1), [`LINUX_CMDLINE`] included.
+pub const LINUX_CMDLINE_MAX: usize = 2047;
+
 /// The segment descriptors of the 64-bit boot protocol.
 pub const GDT_ADDR: u64 = 0x500;
 /// The `hvm_start_info` of the PVH boot protocol.

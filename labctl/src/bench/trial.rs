@@ -48,7 +48,9 @@ pub async fn run(
 fn assigned(lab: &Lab, kind: TrialKind, spec: &TrialSpec) -> Lab {
     let mut lab = lab.clone();
     for (index, guest) in lab.guests.iter_mut().enumerate() {
-        let work = &mut guest.workload;
+        // A lab with an experiment has no others.
+        let Some(pktguest) = guest.pktguest_mut() else { continue };
+        let work = &mut pktguest.workload;
         work.role = match kind {
             TrialKind::Throughput if index == spec.from => Role::Tx { to: spec.to },
             TrialKind::Throughput if index == spec.to => Role::Rx,

@@ -8,7 +8,7 @@ use serde_json::json;
 use tabled::builder::Builder;
 use tabled::settings::object::Columns;
 use tabled::settings::{Alignment, Style};
-use vmm_core::kvm::{Cost, HostCosts, Hypervisor, KvmKind, probe_costs};
+use vmm_core::kvm::{Cost, HostCosts, Hypervisor, probe_costs};
 
 use super::{next, print};
 use crate::error::{Error, Exit};
@@ -66,11 +66,9 @@ pub fn run(args: Args) -> Result<Exit, Error> {
         Ok(hypervisor) => passed("KVM", format!("{}, usable", hypervisor.kind())),
         Err(error) => failed("KVM", error, kvm_remedy()),
     };
-    let linux = match &hypervisor {
-        Ok(h) if h.kind() == KvmKind::PageTable => {
-            "pktguest only: kernel code is interpreted, an ordinary system cannot boot".to_owned()
-        }
-        Ok(_) => "pktguest".to_owned(),
+    let guests = match &hypervisor {
+        Ok(h) if h.kind().runs_kernels_natively() => "pktguest and Linux".to_owned(),
+        Ok(_) => "pktguest only: kernel code is interpreted, Linux cannot boot".to_owned(),
         Err(_) => "none".to_owned(),
     };
     let tap = match network::check_privileges() {
@@ -88,10 +86,10 @@ pub fn run(args: Args) -> Result<Exit, Error> {
     let costs = costs.and_then(Result::ok);
     let host = Host::probe();
     print(&match args.output {
-        Output::Table => table(&host, &linux, &checks, costs.as_ref()),
+        Output::Table => table(&host, &guests, &checks, costs.as_ref()),
         Output::Json => {
             let document =
-                json!({ "host": host, "guests": linux, "checks": checks, "costs": costs });
+                json!({ "host": host, "guests": guests, "checks": checks, "costs": costs });
             format!("{document:#}\n")
         }
     })?;

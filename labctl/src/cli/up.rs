@@ -17,10 +17,16 @@ Examples:
   labctl up --for 10s                            the only *.lab.yaml here, for ten seconds
   labctl up lab.lab.yaml 2>/dev/null | grep rx   only what the guests print";
 
-/// Run a lab in the foreground until Ctrl-C
+/// Run a lab in the foreground until Ctrl-C or its guests' end
 ///
 /// Guests' output goes to stdout, each line behind its guest's name; live rates go to stderr, once a
 /// second. Everything that was created is gone afterwards, whatever way it ends.
+///
+/// It also ends when all guests have ended by themselves: pktguest with its final report, Linux by
+/// resetting itself (`reboot -f`; there is no power switch).
+///
+/// Exits 0 after Ctrl-C, --for, or all guests' own end, 1 if a guest died or its kernel panicked,
+/// and 11 if this host's KVM cannot run Linux guests.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
@@ -76,19 +82,22 @@ async fn watch(lab: &Lab, running: &mut RunningLab) -> Result<(), Error> {
     let width = lab.guests.iter().map(|guest| guest.name.len()).max().unwrap_or(0);
     loop {
         tokio::select! {
-                    line = running.next_line() => {
-                        let line = line?;
-        let text = format!("{:width$} | {}\n", running.name(line.guest), line.text);
-                        if !print_while_read(&text)? {
-                            return Ok(());
-                        }
-                    }
-                    _ = seconds.tick() => {
-                        let now = (Instant::now(), running.counters().await?);
-                        rates(lab, width, &before, &now);
-                        before = now;
-                    }
+            line = running.next_line() => {
+                let Some(line) = line? else {
+                    note("all guests have ended");
+                    return Ok(());
+                };
+                let text = format!("{:width$} | {}\n", running.name(line.guest), line.text);
+                if !print_while_read(&text)? {
+                    return Ok(());
                 }
+            }
+            _ = seconds.tick() => {
+                let now = (Instant::now(), running.counters().await?);
+                rates(lab, width, &before, &now);
+                before = now;
+            }
+        }
     }
 }
 

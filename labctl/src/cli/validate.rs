@@ -9,7 +9,9 @@ use tabled::{
 use super::LabFile;
 use crate::{
     error::{Error, Exit},
-    topology::{Bench, Guest, Lab, TrialSpec, human_mac, human_memory, human_time},
+    topology::{
+        Bench, Guest, Lab, System, TrialSpec, Workload, human_mac, human_memory, human_time,
+    },
 };
 
 const EXAMPLES: &str = "\
@@ -92,20 +94,30 @@ fn guest_row(lab: &Lab, guest: &Guest) -> [String; 7] {
         let switch = lab.switches.get(nic.switch).map_or("?", |switch| &switch.name);
         format!("{switch} {}", human_mac(nic.mac))
     });
-    let role = guest.workload.role;
-    let workload = match role.to().and_then(|to| lab.guests.get(to)) {
-        Some(to) => format!("{} -> {}, {} B", role.as_str(), to.name, guest.workload.frame),
-        None => role.as_str().to_owned(),
+    let nics = nics.collect::<Vec<_>>().join("\n");
+    let [ring, itr, spin, workload] = match &guest.system {
+        System::Pktguest(pktguest) => [
+            pktguest.ring.to_string(),
+            format!("{:.0}us", f64::from(pktguest.itr_interval) * 0.256),
+            format!("{}us", pktguest.spin_us),
+            workload(lab, &pktguest.workload),
+        ],
+        // Its driver decides.
+        System::Linux(linux) => {
+            let [ring, itr, spin] = ["-"; 3].map(str::to_owned);
+            [ring, itr, spin, format!("Linux, {}", linux.kernel.display())]
+        }
     };
-    [
-        guest.name.clone(),
-        human_memory(guest.memory_mib.into()),
-        guest.ring.to_string(),
-        format!("{:.0}us", f64::from(guest.itr_interval) * 0.256),
-        format!("{}us", guest.spin_us),
-        nics.collect::<Vec<_>>().join("\n"),
-        workload,
-    ]
+    let memory = human_memory(guest.memory_mib.into());
+    [guest.name.clone(), memory, ring, itr, spin, nics, workload]
+}
+
+fn workload(lab: &Lab, workload: &Workload) -> String {
+    let role = workload.role;
+    match role.to().and_then(|to| lab.guests.get(to)) {
+        Some(to) => format!("{} -> {}, {} B", role.as_str(), to.name, workload.frame),
+        None => role.as_str().to_owned(),
+    }
 }
 
 fn bench_lines(lab: &Lab, bench: &Bench) -> String {

@@ -2,11 +2,10 @@
 
 use serde::Deserialize;
 
-use crate::topology::{Lab, human_mac};
+use crate::topology::{Lab, Pktguest, human_mac};
 
-/// The kernel command line of a guest.
-pub fn command_line(lab: &Lab, index: usize, tsc_khz: Option<u32>) -> String {
-    let guest = &lab.guests[index];
+/// The command line of guest number `index`.
+pub fn command_line(lab: &Lab, index: usize, guest: &Pktguest, tsc_khz: Option<u32>) -> String {
     let work = &guest.workload;
     let bit = u8::from;
     let mut words = vec![

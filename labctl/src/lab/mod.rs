@@ -8,6 +8,7 @@
 mod console;
 mod fabric;
 mod guest;
+mod linux;
 pub mod network;
 
 use std::collections::VecDeque;
@@ -21,14 +22,14 @@ use vmm_core::clock::MonotonicClock;
 use vmm_core::cpus;
 use vmm_core::e1000::{E1000, NicCounters};
 use vmm_core::kvm::{ExitReason, Hypervisor, HypervisorError, VcpuCounters};
-use vmm_core::machine::{Machine, MachineConfig, NicConfig};
+use vmm_core::machine::{Machine, MachineConfig, MachineError, NicConfig};
 
 pub use console::Line;
 pub use fabric::{FabricCounters, FabricError};
 pub use guest::{Final, Report};
 
 use crate::error::{Error, Exit};
-use crate::topology::Lab;
+use crate::topology::{Guest, Lab, System};
 use console::Console;
 use fabric::{Fabric, Plug};
 
@@ -54,8 +55,17 @@ struct RunningGuest {
     // Stopped before the machine: it delivers into the machine's NICs.
     plugs: Vec<Plug>,
     machine: Machine,
+    linux: bool,
     ready: bool,
     done: Option<Final>,
+    reset: bool,
+}
+
+impl RunningGuest {
+    /// Whether it has ended by itself and well: pktguest with its final report, Linux with a reset.
+    fn has_ended(&self) -> bool {
+        self.done.is_some() || self.reset
+    }
 }
 
 /// Guests and what connects them.
@@ -79,9 +89,10 @@ impl RunningLab {
     /// Builds the lab and starts its guests, links down.
     ///
     /// # Errors
-    /// [`Exit::HostLacks`] if the host cannot run it, [`Exit::InvalidFile`] if pktguest cannot.
+    /// [`Exit::HostLacks`] if the host cannot run it, [`Exit::InvalidFile`] if pktguest cannot or a
+    /// Linux guest's files are no good.
     pub async fn start(hypervisor: &Hypervisor, lab: &Lab) -> Result<Self, Error> {
-        check(lab)?;
+        check(hypervisor, lab)?;
         let clock = Arc::new(MonotonicClock::new());
         let (sender, lines) = mpsc::channel(LINES);
         let mut fabric = Fabric::new(lab, clock.clone()).await.map_err(host_lacks)?;
@@ -100,25 +111,22 @@ impl RunningLab {
             let config = MachineConfig {
                 name: guest.name.clone(),
                 ram_bytes: u64::from(guest.memory_mib) << 20,
-                kernel: Kernel {
-                    image: images::PKTGUEST.into(),
-                    cmdline: guest::command_line(lab, index, hypervisor.tsc_khz()),
-                    ..Kernel::default()
-                },
+                kernel: kernel(hypervisor, lab, index)?,
                 nics,
                 console: Box::new(Console::new(index, sender.clone())),
                 clock: clock.clone(),
                 cpu: cpus.get(index).copied(),
             };
-            let machine = Machine::start(hypervisor, config).map_err(|error| {
-                let message = format!("cannot start guest `{}`", guest.name);
-                Error::new(Exit::HostLacks, message).because(error).help("run `labctl doctor`")
-            })?;
+            let machine =
+                Machine::start(hypervisor, config).map_err(|error| cannot_start(guest, error))?;
             let plugs = sockets.into_iter().zip(machine.nics());
             let plugs = plugs.map(|(socket, nic)| fabric.connect(socket, nic));
             let plugs = plugs.collect::<Result<_, _>>().map_err(host_lacks)?;
             let name = guest.name.clone();
-            guests.push(RunningGuest { name, plugs, machine, ready: false, done: None });
+            // Linux says nothing that could be waited for; its driver copes with a cable at any time.
+            let linux = guest.is_linux();
+            let (ready, done, reset) = (linux, None, false);
+            guests.push(RunningGuest { name, plugs, machine, linux, ready, done, reset });
         }
         Ok(Self { guests, fabric, lines, unread: VecDeque::new() })
     }
@@ -144,7 +152,7 @@ impl RunningLab {
         E1000::set_links(self.guests[guest].machine.nics(), false);
     }
 
-    /// Waits until every guest has said that it is ready.
+    /// Waits until every pktguest has said that it is ready.
     ///
     /// # Errors
     /// [`Exit::Timeout`] if one does not, [`Exit::Failed`] if one fails; with its words.
@@ -181,18 +189,22 @@ impl RunningLab {
         Ok(self.guests[guest].done.clone())
     }
 
-    /// The next line that a guest prints. Waits for ever if none does.
+    /// The next line that a guest prints; `None` once all have ended by themselves. Waits for ever
+    /// if neither happens.
     ///
     /// # Errors
     /// [`Exit::Failed`] if a guest fails.
-    pub async fn next_line(&mut self) -> Result<Line, Error> {
+    pub async fn next_line(&mut self) -> Result<Option<Line>, Error> {
         if let Some(line) = self.unread.pop_front() {
-            return Ok(line);
+            return Ok(Some(line));
         }
         loop {
             let soon = Instant::now() + Duration::from_millis(200);
             if let Some(line) = self.hear(soon).await? {
-                return Ok(line);
+                return Ok(Some(line));
+            }
+            if self.guests.iter().all(RunningGuest::has_ended) {
+                return Ok(None);
             }
         }
     }
@@ -204,7 +216,12 @@ impl RunningLab {
             match timeout_at(deadline.min(patience).into(), self.lines.recv()).await {
                 Ok(Some(line)) => {
                     let guest = &mut self.guests[line.guest];
-                    match &line.report {
+                    let panic = linux::panic_message(&line.text).filter(|_| guest.linux);
+                    if let Some(message) = panic {
+                        let text = format!("guest `{}` failed: {message}", guest.name);
+                        return Err(Error::new(Exit::Failed, text));
+                    }
+                    match line.report.as_ref().filter(|_| !guest.linux) {
                         Some(Report::Ready) => guest.ready = true,
                         Some(Report::Final(report)) => guest.done = Some((**report).clone()),
                         Some(Report::Error { message }) => {
@@ -216,7 +233,11 @@ impl RunningLab {
                     return Ok(Some(line));
                 }
                 // All senders live in machines; none left means that all guests are gone.
-                Ok(None) | Err(_) => self.check_alive()?,
+                Ok(None) => {
+                    self.check_alive()?;
+                    return Ok(None);
+                }
+                Err(_) => self.check_alive()?,
             }
             if Instant::now() >= deadline {
                 return Ok(None);
@@ -231,9 +252,13 @@ impl RunningLab {
         }
     }
 
-    fn check_alive(&self) -> Result<(), Error> {
-        for guest in &self.guests {
+    fn check_alive(&mut self) -> Result<(), Error> {
+        for guest in &mut self.guests {
             if let Some(reason) = guest.machine.exited() {
+                if guest.linux && reason == ExitReason::Reset {
+                    guest.reset = true;
+                    continue;
+                }
                 let message = format!("guest `{}` died: {reason}", guest.name);
                 let ours = reason == ExitReason::Panicked;
                 return Err(Error::new(if ours { Exit::Bug } else { Exit::Failed }, message));
@@ -281,9 +306,42 @@ impl RunningLab {
     }
 }
 
+/// What a guest boots.
+fn kernel(hypervisor: &Hypervisor, lab: &Lab, index: usize) -> Result<Kernel, Error> {
+    let guest = &lab.guests[index];
+    match &guest.system {
+        System::Pktguest(pktguest) => Ok(Kernel {
+            image: images::PKTGUEST.into(),
+            cmdline: guest::command_line(lab, index, pktguest, hypervisor.tsc_khz()),
+            ..Kernel::default()
+        }),
+        System::Linux(linux) => linux::kernel(guest, linux),
+    }
+}
+
+fn cannot_start(guest: &Guest, error: MachineError) -> Error {
+    let message = format!("cannot start guest `{}`", guest.name);
+    match error {
+        MachineError::Boot(error) => Error::new(Exit::InvalidFile, message).because(error),
+        MachineError::TooManyNics(_) => Error::new(Exit::InvalidFile, message).because(error),
+        error => Error::new(Exit::HostLacks, message).because(error).help("run `labctl doctor`"),
+    }
+}
+
 /// Refuses what the file may say and this host or pktguest cannot do.
-fn check(lab: &Lab) -> Result<(), Error> {
-    if let Some(guest) = lab.guests.iter().find(|guest| guest.nics.len() > 1) {
+fn check(hypervisor: &Hypervisor, lab: &Lab) -> Result<(), Error> {
+    let linux = lab.guests.iter().find(|guest| guest.is_linux());
+    if let Some(guest) = linux.filter(|_| !hypervisor.kind().runs_kernels_natively()) {
+        let message = format!(
+            "this host cannot run guest `{}`: Linux needs hardware KVM, and this is {}",
+            guest.name,
+            hypervisor.kind()
+        );
+        return Err(Error::new(Exit::HostLacks, message)
+            .help("use a host where `labctl doctor` says `hardware KVM`"));
+    }
+    let pktguests = lab.guests.iter().filter(|guest| !guest.is_linux());
+    if let Some(guest) = pktguests.clone().find(|guest| guest.nics.len() > 1) {
         let message = format!("guest `{}` has {} NICs", guest.name, guest.nics.len());
         return Err(Error::new(Exit::InvalidFile, message)
             .help("pktguest drives one; give every guest a single entry in `nics`"));

@@ -11,7 +11,7 @@ use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 
 use crate::results::{CONFIDENCE, Optimizations, Parameters, Settings, TrialKind, TrialSettings};
-use crate::topology::{AxisValue, Bench, Lab, TrialSpec};
+use crate::topology::{AxisValue, Bench, Guest, Lab, TrialSpec};
 
 /// What a trial costs besides its duration: booting two guests and taking them down. Only the
 /// forecast rests on it; the run itself goes by the time that rounds really took.
@@ -138,7 +138,7 @@ impl Plan {
         };
         let sender = TrialKind::ALL.into_iter().find_map(spec).and_then(|spec| guest(spec.from));
         Settings {
-            ring: sender.map_or(0, |guest| guest.ring),
+            ring: sender.and_then(Guest::pktguest).map_or(0, |guest| guest.ring),
             throughput: trial(TrialKind::Throughput),
             rr: trial(TrialKind::Rr),
             budget_s: self.budget.as_secs_f64(),
@@ -258,7 +258,7 @@ bench:
         let cell = &plan.cells[0];
         assert!(cell.optimizations.sc);
         assert_eq!((cell.parameters["ring"], cell.parameters["throughput.frame"]), (80, 1514));
-        assert_eq!(cell.lab.guests[0].ring, 80);
+        assert_eq!(cell.lab.guests[0].pktguest().unwrap().ring, 80);
         let bench = cell.lab.bench.as_ref().unwrap();
         assert_eq!(bench.throughput.as_ref().unwrap().frame, 1514);
     }

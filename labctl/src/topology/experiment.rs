@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{
     Axis, AxisKey, AxisValue, Bench, Lab, Quick, Role, TrialSpec,
-    file::{BenchSpec, Matrix},
+    file::{BenchSpec, KindSpec, Matrix},
     index::join,
     resolve::{DEFAULT_BURST, DEFAULT_FRAME, Resolver},
     units::Int,
@@ -20,6 +20,7 @@ const QUICK_BUDGET: Duration = Duration::from_secs(40);
 impl Resolver<'_> {
     /// Resolves the experiment.
     pub fn bench(&mut self, spec: &BenchSpec) -> Bench {
+        self.check_guests_can_be_measured();
         let throughput = spec.throughput.as_ref().map(|trial| {
             let (from, to) = self.pair("/bench/throughput", &trial.from, &trial.to);
             TrialSpec {
@@ -59,6 +60,18 @@ impl Resolver<'_> {
                 budget: spec.quick.budget.map_or(QUICK_BUDGET, |time| time.get()),
                 duration: spec.quick.duration.map_or(QUICK_TRIAL, |time| time.get()),
             },
+        }
+    }
+
+    /// A trial boots its guests anew and reads their reports, and only pktguest makes any.
+    fn check_guests_can_be_measured(&mut self) {
+        let file = self.file;
+        let linux = file.guests.names().find(|name| self.kind(name) == Some(KindSpec::Linux));
+        if let Some(name) = linux {
+            let label = format!("`{name}` runs Linux");
+            self.document
+                .key_problem("/bench", "only guests of kind `pktguest` can be measured", label)
+                .help("leave `bench` out and use `labctl up`");
         }
     }
 
@@ -133,12 +146,13 @@ impl Resolver<'_> {
     /// A driver cannot be handed more frames at once than its ring holds.
     pub fn check_bursts(&mut self, lab: &Lab) {
         for guest in &lab.guests {
-            let ring = self.ring_of(&guest.name, guest.ring);
+            let Some(pktguest) = guest.pktguest() else { continue };
+            let ring = self.ring_of(&guest.name, pktguest.ring);
             let workload = self.setting(&guest.name, "workload", |guest| guest.workload.as_ref());
-            let (Some((pointer, _)), Role::Tx { .. }) = (workload, guest.workload.role) else {
+            let (Some((pointer, _)), Role::Tx { .. }) = (workload, pktguest.workload.role) else {
                 continue;
             };
-            self.check_burst(&join(&pointer, "burst"), guest.workload.burst, &ring);
+            self.check_burst(&join(&pointer, "burst"), pktguest.workload.burst, &ring);
         }
         let Some(bench) = &lab.bench else { return };
         let Some(trial) = &bench.throughput else {
@@ -147,9 +161,12 @@ impl Resolver<'_> {
         let Some(sender) = lab.guests.get(trial.from) else {
             return;
         };
+        let Some(pktguest) = sender.pktguest() else {
+            return;
+        };
         let rings = axis_values(bench, AxisKey::Ring);
         let smallest = rings.into_iter().min_by_key(|(_, ring)| *ring);
-        let ring = smallest.unwrap_or_else(|| self.ring_of(&sender.name, sender.ring));
+        let ring = smallest.unwrap_or_else(|| self.ring_of(&sender.name, pktguest.ring));
         let mut bursts = axis_values(bench, AxisKey::ThroughputBurst);
         if bursts.is_empty() {
             bursts.push(("/bench/throughput/burst".to_owned(), trial.burst));

@@ -10,7 +10,9 @@ use serde::{
     de::{MapAccess, Visitor},
 };
 
-use super::units::{Int, Mac, Memory, Rate, Time};
+use vmm_core::platform::{LINUX_CMDLINE, LINUX_CMDLINE_MAX};
+
+use super::units::{Int, Line, Mac, Memory, Rate, Time};
 
 /// Descriptors in each of a NIC's two rings. The 82540EM wants TDLEN and RDLEN in steps of 128
 /// bytes, which is 8 descriptors, and takes 80 to 4096 (manual, section 3.4).
@@ -19,8 +21,13 @@ pub type Ring = Int<80, 4096, 8>;
 pub type FrameSize = Int<60, 1514>;
 /// Frames handed to the driver per call.
 pub type Burst = Int<1, 512>;
-/// Guest memory: a 4096-descriptor ring pair with its buffers fits the smallest.
-pub type GuestMemory = Memory<48, 2048>;
+/// Guest memory: a 4096-descriptor ring pair with its buffers fits the smallest; devices begin at
+/// 3 GiB.
+pub type GuestMemory = Memory<48, 3072>;
+/// Virtual processors; `system.rs` takes one only.
+pub type Vcpus = Int<1, 255>;
+/// What is left of Linux's command line behind what the platform says on it, and a space.
+pub type Cmdline = Line<{ LINUX_CMDLINE_MAX - LINUX_CMDLINE.len() - 1 }>;
 /// Interrupt spacing; ITR is 16 bits of 256 ns.
 pub type ItrInterval = Time<0, 16_776>;
 /// Time a guest polls before it halts.
@@ -72,13 +79,27 @@ pub struct Toggles {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a mapping of guest settings")]
 pub struct GuestSpec {
+    pub kind: Option<KindSpec>,
     pub memory: Option<GuestMemory>,
+    pub vcpus: Option<Vcpus>,
+    pub kernel: Option<String>,
+    pub initrd: Option<String>,
+    pub cmdline: Option<Cmdline>,
     pub ring: Option<Ring>,
     pub spin: Option<Spin>,
     pub itr: Option<ItrInterval>,
     /// `None` items are those that decoding set aside; see `decode.rs`.
     pub nics: Option<Vec<Option<NicSpec>>>,
     pub workload: Option<WorkloadSpec>,
+}
+
+/// What a guest runs.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq)]
+#[serde(rename_all = "lowercase")]
+pub enum KindSpec {
+    #[default]
+    Pktguest,
+    Linux,
 }
 
 /// A network card and the switch its cable leads to.

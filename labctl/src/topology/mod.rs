@@ -15,6 +15,7 @@ mod model;
 mod nics;
 mod problem;
 mod resolve;
+mod system;
 mod tree;
 mod units;
 
@@ -23,7 +24,8 @@ use std::path::Path;
 use document::Document;
 pub use find::{find, read};
 pub use model::{
-    Axis, AxisKey, AxisValue, Bench, Guest, Lab, Nic, Quick, Role, Switch, TrialSpec, Workload,
+    Axis, AxisKey, AxisValue, Bench, Guest, Lab, Linux, Nic, Pktguest, Quick, Role, Switch, System,
+    TrialSpec, Workload,
 };
 pub use problem::Problem;
 

@@ -33,21 +33,50 @@ pub struct Switch {
     pub name: String,
 }
 
-/// A virtual machine running pktguest.
+/// A virtual machine.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Guest {
     /// Name, `[a-z0-9-]{1,32}`.
     pub name: String,
-    /// Memory in MiB, 48 to 2048.
+    /// Memory in MiB, 48 to 3072.
     pub memory_mib: u32,
+    /// Network cards, at least one.
+    pub nics: Vec<Nic>,
+    /// What it runs.
+    #[serde(flatten)]
+    pub system: System,
+}
+
+/// What a guest runs.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub enum System {
+    /// labctl's own bare-metal guest.
+    Pktguest(Pktguest),
+    /// A Linux kernel.
+    Linux(Linux),
+}
+
+/// Settings of a guest that runs Linux.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Linux {
+    /// A bzImage or a vmlinux; a file that could be read when the lab was.
+    pub kernel: PathBuf,
+    /// The RAM disk, likewise.
+    pub initrd: Option<PathBuf>,
+    /// What the kernel's command line has besides what the platform needs.
+    pub cmdline: String,
+}
+
+/// Settings of a guest that runs pktguest.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Pktguest {
     /// Descriptors in each of the TX and RX rings, 80 to 4096, a multiple of 8.
     pub ring: u16,
     /// Interrupt spacing for the ITR register, in units of 256 ns.
     pub itr_interval: u16,
     /// How long an empty-handed guest polls memory before it halts, in microseconds; 0 is at once.
     pub spin_us: u32,
-    /// Network cards, at least one.
-    pub nics: Vec<Nic>,
     /// What it does under `labctl up`; `bench` gives the guests it measures roles of its own.
     pub workload: Workload,
 }
@@ -208,7 +237,8 @@ impl Lab {
             (AxisKey::Csb, AxisValue::Toggle(on)) => self.optimizations.csb = on,
             (AxisKey::Vale, AxisValue::Toggle(on)) => self.optimizations.vale = on,
             (AxisKey::Ring, AxisValue::Number(ring)) => {
-                self.guests.iter_mut().for_each(|guest| guest.ring = ring);
+                let pktguests = self.guests.iter_mut().filter_map(Guest::pktguest_mut);
+                pktguests.for_each(|guest| guest.ring = ring);
             }
             (AxisKey::ThroughputFrame, AxisValue::Number(frame)) => {
                 throughput.into_iter().for_each(|trial| trial.frame = frame);
@@ -218,6 +248,29 @@ impl Lab {
             }
             _ => {}
         }
+    }
+}
+
+impl Guest {
+    /// Its settings, if it runs pktguest.
+    pub fn pktguest(&self) -> Option<&Pktguest> {
+        match &self.system {
+            System::Pktguest(pktguest) => Some(pktguest),
+            System::Linux(_) => None,
+        }
+    }
+
+    /// As [`pktguest`](Self::pktguest), to be changed.
+    pub fn pktguest_mut(&mut self) -> Option<&mut Pktguest> {
+        match &mut self.system {
+            System::Pktguest(pktguest) => Some(pktguest),
+            System::Linux(_) => None,
+        }
+    }
+
+    /// Whether it runs Linux.
+    pub fn is_linux(&self) -> bool {
+        matches!(self.system, System::Linux(_))
     }
 }
 

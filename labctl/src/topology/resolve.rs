@@ -3,7 +3,7 @@
 use std::{collections::HashSet, path::Path, time::Duration};
 
 use super::{
-    Guest, Lab, Role, Switch, Workload,
+    Guest, Lab, Pktguest, Role, Switch, System, Workload,
     document::Document,
     file::{File, GuestSpec, RoleSpec, WorkloadSpec},
     index::join,
@@ -16,6 +16,8 @@ use crate::optimizations::Optimizations;
 const ITR_UNIT_NS: u128 = 256;
 
 const DEFAULT_MEMORY_MIB: u32 = 64;
+/// What a distribution's kernel and a small initrd run in.
+const DEFAULT_LINUX_MEMORY_MIB: u32 = 256;
 const DEFAULT_RING: u16 = 1024;
 const DEFAULT_SPIN: Duration = Duration::from_micros(50);
 const DEFAULT_ITR: Duration = Duration::from_micros(125);
@@ -26,15 +28,19 @@ pub(super) const DEFAULT_BURST: u16 = 1;
 /// Fills in defaults, resolves names and checks what no single key can tell. The lab is only
 /// meaningful if the document is still sound afterwards.
 pub fn resolve(path: &Path, file: &File, document: &mut Document) -> Lab {
-    let mut resolver = Resolver { file, document };
+    let directory = path.parent().unwrap_or(Path::new(""));
+    let mut resolver = Resolver { file, directory, document };
     let lab = resolver.lab(path);
     resolver.check_bursts(&lab);
     lab
 }
 
-/// A file being resolved. NICs are in `nics.rs`, the benchmark is in `experiment.rs`.
+/// A file being resolved. What guests run is in `system.rs`, NICs are in `nics.rs`, the benchmark is
+/// in `experiment.rs`.
 pub(super) struct Resolver<'a> {
     pub file: &'a File,
+    /// Where the file is.
+    pub directory: &'a Path,
     pub document: &'a mut Document,
 }
 
@@ -48,6 +54,7 @@ impl<'a> Resolver<'a> {
             problem.help("for instance `guests: { left: { nics: [{ switch: sw0 }] } }`");
         }
         let mut guests: Vec<Guest> = file.guests.names().map(|name| self.guest(name)).collect();
+        self.check_kinds();
         self.check_ports();
         self.assign_macs(&mut guests);
         let on = &file.optimizations;
@@ -93,20 +100,31 @@ impl<'a> Resolver<'a> {
 
     fn guest(&mut self, name: &str) -> Guest {
         let nics = self.nics(name);
+        let system = self.system(name);
+        let memory = self.setting(name, "memory", |guest| guest.memory.as_ref());
+        let default_memory = match system {
+            System::Pktguest(_) => DEFAULT_MEMORY_MIB,
+            System::Linux(_) => DEFAULT_LINUX_MEMORY_MIB,
+        };
+        Guest {
+            name: name.to_owned(),
+            memory_mib: memory.map_or(default_memory, |(_, memory)| memory.mib()),
+            nics: nics.iter().map(|(pointer, nic)| self.nic(pointer, nic)).collect(),
+            system,
+        }
+    }
+
+    pub fn pktguest(&mut self, name: &str) -> Pktguest {
         let itr = self.setting(name, "itr", |guest| guest.itr.as_ref());
         let itr = itr.map_or(DEFAULT_ITR, |(_, itr)| itr.get()).as_nanos();
         let spin = self.setting(name, "spin", |guest| guest.spin.as_ref());
         let spin = spin.map_or(DEFAULT_SPIN, |(_, spin)| spin.get()).as_micros();
-        let memory = self.setting(name, "memory", |guest| guest.memory.as_ref());
         let ring = self.setting(name, "ring", |guest| guest.ring.as_ref());
-        Guest {
-            name: name.to_owned(),
-            memory_mib: memory.map_or(DEFAULT_MEMORY_MIB, |(_, memory)| memory.mib()),
+        Pktguest {
             ring: ring.map_or(DEFAULT_RING, |(_, ring)| ring.get()),
             // Both fit: the ranges in `file.rs` see to it.
             itr_interval: u16::try_from((itr + ITR_UNIT_NS / 2) / ITR_UNIT_NS).unwrap_or(u16::MAX),
             spin_us: u32::try_from(spin).unwrap_or(u32::MAX),
-            nics: nics.iter().map(|(pointer, nic)| self.nic(pointer, nic)).collect(),
             workload: self.workload(name),
         }
     }

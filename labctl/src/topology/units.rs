@@ -59,6 +59,7 @@ deserialize_scalar! {
     [const MIN_MIB: u64, const MAX_MIB: u64] Memory<MIN_MIB, MAX_MIB>,
     [] Rate,
     [] Mac,
+    [const MAX: usize] Line<MAX>,
 }
 
 /// A whole number in `MIN..=MAX` that is a multiple of `STEP`.
@@ -179,6 +180,23 @@ impl Scalar for Rate {
 
     fn expected() -> String {
         "0 for unlimited, or a rate up to 1000Mpps with its unit: pps, kpps or Mpps".to_owned()
+    }
+}
+
+/// A line of at most `MAX` printable ASCII characters; white space around it does not count, so that
+/// it can be folded (`>`).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Line<const MAX: usize>(pub String);
+
+impl<const MAX: usize> Scalar for Line<MAX> {
+    fn parse(text: &str) -> Option<Self> {
+        let text = text.trim();
+        let printable = text.bytes().all(|byte| matches!(byte, b' '..=b'~'));
+        (printable && text.len() <= MAX).then(|| Self(text.to_owned()))
+    }
+
+    fn expected() -> String {
+        format!("one line of at most {MAX} printable ASCII characters")
     }
 }
 

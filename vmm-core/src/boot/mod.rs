@@ -33,7 +33,7 @@ pub struct Kernel {
     pub image: Cow<'static, [u8]>,
     /// A RAM disk for the kernel; empty for none.
     pub initrd: Cow<'static, [u8]>,
-    /// The command line, at most [`CMDLINE_MAX`] bytes; Linux takes 2047.
+    /// The command line, at most [`CMDLINE_MAX`] bytes.
     pub cmdline: String,
 }
 
