@@ -122,6 +122,26 @@ fn a_missing_kvm_is_11_and_names_the_way_out() {
 }
 
 #[test]
+fn a_linux_guest_is_refused_before_anything_starts() {
+    let Some(kvm) = kvm() else { return };
+    let dir = Scratch::new("linux");
+    dir.file("vmlinuz", "no kernel");
+    let text = "name: t\nswitches: { sw0: {} }\n\
+        guests: { left: { kind: linux, kernel: vmlinuz, nics: [{ switch: sw0 }] } }\n";
+    let file = dir.file("x.lab.yaml", text);
+    let (code, message) = run(labctl(&["validate", &file]));
+    assert_eq!(code, Some(0), "{message}");
+    let native = kvm.kind().runs_kernels_natively();
+    // Where Linux could run, it is the kernel that is wrong.
+    let (code, words) = match native {
+        true => (10, ["guest `left`", "neither a 64-bit x86 ELF file nor a bzImage"]),
+        false => (11, ["guest `left`: Linux needs hardware KVM", "labctl doctor"]),
+    };
+    assert_refused(labctl(&["up", &file]), code, &words);
+    assert_refused(labctl(&["bench", &file]), 4, &["no `bench` section"]);
+}
+
+#[test]
 fn no_privileges_for_tap_is_11_and_names_the_way_out() {
     let Some(_turn) = kvm() else { return };
     let dir = Scratch::new("no-tap");

@@ -77,10 +77,7 @@ impl Resolver<'_> {
             let pointer = join("/guests", name);
             for key in special_keys(spec).iter().filter(|key| !kind.own_keys().contains(key)) {
                 let message = format!("kind `{}` has no `{key}`", kind.as_str());
-                let keys = kind.own_keys().join(", ");
-                self.document
-                    .key_problem(&join(&pointer, key), &message, "without effect")
-                    .help(format!("keys of kind `{}`: memory, nics, {keys}", kind.as_str()));
+                self.without_effect(&join(&pointer, key), &message, key);
             }
         }
         // Defaults may be for some guests only, but not for none.
@@ -89,10 +86,15 @@ impl Resolver<'_> {
             let given = special_keys(&file.defaults);
             for key in given.iter().filter(|key| kind.own_keys().contains(key)) {
                 let message = format!("there is no guest of kind `{}`", kind.as_str());
-                self.document
-                    .key_problem(&join("/defaults", key), &message, "without effect")
-                    .help(format!("`{key}` is a key of kind `{}`", kind.as_str()));
+                self.without_effect(&join("/defaults", key), &message, key);
             }
+        }
+    }
+
+    fn without_effect(&mut self, pointer: &str, message: &str, key: &str) {
+        let problem = self.document.key_problem(pointer, message, "without effect");
+        if let Some(kind) = KindSpec::ALL.iter().find(|kind| kind.own_keys().contains(&key)) {
+            problem.help(format!("`{key}` belongs to `kind: {}`", kind.as_str()));
         }
     }
 
