@@ -216,7 +216,9 @@ registers! {
     RADV @ 0x282c, "13.4.31", Live(
         |nic, _| nic.irq.0.lock().delays()[1].into(),
         |nic, _, v| nic.irq.0.lock().set_radv(v as u16));
-    CSBAL @ 0x2830, "CSB", Live(|_, _| 0, |nic, _, v| nic.write_csbal(v));
+    CSBAL @ 0x2830, "CSB", Live(
+        |nic, _| nic.general.lock().csb as u32,
+        |nic, _, v| nic.write_csbal(v));
     CSBAH @ 0x2834, "CSB", Live(
         |nic, _| nic.general.lock().csbah,
         |nic, _, v| nic.general.lock().csbah = v);
