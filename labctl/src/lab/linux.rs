@@ -83,8 +83,8 @@ mod tests {
 
     #[test]
     fn a_panic_is_told_from_other_lines() {
-        let line = "[    1.5] Kernel panic - not syncing: VFS: Unable to mount root fs";
-        assert_eq!(panic_message(line), Some(&line[12..]));
+        let message = "Kernel panic - not syncing: VFS: Unable to mount root fs";
+        assert_eq!(panic_message(&format!("[    1.5] {message}")), Some(message));
         assert_eq!(panic_message("[    1.5] reboot: Restarting system"), None);
     }
 }
