@@ -1,6 +1,5 @@
 //! What must hold whatever a guest does, looked at before and after every step.
 
-use std::cell::RefCell;
 use std::ops::Range;
 use std::sync::atomic::Ordering;
 
@@ -26,7 +25,6 @@ const MAX_HOLD_NS: u64 = 65535 * 256;
 
 /// A guest as it was before a step.
 pub struct Before {
-    ram: Vec<u8>,
     targets: Option<Vec<Range<u64>>>,
     bus_master: bool,
     ring: u64,
@@ -38,9 +36,7 @@ pub struct Before {
 impl Before {
     /// Looks at `guest`.
     pub fn of(guest: &mut Guest) -> Self {
-        guest.stores.clear();
         Self {
-            ram: ram(guest),
             targets: dma_targets(guest),
             bus_master: guest.command() & BUS_MASTER != 0,
             ring: ring_size(guest),
@@ -63,35 +59,30 @@ impl Before {
             let units = if itr { guest.get(reg::ITR) & 0xffff } else { 0 };
             guest.line.require_spacing(u64::from(units) * 256);
         }
-        BUFFERS.with_borrow_mut(|buffers| buffers.push(self.ram));
     }
 
     /// DMA goes where the guest asked for it, and nowhere without bus mastering.
     fn check_dma(&self, guest: &mut Guest) {
-        let mut now = ram(guest);
-        if now != self.ram {
-            self.check_stores(guest, &mut now);
+        let all = guest.ram.slice(0, RAM as usize).expect("all of RAM is RAM");
+        all.copy_to(&mut guest.spare);
+        if guest.spare == guest.expected {
+            return;
         }
-        BUFFERS.with_borrow_mut(|buffers| buffers.push(now));
-    }
-
-    fn check_stores(&self, guest: &mut Guest, now: &mut [u8]) {
         let off = !self.bus_master && guest.command() & BUS_MASTER == 0;
-        let targets = if off {
-            Some(Vec::new())
-        } else {
-            self.targets.clone().zip(dma_targets(guest)).map(|(a, b)| [a, b].concat())
+        let targets = match (off, &self.targets, dma_targets(guest)) {
+            (true, ..) => Some(Vec::new()),
+            (false, Some(before), Some(after)) => Some(merged([&before[..], &after[..]].concat())),
+            (false, ..) => None,
         };
-        let Some(targets) = targets else { return };
-        for range in merged(targets.into_iter().chain(guest.stores.drain(..))) {
-            let range = range.start as usize..range.end as usize;
-            now[range.clone()].copy_from_slice(&self.ram[range]);
+        if let Some(targets) = targets {
+            let starts = std::iter::once(0).chain(targets.iter().map(|t| t.end as usize));
+            let ends = targets.iter().map(|t| t.start as usize).chain([RAM as usize]);
+            for gap in starts.zip(ends).map(|(start, end)| start..end) {
+                let stray = guest.spare[gap.clone()] != guest.expected[gap.clone()];
+                assert!(!stray, "DMA somewhere in {gap:x?}, which the guest gave nobody");
+            }
         }
-        let stray = (0..now.len()).find(|at| now[*at] != self.ram[*at]);
-        assert_eq!(
-            stray, None,
-            "DMA to memory that the guest gave nobody; bus mastering off: {off}"
-        );
+        std::mem::swap(&mut guest.spare, &mut guest.expected);
     }
 
     /// One access does a bounded amount of work, and nothing leaves without bus mastering.
@@ -133,18 +124,6 @@ fn check_interrupt(guest: &mut Guest, itr: bool, csb: bool) {
     }
     let disabled = guest.command() & INTX_DISABLE != 0;
     assert_eq!(guest.pin.high(), high && !disabled);
-}
-
-/// All of the RAM.
-fn ram(guest: &Guest) -> Vec<u8> {
-    let mut bytes = BUFFERS.with_borrow_mut(Vec::pop).unwrap_or_else(|| vec![0; RAM as usize]);
-    guest.ram.slice(0, RAM as usize).expect("all of RAM is RAM").copy_to(&mut bytes);
-    bytes
-}
-
-thread_local! {
-    /// Allocating copies of RAM anew would take longer than what is tested.
-    static BUFFERS: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
 }
 
 fn ring_size(guest: &Guest) -> u64 {
@@ -192,8 +171,7 @@ fn buffer_size(rctl: u32) -> u64 {
 }
 
 /// The same memory in disjoint ranges.
-fn merged(ranges: impl Iterator<Item = Range<u64>>) -> Vec<Range<u64>> {
-    let mut ranges: Vec<_> = ranges.collect();
+fn merged(mut ranges: Vec<Range<u64>>) -> Vec<Range<u64>> {
     ranges.sort_by_key(|range| range.start);
     let mut merged: Vec<Range<u64>> = Vec::new();
     for range in ranges {

@@ -1,7 +1,6 @@
 //! A guest: its RAM, its NIC on a PCI bus, and what the NIC's other ends are told.
 
 use std::cell::OnceCell;
-use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 
@@ -17,7 +16,7 @@ use vmm_core::switch::Port;
 use super::program::{Mode, Setup};
 
 /// Bytes of a guest's RAM: little, so that hostile addresses often meet something.
-pub const RAM: u64 = 128 << 10;
+pub const RAM: u64 = 64 << 10;
 /// The NICs' addresses.
 pub const MACS: [[u8; 6]; 2] = [[0x52, 0x54, 0, 0, 0, 1], [0x52, 0x54, 0, 0, 0, 2]];
 
@@ -27,8 +26,8 @@ const RX_RING: u32 = 0x2000;
 pub const CSB: u64 = 0x3000;
 /// Where [`Action::Offload`](super::program::Action::Offload) puts its packets.
 pub const TX_BUFFER: u64 = 0x4000;
-const RX_BUFFER: u64 = 0x10000;
-const SLOTS: u32 = 32;
+const RX_BUFFER: u64 = 0x8000;
+const SLOTS: u32 = 16;
 
 /// Longest frame: the part's longest packet (manual 3.3.3) and a VLAN tag.
 const MAX_FRAME: usize = 16288 + 4;
@@ -46,8 +45,10 @@ pub struct Guest {
     pub alarm: Arc<Alarm>,
     pub wire: Arc<Wire>,
     pub csb: CsbShadow,
-    /// What the guest itself has stored to in this step.
-    pub stores: Vec<Range<u64>>,
+    /// What RAM holds if the device writes nothing.
+    pub expected: Vec<u8>,
+    /// A second buffer of that size, to compare with.
+    pub spare: Vec<u8>,
 }
 
 impl Guest {
@@ -72,8 +73,10 @@ impl Guest {
         wire.nic.set(Arc::downgrade(&nic)).unwrap_or_else(|_| unreachable!("set once"));
         let mut root = PciRoot::new();
         root.add(nic_function(&nic, 0, setup.csb, intx));
-        let (clock, csb, stores) = (clock.clone(), CsbShadow::default(), Vec::new());
-        let mut guest = Self { nic, root, ram, clock, line, pin, alarm, wire, csb, stores };
+        let (clock, csb) = (clock.clone(), CsbShadow::default());
+        let (expected, spare) = (vec![0; RAM as usize], vec![0; RAM as usize]);
+        let mut guest =
+            Self { nic, root, ram, clock, line, pin, alarm, wire, csb, expected, spare };
         if setup.driver {
             guest.play_driver(setup.csb);
         }
@@ -138,7 +141,7 @@ impl Guest {
     pub fn store(&mut self, at: u64, bytes: &[u8]) {
         if let Some(to) = self.ram.slice(at, bytes.len()) {
             to.copy_from(bytes);
-            self.stores.push(at..at + bytes.len() as u64);
+            self.expected[at as usize..][..bytes.len()].copy_from_slice(bytes);
         }
     }
 
