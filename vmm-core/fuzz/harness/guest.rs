@@ -78,32 +78,41 @@ impl Guest {
         let mut guest =
             Self { nic, root, ram, clock, line, pin, alarm, wire, csb, expected, spare };
         if setup.driver {
-            guest.play_driver(setup.csb);
+            guest.play_driver(setup);
         }
         guest
     }
 
     /// Brings the NIC up as a driver does.
-    fn play_driver(&mut self, csb: bool) {
+    fn play_driver(&mut self, setup: &Setup) {
         self.nic.set_link(true);
         self.set_command(0x0007);
         for slot in 0..u64::from(SLOTS) {
             self.store(u64::from(RX_RING) + 16 * slot, &(RX_BUFFER + 2048 * slot).to_le_bytes());
         }
-        if csb {
+        if setup.csb {
             for (field, value) in [(0x08, 1), (0x10, SLOTS - 1), (0x0c, 1)] {
                 self.store(CSB + field, &u32::to_le_bytes(value));
             }
             self.set(reg::CSBAL, CSB as u32);
         }
+        let mut control = regs::ctrl::SLU;
+        let mut receive = regs::rctl::EN | regs::rctl::BAM | regs::rctl::SECRC;
+        if setup.offloads {
+            control |= regs::ctrl::VME;
+            receive |= regs::rctl::VFE | regs::rctl::LPE;
+            self.set(reg::VFTA, 0xffff_00ff);
+            self.set(reg::RXCSUM, regs::rxcsum::IPOFL | regs::rxcsum::TUOFL);
+        }
         for (register, value) in [
+            (reg::CTRL, control),
             (reg::TDBAL, TX_RING),
             (reg::TDLEN, 16 * SLOTS),
             (reg::TCTL, regs::tctl::EN),
             (reg::RDBAL, RX_RING),
             (reg::RDLEN, 16 * SLOTS),
             (reg::RDT, SLOTS - 1),
-            (reg::RCTL, regs::rctl::EN | regs::rctl::BAM | regs::rctl::SECRC),
+            (reg::RCTL, receive),
             (reg::IMS, regs::cause::ALL),
         ] {
             self.set(register, value);

@@ -200,6 +200,13 @@ fn act(guest: &mut Guest, action: &Action) {
         Action::Share { offset, value } => {
             guest.store(CSB + u64::from(offset & 0x7c), &value.0.to_le_bytes());
         }
+        Action::Phy { register, value } => {
+            let operation = if value.is_some() { 0b01 } else { 0b10 };
+            let address = u32::from(register & 0x1f) << 16 | 1 << 21;
+            let data = u32::from(value.unwrap_or_default());
+            guest.set(reg::MDIC, operation << 26 | address | data);
+        }
+        Action::Eeprom { bits, count } => clock_eeprom(guest, *bits, *count % 33),
         Action::Receive { packets } => receive(guest, packets),
         Action::Advance { .. } => {}
         Action::EarlyTimer => guest.nic.on_timer(),
@@ -244,6 +251,19 @@ fn ring(guest: &Guest, base: u32) -> (u64, u32, u32) {
     let from = |register: u32| guest.get(base + register);
     let address = u64::from(from(4)) << 32 | u64::from(from(0) & !0xf);
     (address, from(8) / 16, from(0x18))
+}
+
+/// Selects the EEPROM and clocks `count` bits into it, the highest first (manual 5.3).
+fn clock_eeprom(guest: &mut Guest, bits: u32, count: u8) {
+    const CLOCK: u32 = 1 << 0;
+    const SELECT: u32 = 1 << 1;
+    const REQUEST: u32 = 1 << 6;
+    guest.set(reg::EECD, REQUEST);
+    for at in (0..count).rev() {
+        let data = (bits >> at & 1) << 2;
+        guest.set(reg::EECD, REQUEST | SELECT | data);
+        guest.set(reg::EECD, REQUEST | SELECT | data | CLOCK);
+    }
 }
 
 /// Puts descriptors at the tail of the transmit ring and moves it.

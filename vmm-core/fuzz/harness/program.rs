@@ -27,6 +27,8 @@ pub struct Setup {
     pub switch: bool,
     /// Rings, filters and masks are as a driver would leave them, instead of as after power-on.
     pub driver: bool,
+    /// VLAN tags are stripped and filtered, checksums are checked, long packets are welcome.
+    pub offloads: bool,
 }
 
 /// Something that happens to one of the guests.
@@ -103,6 +105,16 @@ pub enum Action {
     Share {
         offset: u8,
         value: Value,
+    },
+    /// Reads or writes a register of the PHY.
+    Phy {
+        register: u8,
+        value: Option<u16>,
+    },
+    /// Clocks bits into the EEPROM.
+    Eeprom {
+        bits: u32,
+        count: u8,
     },
     /// One batch from the network.
     Receive {
