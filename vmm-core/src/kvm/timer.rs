@@ -254,7 +254,7 @@ mod tests {
     fn the_lead_is_what_the_host_usually_takes() {
         // As measured in a virtual machine: 20 to 35 us, and now and then half a millisecond.
         let virtual_machine =
-            |i: u64| if i % 50 == 0 { 500_000 } else { 20_000 + i * 7919 % 15_000 };
+            |i: u64| if i.is_multiple_of(50) { 500_000 } else { 20_000 + i * 7919 % 15_000 };
         let (lead, early) = teach(2_000, virtual_machine);
         assert!((20_000..30_000).contains(&lead), "{lead}");
         assert!((100..800).contains(&early), "{early}");

@@ -117,8 +117,11 @@ fn play(moderate: bool, late: u64, script: &[(u64, Step)]) -> Vec<(u64, u32)> {
     }
 }
 
+/// What it shows, what happens when, and when the line rises with which causes.
+type Case<'a> = (&'a str, &'a [(u64, Step)], &'a [(u64, u32)]);
+
 /// Checks scripts on an exact host with moderation on.
-fn check(cases: &[(&str, &[(u64, Step)], &[(u64, u32)])]) {
+fn check(cases: &[Case<'_>]) {
     for (what, script, expected) in cases {
         assert_eq!(play(true, 0, script), *expected, "{what}");
     }
