@@ -74,6 +74,11 @@ impl<'n> Driver<'n> {
     /// Notes the frames that the NIC has sent since the last look.
     pub fn see_sent(&mut self) {
         let frames = self.nic.sent();
+        self.note_sent(&frames);
+    }
+
+    /// Notes frames.
+    pub fn note_sent(&mut self, frames: &[Vec<u8>]) {
         self.note("frames sent", frames.len().to_string());
         let shown: Vec<_> =
             frames.iter().map(|frame| format!("{} bytes {}", frame.len(), hex(frame))).collect();

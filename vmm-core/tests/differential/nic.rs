@@ -8,7 +8,7 @@ pub const MAC: [u8; 6] = [0x52, 0x54, 0x00, 0x12, 0x34, 0x56];
 
 /// A machine with one 82540EM, seen from its processor, its cable and its clock.
 ///
-/// Time may pass at any moment; only after [`rest`](Self::rest) has everything happened that was due.
+/// Time may pass at any moment; after [`rest`](Self::rest) everything has happened that was due.
 pub trait Nic {
     /// Reads 1, 2, 4 or 8 bytes of BAR 0.
     fn read(&mut self, offset: u32, data: &mut [u8]);
@@ -24,7 +24,7 @@ pub trait Nic {
     fn ram_write(&mut self, address: u64, data: &[u8]);
     /// PCI Command.BME.
     fn set_bus_master(&mut self, on: bool);
-    /// Puts a frame, without frame check sequence, on the cable and returns when the NIC has seen it.
+    /// Puts a frame, without frame check sequence, on the cable; returns when the NIC has seen it.
     fn receive(&mut self, frame: &[u8]);
     /// The frames that the NIC has put on the cable since the last call.
     fn sent(&mut self) -> Vec<Vec<u8>>;

@@ -11,6 +11,7 @@ use vmm_core::irq::InterruptLine;
 use vmm_core::memory::GuestRam;
 
 use crate::nic::{MAC, Nic, RAM};
+use crate::registers::ICR;
 
 /// The cable's other end.
 #[derive(Clone, Default)]
@@ -74,7 +75,7 @@ impl Ours {
         nic.set_link(true);
         // QEMU's cable has been plugged in for ever: no link change is reported.
         let mut icr = [0; 4];
-        nic.read(0xc0, &mut icr);
+        nic.read(ICR.offset.into(), &mut icr);
         Self { nic, ram, cable, line, clock, deadline }
     }
 }

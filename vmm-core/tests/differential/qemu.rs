@@ -23,7 +23,8 @@ const SLOT: u32 = 4;
 const BAR0: u64 = 0xe000_0000;
 const BAR1: u32 = 0xc000;
 
-/// The HPET counts QEMU's clock; a comparator is a deadline of our own (IA-PC HPET specification 2.3).
+/// The HPET counts QEMU's clock; its comparator is a deadline of our own (IA-PC HPET specification,
+/// section 2.3).
 mod hpet {
     pub const BASE: u64 = 0xfed0_0000;
     pub const CONFIGURATION: u64 = BASE + 0x10;
@@ -251,6 +252,12 @@ impl Drop for Qemu {
     }
 }
 
+/// What QEMU says that it is.
+pub fn version() -> String {
+    let output = Command::new("qemu-system-x86_64").arg("--version").output().unwrap();
+    String::from_utf8_lossy(&output.stdout).lines().next().unwrap_or_default().into()
+}
+
 /// Firmware that stops the processor for good at the reset vector; returns its path.
 fn sleeping_firmware() -> &'static str {
     static PATH: LazyLock<String> = LazyLock::new(|| {
@@ -277,8 +284,8 @@ fn suffix(data: &[u8]) -> char {
     }
 }
 
-/// A name of its own, outside the file system. UNIX sockets deliver what is written before the write
-/// returns, so that no test waits for a frame.
+/// A name of its own, outside the file system. UNIX sockets deliver what is written before the
+/// write returns, so that no test waits for a frame.
 fn socket_name(purpose: &str) -> String {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let number = COUNT.fetch_add(1, Ordering::Relaxed);

@@ -1,5 +1,5 @@
-//! The registers by the manual's names (chapter 13), written down once more on purpose: the device's
-//! own table is what is under test.
+//! The registers by the manual's names (chapter 13), written down once more on purpose: the
+//! device's own table is what is under test.
 
 use std::fmt;
 

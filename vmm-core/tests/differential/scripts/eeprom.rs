@@ -14,13 +14,24 @@ fn see_sum(driver: &mut Driver<'_>, words: &[u32]) {
     driver.note("sum", format!("{sum:#06x}"));
 }
 
+/// Words that have the same meaning on every board are named for it (manual 5.6).
+fn name(address: usize) -> String {
+    match address {
+        0x00..0x03 => format!("MAC address, word {address}"),
+        0x0c => "subsystem vendor".into(),
+        0x0d => "device".into(),
+        0x0e => "vendor".into(),
+        _ => format!("word {address:#04x}"),
+    }
+}
+
 /// Every word by EERD, and what EERD shows without the start bit.
 pub fn eeprom_by_register(driver: &mut Driver<'_>) {
     let mut words = Vec::new();
     for address in 0..64 {
         driver.set(EERD, address << 8 | 1);
         let answer = driver.get(EERD);
-        driver.note(format!("word {address:#04x}"), format!("{answer:#010x}"));
+        driver.note(name(address as usize), format!("{answer:#010x}"));
         words.push(answer >> 16);
     }
     see_sum(driver, &words);
@@ -76,7 +87,7 @@ pub fn eeprom_by_wire(driver: &mut Driver<'_>) {
     driver.heading("");
     let words: Vec<_> = (0..64).flat_map(|address| read_words(driver, address, 1)).collect();
     for (address, word) in words.iter().enumerate() {
-        driver.note(format!("word {address:#04x}"), format!("{word:#06x}"));
+        driver.note(name(address), format!("{word:#06x}"));
     }
     see_sum(driver, &words);
     let mac = read_words(driver, 0, 3);

@@ -8,10 +8,10 @@ use crate::scripts::transmit::{DEXT, EOP, IFCS, RS, TransmitRing, place, see_sta
 const TCP: u32 = 1 << 0;
 const IP: u32 = 1 << 1;
 /// Segmentation, in TUCMD and in DCMD.
-const TSE: u32 = 1 << 2;
+pub const TSE: u32 = 1 << 2;
 /// Options of a data descriptor: insert the IP, the transport checksum.
-const IXSM: u64 = 1 << 0;
-const TXSM: u64 = 1 << 1;
+pub const IXSM: u64 = 1 << 0;
+pub const TXSM: u64 = 1 << 1;
 
 const PACKETS: [(Network, Transport); 4] = [
     (Network::V4, Transport::Tcp),
@@ -21,9 +21,11 @@ const PACKETS: [(Network, Transport); 4] = [
 ];
 
 /// The fields of a context descriptor.
-#[derive(Clone, Copy)]
-struct Context {
+#[derive(Clone, Copy, Debug)]
+pub struct Context {
+    /// Where the IP checksum starts, where it goes, and its last byte (0: the frame's).
     ip: [u64; 3],
+    /// The same of the transport checksum.
     transport: [u64; 3],
     command: u32,
     payload: u64,
@@ -33,7 +35,7 @@ struct Context {
 
 impl Context {
     /// As drivers fill it for `packet`.
-    fn of(packet: Packet) -> Self {
+    pub fn of(packet: Packet) -> Self {
         let v4 = packet.network == Network::V4;
         let command = DEXT
             | if v4 { IP } else { 0 }
@@ -49,7 +51,13 @@ impl Context {
         }
     }
 
-    fn segmenting(packet: Packet, mss: u64) -> Self {
+    /// With checksums where they are told to be.
+    pub fn with_offsets(self, ip: [u64; 3], transport: [u64; 3]) -> Self {
+        Self { ip, transport, ..self }
+    }
+
+    /// For segments with `mss` bytes of payload each.
+    pub fn segmenting(packet: Packet, mss: u64) -> Self {
         let context = Self::of(packet);
         Self {
             command: context.command | TSE,
@@ -60,7 +68,8 @@ impl Context {
         }
     }
 
-    fn push(self, driver: &mut Driver<'_>, ring: &mut TransmitRing) {
+    /// Writes the descriptor.
+    pub fn push(self, driver: &mut Driver<'_>, ring: &mut TransmitRing) {
         let offsets = |[start, field, end]: [u64; 3]| end << 16 | field << 8 | start;
         ring.push(
             driver,
@@ -71,7 +80,7 @@ impl Context {
 }
 
 /// Data descriptors over `frame`, cut after the given numbers of bytes; the rest is the last piece.
-fn push_data(
+pub fn push_data(
     driver: &mut Driver<'_>,
     ring: &mut TransmitRing,
     frame: &[u8],
@@ -133,13 +142,17 @@ pub fn checksum_context(driver: &mut Driver<'_>) {
     for end in [100, 101, 641, 642] {
         driver.heading(format!("TUCSE {end}"));
         let [start, field, _] = context.transport;
-        Context { transport: [start, field, end], ..context }.push(driver, &mut ring);
+        context.with_offsets(context.ip, [start, field, end]).push(driver, &mut ring);
         push_data(driver, &mut ring, &frame, &[], 0, IXSM | TXSM);
         ring.go(driver);
     }
     driver.heading("fields beyond the frame");
-    Context { ip: [14, 250, 33], transport: [255, 255, 0], ..context }.push(driver, &mut ring);
+    context.with_offsets([14, 250, 33], [255, 255, 0]).push(driver, &mut ring);
     push_data(driver, &mut ring, &frame[..100], &[], 0, IXSM | TXSM);
+    ring.go(driver);
+    driver.heading("a checksum behind its bytes");
+    context.with_offsets([14, 120, 33], context.transport).push(driver, &mut ring);
+    push_data(driver, &mut ring, &frame, &[], 0, IXSM);
     ring.go(driver);
     driver.heading("a sum of zero is sent as ones in UDP");
     let complete = packet.complete();
@@ -152,6 +165,26 @@ pub fn checksum_context(driver: &mut Driver<'_>) {
     ring.go(driver);
 }
 
+/// As `ring.go`, but notes IPv6's payload lengths apart from the frames.
+fn go_segments(driver: &mut Driver<'_>, ring: &mut TransmitRing, network: Network) {
+    if network == Network::V4 {
+        return ring.go(driver);
+    }
+    ring.hand_over(driver);
+    let mut frames = driver.nic().sent();
+    let lengths: Vec<_> = frames
+        .iter_mut()
+        .map(|frame| {
+            let field = &mut frame[Packet::NETWORK_AT + 4..][..2];
+            let field: &mut [u8; 2] = field.try_into().unwrap();
+            u16::from_be_bytes(std::mem::take(field))
+        })
+        .collect();
+    driver.note("payload lengths", format!("{lengths:?}"));
+    driver.note_sent(&frames);
+    ring.see(driver);
+}
+
 /// TCP of both kinds over several segment sizes: even, uneven, one segment, less than one.
 pub fn segmentation(driver: &mut Driver<'_>) {
     let mut ring = TransmitRing::start(driver);
@@ -160,9 +193,9 @@ pub fn segmentation(driver: &mut Driver<'_>) {
             driver.heading(format!("{network:?} {payload} bytes by {mss}"));
             let packet = Packet { network, transport: Transport::Tcp, payload };
             Context::segmenting(packet, mss).push(driver, &mut ring);
-            let frame = packet.for_offload(true);
-            push_data(driver, &mut ring, &frame, &[], TSE, IXSM | TXSM);
-            ring.go(driver);
+            let options = if network == Network::V4 { IXSM | TXSM } else { TXSM };
+            push_data(driver, &mut ring, &packet.for_offload(true), &[], TSE, options);
+            go_segments(driver, &mut ring, network);
         }
     }
     driver.heading("statistics");

@@ -8,6 +8,8 @@ const READ: u32 = 2 << 26;
 const INTERRUPT: u32 = 1 << 29;
 const PHY: u32 = 1 << 21;
 
+const STATUS_LU: u32 = 1 << 1;
+
 fn access(driver: &mut Driver<'_>, operation: u32) {
     driver.set(MDIC, operation);
     driver.see(MDIC);
@@ -21,17 +23,24 @@ pub fn phy_values(driver: &mut Driver<'_>) {
     }
 }
 
-/// Which bits of every PHY register hold what is written.
+/// Which bits of every PHY register hold what is written, and which registers take no writes.
 pub fn phy_writable_bits(driver: &mut Driver<'_>) {
     // Reset, autonegotiation, loopback and power-down have scripts of their own.
     const SAFE_CONTROL: u32 = 0x21bf;
+    const ERROR: u32 = 1 << 30;
     for register in 0..32 {
-        for pattern in [0xffff, 0x5a5a, 0] {
-            let pattern = if register == 0 { pattern & SAFE_CONTROL } else { pattern };
-            driver.heading(format!("PHY register {register} after {pattern:04x}"));
-            access(driver, WRITE | PHY | register << 16 | pattern);
-            access(driver, READ | PHY | register << 16);
-        }
+        let may = if register == 0 { SAFE_CONTROL } else { 0xffff };
+        let mut refused = false;
+        let mut after = |pattern: u32| {
+            driver.set(MDIC, WRITE | PHY | register << 16 | pattern & may);
+            refused |= driver.get(MDIC) & ERROR != 0;
+            driver.set(MDIC, READ | PHY | register << 16);
+            driver.get(MDIC) & 0xffff
+        };
+        let (ones, mixed, zeros) = (after(0xffff), after(0x5a5a), after(0));
+        let error = if refused { ", error" } else { "" };
+        let saw = format!("{ones:04x}, {mixed:04x}, {zeros:04x}{error}");
+        driver.note(format!("PHY register {register}"), saw);
     }
 }
 
@@ -64,7 +73,8 @@ pub fn phy_link(driver: &mut Driver<'_>) {
             let value = driver.get(MDIC) as u16;
             driver.note(format!("PHY register {register}"), format!("{value:#06x}"));
         }
-        driver.see(STATUS);
+        let link = driver.get(STATUS) & STATUS_LU != 0;
+        driver.note("STATUS.LU", link.to_string());
         driver.see_causes();
     };
     see(driver);

@@ -1,7 +1,7 @@
 //! Reception: rings, buffer sizes, filters, VLAN, checksums, what happens when it does not fit.
 
 use crate::driver::Driver;
-use crate::frames::{BROADCAST, Network, Packet, Transport, plain, tagged, to_us};
+use crate::frames::{BROADCAST, Network, PEER, Packet, Transport, plain, tagged, to_us};
 use crate::nic::MAC;
 use crate::registers::*;
 use crate::scripts::transmit::{self, TransmitRing, place, see_statistics};
@@ -15,31 +15,35 @@ const SLOTS: u32 = 32;
 /// Bits of RCTL.
 const EN: u32 = 1 << 1;
 const SBP: u32 = 1 << 2;
-const UPE: u32 = 1 << 3;
-const MPE: u32 = 1 << 4;
+pub const UPE: u32 = 1 << 3;
+pub const MPE: u32 = 1 << 4;
 const LPE: u32 = 1 << 5;
 const LBM_MAC: u32 = 1 << 6;
 const RDMTS: u32 = 8;
-const MO: u32 = 12;
-const BAM: u32 = 1 << 15;
-const BSIZE: u32 = 16;
-const VFE: u32 = 1 << 18;
+pub const MO: u32 = 12;
+pub const BAM: u32 = 1 << 15;
+pub const BSIZE: u32 = 16;
+pub const VFE: u32 = 1 << 18;
+const CFIEN: u32 = 1 << 19;
+const CFI: u32 = 1 << 20;
 const BSEX: u32 = 1 << 25;
-const SECRC: u32 = 1 << 26;
+pub const SECRC: u32 = 1 << 26;
 
 /// Address Valid, in the upper half of a receive address.
 const AV: u32 = 1 << 31;
-const CTRL_SLU: u32 = 1 << 6;
-const CTRL_VME: u32 = 1 << 30;
+/// Address Select: compare the source.
+const AS_SOURCE: u32 = 1 << 16;
+pub const CTRL_SLU: u32 = 1 << 6;
+pub const CTRL_VME: u32 = 1 << 30;
 
 /// The receive ring and what of it has been looked at.
-struct ReceiveRing {
+pub struct ReceiveRing {
     seen: u32,
 }
 
 impl ReceiveRing {
     /// Sets the ring up with all but one of its descriptors handed over, every cause unmasked.
-    fn start(driver: &mut Driver<'_>, rctl: u32) -> Self {
+    pub fn start(driver: &mut Driver<'_>, rctl: u32) -> Self {
         driver.set(RDBAL, RING as u32);
         driver.set(RDBAH, 0);
         driver.set(RDLEN, SLOTS * 16);
@@ -66,6 +70,25 @@ impl ReceiveRing {
     fn receive(&mut self, driver: &mut Driver<'_>, frame: &[u8], count: u32) {
         driver.receive(frame);
         self.see(driver, count, frame.len());
+    }
+
+    /// Receives a frame and notes all buffers that it came to, but of the descriptors only what no
+    /// difference is known of. The ring is of no use afterwards.
+    pub fn receive_plainly(self, driver: &mut Driver<'_>, frame: &[u8]) {
+        const PIF: u8 = 1 << 7;
+        const IXSM: u8 = 1 << 2;
+        driver.receive(frame);
+        driver.see(RDH);
+        for slot in 0..6 {
+            let descriptor = driver.ram(RING + slot * 16, 16);
+            let status = descriptor[12] & !(PIF | IXSM);
+            let saw =
+                format!("{:02x?}, {status:#x}, {:02x?}", &descriptor[8..10], &descriptor[14..16]);
+            driver.note(format!("descriptor {slot}"), saw);
+            driver.see_ram(&format!("buffer {slot}"), BUFFERS + slot * BUFFER_STRIDE, frame.len());
+            driver.set_ram(BUFFERS + slot * BUFFER_STRIDE, &[0; 2048]);
+        }
+        driver.see_causes();
     }
 
     /// Notes the next `count` descriptors and up to `length` bytes of their buffers, and gives them
@@ -174,6 +197,15 @@ pub fn receive_addresses(driver: &mut Driver<'_>) {
     }
     driver.heading("statistics");
     see_statistics(driver);
+    // Entry 14 compares the source address instead.
+    let [a, b, c, d, e, f] = PEER;
+    driver.set(RA.at(28), u32::from_le_bytes([a, b, c, d]));
+    driver.set(RA.at(29), AV | AS_SOURCE | u32::from_le_bytes([e, f, 0, 0]));
+    for destination in [[2, 0, 0, 0, 0, 0x57], PEER] {
+        let mut ring = ReceiveRing::start(driver, SECRC);
+        driver.heading(format!("AS source, to {destination:02x?}"));
+        ring.receive(driver, &plain(destination, 60), 1);
+    }
 }
 
 /// The multicast table with every offset: a bit that matches, and all bits but that.
@@ -200,6 +232,9 @@ pub fn receive_multicast(driver: &mut Driver<'_>) {
     }
     driver.heading("statistics");
     see_statistics(driver);
+    driver.heading("to one station, all bits set");
+    MTA.iter().for_each(|word| driver.set(word, !0));
+    ReceiveRing::start(driver, SECRC).receive(driver, &plain(PEER, 60), 1);
 }
 
 /// VLAN filter and tag stripping.
@@ -228,6 +263,13 @@ pub fn receive_vlan(driver: &mut Driver<'_>) {
     driver.set(VET, 0x8100);
     let mut ring = ReceiveRing::start(driver, SECRC | VFE);
     ring.receive(driver, &tagged(&frame, 0x1000 | 100), 1);
+    for (what, bits) in [("CFIEN", CFIEN), ("CFIEN and CFI", CFIEN | CFI)] {
+        for (tag, kind) in [(100, "clear"), (0x1000 | 100, "set")] {
+            driver.heading(format!("{what}, the tag's CFI {kind}"));
+            let mut ring = ReceiveRing::start(driver, SECRC | VFE | bits);
+            ring.receive(driver, &tagged(&frame, tag), 1);
+        }
+    }
     driver.heading("the longest tagged frame");
     let mut ring = ReceiveRing::start(driver, SECRC);
     ring.receive(driver, &tagged(&to_us(1514), 100), 1);
@@ -281,6 +323,9 @@ pub fn receive_overrun(driver: &mut Driver<'_>) {
     driver.see(RDH);
     driver.see_causes();
     see_statistics(driver);
+    driver.heading("read again");
+    driver.see(MPC);
+    driver.see(RNBC);
     driver.heading("no buffers");
     driver.set(RDT, 0); // where the head still is
     driver.receive(&to_us(60));
@@ -291,15 +336,33 @@ pub fn receive_overrun(driver: &mut Driver<'_>) {
 
 /// Receiver off, no link, no bus mastering.
 pub fn receive_gates(driver: &mut Driver<'_>) {
-    let mut ring = ReceiveRing::start(driver, SECRC);
+    ReceiveRing::start(driver, SECRC);
     driver.heading("link down");
     driver.nic().set_link(false);
     driver.get(ICR);
-    ring.see(driver, 0, 0);
     driver.receive(&to_us(60));
     driver.see(RDH);
     driver.see_causes();
     see_statistics(driver);
+    driver.nic().set_link(true);
+    driver.nic().rest();
+    driver.get(ICR);
+    driver.heading("receiver off");
+    driver.set(RCTL, 0);
+    driver.receive(&to_us(60));
+    driver.see(RDH);
+    driver.see_causes();
+}
+
+/// No access to memory for the NIC. (QEMU keeps the frame back: this is the end.)
+pub fn receive_without_bus_mastering(driver: &mut Driver<'_>) {
+    ReceiveRing::start(driver, SECRC);
+    driver.nic().set_bus_master(false);
+    driver.receive(&to_us(60));
+    driver.see(RDH);
+    driver.see_ram("descriptor 0", RING, 16);
+    driver.see_ram("buffer 0", BUFFERS, 60);
+    driver.see_line();
 }
 
 /// Frames that the NIC sends to itself: by the PHY's loopback, and by the MAC's.
@@ -310,6 +373,7 @@ pub fn loopback(driver: &mut Driver<'_>) {
     for (what, phy, lbm) in [("PHY", PHY_LOOPBACK, 0), ("MAC", PHY_NORMAL, LBM_MAC)] {
         driver.set(MDIC, phy);
         let mut ring = ReceiveRing::start(driver, SECRC | lbm);
+        driver.get(ICR);
         for length in [60, 1514] {
             driver.heading(format!("{what} loopback, {length} bytes"));
             let at = place(driver, 0, &to_us(length));

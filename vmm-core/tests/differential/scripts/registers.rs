@@ -8,9 +8,6 @@ use crate::registers::*;
 const CTRL_RST: u32 = 1 << 26;
 const CTRL_PHY_RST: u32 = 1 << 31;
 
-const PATTERNS: [(&str, u32); 3] =
-    [("after all ones", !0), ("after 5a5a5a5a", 0x5a5a_5a5a), ("after zero", 0)];
-
 /// The interesting ones of an array: all of a short one, the ends of a long one.
 fn sample(array: &Array) -> impl Iterator<Item = Register> {
     let count = array.iter().count();
@@ -35,25 +32,21 @@ pub fn writable_bits(driver: &mut Driver<'_>) {
     // Nothing is enabled here, so that head and tail pointers are as passive as the rest.
     let pointers = [RDT, TDT];
     for register in single.chain(pointers).chain(ARRAYS.iter().flat_map(sample)) {
-        for (heading, pattern) in PATTERNS {
-            driver.heading(heading);
-            driver.set(register, pattern);
-            driver.see(register);
-        }
+        see_writable_bits(driver, register, !0);
     }
-    for (heading, pattern) in PATTERNS {
-        driver.heading(heading);
-        driver.set(CTRL, pattern & !(CTRL_RST | CTRL_PHY_RST));
-        driver.see(CTRL);
-    }
+    see_writable_bits(driver, CTRL, !(CTRL_RST | CTRL_PHY_RST));
     // Last: they enable both units, whose rings are empty.
-    for register in [RCTL, TCTL] {
-        for (heading, pattern) in PATTERNS {
-            driver.heading(heading);
-            driver.set(register, pattern);
-            driver.see(register);
-        }
-    }
+    see_writable_bits(driver, RCTL, !0);
+    see_writable_bits(driver, TCTL, !0);
+}
+
+fn see_writable_bits(driver: &mut Driver<'_>, register: Register, may: u32) {
+    let mut after = |value: u32| {
+        driver.set(register, value & may);
+        driver.get(register)
+    };
+    let (ones, mixed, zeros) = (after(!0), after(0x5a5a_5a5a), after(0));
+    driver.note(register, format!("{ones:08x}, {mixed:08x}, {zeros:08x}"));
 }
 
 /// Offsets at which nothing is.
@@ -83,28 +76,35 @@ pub fn device_reset(driver: &mut Driver<'_>) {
     see_all(driver);
 }
 
-/// 1, 2, 4 and 8 bytes at every alignment.
+/// Three neighbours that take all bits, and what they hold at first.
+const NEIGHBOURS: [(u32, u32); 3] = [(4, 0x8765_4321), (5, 0xfedc_ba98), (6, 0x1357_9bdf)];
+
+fn neighbours(driver: &mut Driver<'_>) -> Vec<u8> {
+    NEIGHBOURS.iter().flat_map(|(index, _)| driver.get(MTA.at(*index)).to_le_bytes()).collect()
+}
+
+/// 1, 2, 4 and 8 bytes at every alignment, against whole registers.
 pub fn access_sizes(driver: &mut Driver<'_>) {
-    let ral = RA.at(2);
-    for (index, value) in [0x8765_4321, 0x0000_ba98, 0x1357_9bdf].into_iter().enumerate() {
-        driver.set(RA.at(2 + index as u32), value);
-    }
-    for size in [1, 2, 4, 8] {
-        for skip in 0..8 {
-            let mut data = vec![0; size];
-            driver.nic().read(ral.offset + skip, &mut data);
-            driver.note(format!("{size} bytes read at {skip}"), format!("{data:02x?}"));
-        }
-    }
     for size in [1, 2, 4, 8] {
         for skip in 0..4 {
-            driver.set(RA.at(2), 0);
-            driver.set(RA.at(3), 0);
-            driver.set(RA.at(4), 0);
-            let data: Vec<u8> = (0..size).map(|i| 0x81 + 0x11 * i).collect();
-            driver.nic().write(ral.offset + skip, &data);
-            driver.heading(format!("{size} bytes written at {skip}"));
-            (2..5).for_each(|index| driver.see(RA.at(index)));
+            let base = MTA.at(4).offset + skip as u32;
+            NEIGHBOURS.iter().for_each(|(index, value)| driver.set(MTA.at(*index), *value));
+            let before = neighbours(driver);
+            let mut data = vec![0; size];
+            driver.nic().read(base, &mut data);
+            let right = data == before[skip..skip + size];
+            let saw = if right { "the registers' bytes".into() } else { format!("{data:02x?}") };
+            driver.note(format!("{size} bytes read at {skip}"), saw);
+
+            let data: Vec<u8> = (0..size as u8).map(|i| 0x71 + 0x11 * i).collect();
+            driver.nic().write(base, &data);
+            let mut expected = before;
+            expected[skip..skip + size].copy_from_slice(&data);
+            let after = neighbours(driver);
+            let right = after == expected;
+            let saw =
+                if right { "these bytes and no other".into() } else { format!("{after:02x?}") };
+            driver.note(format!("{size} bytes written at {skip}"), saw);
         }
     }
     driver.heading("a byte read from ICR");
