@@ -81,7 +81,8 @@ fn vcpu_times() -> Vec<[f64; 2]> {
 }
 
 /// Counts how often the host serves a timer that asks to be called `interval` after each call.
-/// It shares nothing with the device but the host, and the kind of its timer.
+/// It shares nothing with the device but the host, and the kind of its timer: that one's own
+/// precision is in its unit tests, and in the figures that the test prints.
 struct Probe {
     calls: Arc<AtomicU64>,
     _thread: TimerThread,
