@@ -17,7 +17,7 @@ use labctl::bench::trial::{self, Place};
 use labctl::lab::RunningLab;
 use labctl::optimizations::{Optimization, Optimizations};
 use labctl::results::TrialKind;
-use labctl::topology::Lab;
+use labctl::topology::{Lab, System};
 use vmm_core::clock::{Clock, MonotonicClock, Timer};
 use vmm_core::e1000::NicCounters;
 use vmm_core::kvm::{DeviceTimer, OnTimer, TimerThread};
@@ -119,7 +119,8 @@ fn loaded(itr: u16) -> Lab {
                right: {{ itr: {microseconds:.0}us, workload: {{ role: rx }} }}"
         ),
     );
-    assert_eq!(lab.guests[1].itr_interval, itr);
+    let system = &lab.guests[1].system;
+    assert!(matches!(system, System::Pktguest(guest) if guest.itr_interval == itr), "{system:?}");
     lab
 }
 
