@@ -305,6 +305,19 @@ fn up_ends_with(signal: &str, code: Option<i32>) {
 }
 
 #[test]
+fn up_ends_with_its_guests() {
+    let Some(_turn) = kvm() else { return };
+    let dir = Scratch::new("up-ends");
+    let text = lab(true)
+        .replace("role: ping, to: right", "role: tx, to: right, duration: 50ms")
+        .replace("role: pong", "role: rx, duration: 100ms");
+    let file = dir.file("x.lab.yaml", text);
+    let (code, message) = run(labctl(&["up", &file, "--for", "60s"]));
+    assert_eq!(code, Some(0), "{message}");
+    assert!(message.contains("all guests have ended"), "{message}");
+}
+
+#[test]
 fn ctrl_c_ends_up_and_leaves_nothing_behind() {
     up_ends_with("INT", Some(0));
 }
