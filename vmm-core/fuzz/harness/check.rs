@@ -154,7 +154,9 @@ fn dma_targets(guest: &Guest) -> Option<Vec<Range<u64>>> {
     };
     let size = buffer_size(guest.get(reg::RCTL));
     for descriptor in receive.clone().step_by(16) {
-        targets.extend(in_ram(u64::from_le_bytes(guest.load(descriptor)), size));
+        let start = u64::from_le_bytes(guest.load(descriptor));
+        // A short frame fits where the whole buffer would not.
+        targets.extend(in_ram(start, size.min(RAM.saturating_sub(start))));
     }
     let rewrites = |t: &Range<u64>| t.start < receive.end && receive.start < t.end;
     if targets.iter().any(rewrites) {

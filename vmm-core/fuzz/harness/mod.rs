@@ -32,11 +32,18 @@ const MAX_ADVANCE_NS: u64 = 50_000_000;
 /// Alarms in that time: RADV and its like have units of 1024 ns, a ring left over goes on at once.
 const MAX_ALARMS: u64 = 20_000;
 
-/// Plays what `data` decodes to. Panics if the device misbehaves.
+/// Plays what `data` decodes to. Panics if the device misbehaves. `FUZZ_TRACE=1` says what it does.
 pub fn run(data: &[u8]) {
     let Ok(program) = Program::arbitrary_take_rest(Unstructured::new(data)) else { return };
+    let trace = std::env::var_os("FUZZ_TRACE").is_some();
+    if trace {
+        eprintln!("{:?}", program.setup);
+    }
     let mut world = World::new(&program);
     for step in program.steps.iter().take(MAX_STEPS) {
+        if trace {
+            eprintln!("{step:x?}");
+        }
         world.play(usize::from(step.second), &step.action);
     }
 }
