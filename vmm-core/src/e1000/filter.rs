@@ -1,7 +1,7 @@
 //! Which frames a NIC accepts: exact addresses, multicast hash, promiscuous modes (manual
 //! 3.2.1), VLAN table (manual 9.3).
 
-use super::regs::{RAH_AV, rctl};
+use super::regs::{RAH_AS_SHIFT, RAH_AV, rctl};
 use crate::backend::Mac;
 
 /// Entries of the receive address list.
@@ -28,8 +28,10 @@ pub struct Filter {
     receive_addresses: [u32; 2 * EXACT],
     multicast_table: [u32; HASH_WORDS],
     vlan_table: [u32; VLAN_WORDS],
-    /// The valid entries of `receive_addresses`, ready to compare.
+    /// The valid entries of `receive_addresses`, ready to compare with a destination.
     exact: Vec<Mac>,
+    /// Those that RAH.AS wants compared with a source.
+    sources: Vec<Mac>,
 }
 
 impl Filter {
@@ -40,6 +42,7 @@ impl Filter {
             multicast_table: [0; HASH_WORDS],
             vlan_table: [0; VLAN_WORDS],
             exact: Vec::with_capacity(EXACT),
+            sources: Vec::new(),
         };
         filter.set_own_address(mac);
         filter
@@ -66,12 +69,15 @@ impl Filter {
         };
         *word = if index % 2 == 1 { value & RAH_BITS } else { value };
         self.exact.clear();
-        self.exact.extend(
-            self.receive_addresses
-                .chunks_exact(2)
-                .filter(|pair| pair[1] & RAH_AV != 0)
-                .map(|pair| Mac(u64::from(pair[0]) | u64::from(pair[1] & 0xffff) << 32)),
-        );
+        self.sources.clear();
+        for pair in self.receive_addresses.chunks_exact(2).filter(|pair| pair[1] & RAH_AV != 0) {
+            let mac = Mac(u64::from(pair[0]) | u64::from(pair[1] & 0xffff) << 32);
+            match pair[1] >> RAH_AS_SHIFT & 0b11 {
+                0b00 => self.exact.push(mac),
+                0b01 => self.sources.push(mac),
+                _ => {}
+            }
+        }
     }
 
     /// Word `index` of the multicast table.
@@ -98,21 +104,20 @@ impl Filter {
         }
     }
 
-    /// How a frame to `destination` passes under `rctl`; `None` if it does not.
+    /// How a frame from `source` to `destination` passes under `rctl`; `None` if it does not.
     #[inline]
-    pub fn accepts(&self, destination: Mac, rctl: u32) -> Option<Match> {
-        let exact = |passes: bool| passes.then_some(Match::Exact);
-        if self.exact.contains(&destination) {
+    pub fn accepts(&self, destination: Mac, source: Mac, rctl: u32) -> Option<Match> {
+        if self.exact.contains(&destination) || self.sources.contains(&source) {
             return Some(Match::Exact);
         }
-        if destination == Mac::BROADCAST {
-            return exact(rctl & (rctl::BAM | rctl::MPE) != 0);
+        if !destination.is_group() {
+            return (rctl & rctl::UPE != 0).then_some(Match::Exact);
         }
-        if destination.is_group() {
-            return exact(rctl & rctl::MPE != 0)
-                .or_else(|| self.hash_hit(destination, rctl).then_some(Match::Hash));
+        let everyone = destination == Mac::BROADCAST && rctl & rctl::BAM != 0;
+        if everyone || rctl & rctl::MPE != 0 {
+            return Some(Match::Exact);
         }
-        exact(rctl & rctl::UPE != 0)
+        self.hash_hit(destination, rctl).then_some(Match::Hash)
     }
 
     /// Whether a frame with this tag control information passes RCTL.VFE and RCTL.CFIEN.
@@ -127,7 +132,7 @@ impl Filter {
         wanted && (canonical || rctl & rctl::CFIEN == 0)
     }
 
-    /// Manual 13.5.2: RCTL.MO chooses which 12 of the address's upper bits index the table.
+    /// Manual 13.5.1: RCTL.MO chooses which 12 of the address's upper bits index the table.
     fn hash_hit(&self, destination: Mac, rctl: u32) -> bool {
         let offset = (rctl >> rctl::MO_SHIFT) & 0b11;
         let upper = destination.0 >> 32; // wire bytes 4 and 5
@@ -145,7 +150,7 @@ mod tests {
     const GROUP: [u8; 6] = [0x01, 0x00, 0x5e, 0x00, 0x56, 0x7a];
 
     fn accepts(filter: &Filter, destination: Mac, rctl: u32) -> bool {
-        filter.accepts(destination, rctl).is_some()
+        filter.accepts(destination, OTHER.into(), rctl).is_some()
     }
 
     #[test]
@@ -189,5 +194,23 @@ mod tests {
         assert!(filter.accepts_vlan(tagged_noncanonical, rctl::VFE));
         assert!(!filter.accepts_vlan(tagged_noncanonical, rctl::VFE | rctl::CFIEN));
         assert!(filter.accepts_vlan(tagged_noncanonical, rctl::VFE | rctl::CFIEN | rctl::CFI));
+    }
+
+    #[test]
+    fn an_entry_may_select_a_source() {
+        let mut filter = Filter::new(OWN);
+        filter.set_receive_address(2, 0x5452);
+        filter.set_receive_address(3, RAH_AV | 0b01 << RAH_AS_SHIFT | 0x0200);
+        assert_eq!(filter.accepts(GROUP.into(), OTHER.into(), 0), Some(Match::Exact));
+        assert_eq!(filter.accepts(OTHER.into(), OWN.into(), 0), None);
+        filter.set_receive_address(3, RAH_AV | 0b10 << RAH_AS_SHIFT | 0x0200);
+        assert_eq!(filter.accepts(OTHER.into(), OTHER.into(), 0), None, "reserved");
+    }
+
+    #[test]
+    fn a_broadcast_can_pass_by_its_hash() {
+        let mut filter = Filter::new(OWN);
+        filter.set_multicast_word(0xfff >> 5, 1 << 31);
+        assert_eq!(filter.accepts(Mac::BROADCAST, OTHER.into(), 0), Some(Match::Hash));
     }
 }

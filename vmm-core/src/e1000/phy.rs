@@ -1,5 +1,5 @@
 //! The internal copper PHY, a Marvell 88E1000, and MDIC, the register that leads to it (manual
-//! 13.4.8 and chapter 11; IEEE 802.3 clauses 22, 28 and 40).
+//! 13.4.7 and chapter 11; IEEE 802.3 clauses 22, 28 and 40).
 //!
 //! The cable leads to a port that offers every speed and both duplex modes but no PAUSE, and follows
 //! a forced speed as well. Negotiation takes no time: the link is lost and back within one access,

@@ -6,7 +6,7 @@
 
 use super::counters::NicCounters;
 use super::regs::{cause, rctl, tctl, txdctl};
-use super::{E1000, RxCounters};
+use super::{E1000, RxCounters, Traffic};
 
 /// A register, or an array of them.
 pub struct Register {
@@ -151,13 +151,13 @@ registers! {
     CTRL_EXT @ 0x0018, "13.4.6", Live(
         |nic, _| nic.general.lock().ctrl_ext,
         |nic, _, v| nic.write_ctrl_ext(v));
-    MDIC @ 0x0020, "13.4.8", Live(
+    MDIC @ 0x0020, "13.4.7", Live(
         |nic, _| nic.general.lock().phy.mdic(),
         |nic, _, v| nic.write_mdic(v));
-    FCAL @ 0x0028, "13.4.10", Stored { reset: 0, writable: u32::MAX };
-    FCAH @ 0x002c, "13.4.11", Stored { reset: 0, writable: 0xffff };
-    FCT @ 0x0030, "13.4.12", Stored { reset: 0, writable: 0xffff };
-    VET @ 0x0038, "13.4.13", Live(
+    FCAL @ 0x0028, "13.4.8", Stored { reset: 0, writable: u32::MAX };
+    FCAH @ 0x002c, "13.4.9", Stored { reset: 0, writable: 0xffff };
+    FCT @ 0x0030, "13.4.10", Stored { reset: 0, writable: 0xffff };
+    VET @ 0x0038, "13.4.11", Live(
         |nic, _| nic.general.lock().vlan.ethertype.into(),
         |nic, _, v| nic.set_vlan_type(v as u16));
     ICR @ 0x00c0, "13.4.17", Command(
@@ -178,16 +178,18 @@ registers! {
     RCTL @ 0x0100, "13.4.22", Live(
         |nic, _| nic.rx.0.lock().rctl,
         |nic, _, v| nic.write_rctl(v & rctl::WRITABLE));
-    FCTTV @ 0x0170, "13.4.14", Stored { reset: 0, writable: 0xffff };
-    TXCW @ 0x0178, "13.4.15", Stored { reset: 0, writable: 0xc000_ffff };
+    FCTTV @ 0x0170, "13.4.12", Stored { reset: 0, writable: 0xffff };
+    TXCW @ 0x0178, "13.4.13", Stored { reset: 0, writable: 0xc000_ffff };
     TCTL @ 0x0400, "13.4.33", Live(
         |nic, _| nic.tx.0.lock().tctl,
         |nic, _, v| nic.write_tctl(v & tctl::WRITABLE));
     TIPG @ 0x0410, "13.4.34", Stored { reset: 0, writable: 0x3fff_ffff };
     AIFS @ 0x0458, "13.4.35", Stored { reset: 0, writable: 0xffff };
-    LEDCTL @ 0x0e00, "13.4.16", Stored { reset: 0x0706_8302, writable: 0xcfcf_cfcf };
-    PBA @ 0x1000, "13.5.1", Stored { reset: 0x0010_0030, writable: 0x007f_007f };
-    FCRTL @ 0x2160, "13.4.23", Stored { reset: 0, writable: 0x8000_fff8 };
+    LEDCTL @ 0x0e00, "13.4.15", Stored { reset: 0x0706_8302, writable: 0xcfcf_cfcf };
+    PBA @ 0x1000, "13.4.16", Live(
+        |nic, _| packet_buffer_split(nic.general.lock().stored(offset::PBA, 48)),
+        |nic, _, v| nic.general.lock().store(offset::PBA, v & 0x7f));
+    FCRTL @ 0x2160, "13.4.23", Stored { reset: 0, writable: 0xfff8 };
     FCRTH @ 0x2168, "13.4.24", Stored { reset: 0, writable: 0xfff8 };
     RDFH @ 0x2410, "13.8.1", Stored { reset: 0, writable: 0x1fff };
     RDFT @ 0x2418, "13.8.2", Stored { reset: 0, writable: 0x1fff };
@@ -212,7 +214,7 @@ registers! {
     RDTR @ 0x2820, "13.4.30", Live(
         |nic, _| nic.irq.0.lock().delays()[0].into(),
         |nic, _, v| nic.with_interrupts(|irq, now| irq.set_rdtr(v, now)));
-    RXDCTL @ 0x2828, "13.4.43", Stored { reset: 0x0001_0000, writable: 0x013f_3f3f };
+    RXDCTL @ 0x2828, "13.4.46", Stored { reset: 0x0001_0000, writable: 0x013f_3f3f };
     RADV @ 0x282c, "13.4.31", Live(
         |nic, _| nic.irq.0.lock().delays()[1].into(),
         |nic, _, v| nic.irq.0.lock().set_radv(v as u16));
@@ -248,7 +250,7 @@ registers! {
     TIDV @ 0x3820, "13.4.41", Live(
         |nic, _| nic.irq.0.lock().delays()[2].into(),
         |nic, _, v| nic.irq.0.lock().set_tidv(v as u16));
-    TXDCTL @ 0x3828, "13.4.42", Live(
+    TXDCTL @ 0x3828, "13.4.43", Live(
         |nic, _| nic.tx.0.lock().txdctl,
         |nic, _, v| nic.tx.0.lock().txdctl = v & txdctl::WRITABLE);
     TADV @ 0x382c, "13.4.44", Live(
@@ -285,11 +287,11 @@ registers! {
     GPRC @ 0x4074, "13.7.27", Counter(|c| c.rx.frames);
     BPRC @ 0x4078, "13.7.28", Counter(|c| c.rx.traffic.broadcast);
     MPRC @ 0x407c, "13.7.29", Counter(|c| c.rx.traffic.multicast);
-    GPTC @ 0x4080, "13.7.30", Counter(|c| c.tx.frames);
+    GPTC @ 0x4080, "13.7.30", Counter(|c| good_frames(&c.tx.traffic));
     GORCL @ 0x4088, "13.7.31", CounterLow(|c| c.rx.traffic.octets);
     GORCH @ 0x408c, "13.7.31", CounterHigh(|c| c.rx.traffic.octets);
-    GOTCL @ 0x4090, "13.7.32", CounterLow(|c| c.tx.traffic.octets);
-    GOTCH @ 0x4094, "13.7.32", CounterHigh(|c| c.tx.traffic.octets);
+    GOTCL @ 0x4090, "13.7.32", CounterLow(|c| good_octets(&c.tx.traffic));
+    GOTCH @ 0x4094, "13.7.32", CounterHigh(|c| good_octets(&c.tx.traffic));
     RNBC @ 0x40a0, "13.7.33", Counter(|c| missed(&c.rx));
     RUC @ 0x40a4, "13.7.34", NEVER;
     RFC @ 0x40a8, "13.7.35", NEVER;
@@ -318,13 +320,13 @@ registers! {
     RXCSUM @ 0x5000, "13.4.47", Live(
         |nic, _| nic.rx.0.lock().rxcsum,
         |nic, _, v| nic.rx.0.lock().rxcsum = v & 0x3ff);
-    MTA[128] @ 0x5200, "13.5.2", Live(
+    MTA[128] @ 0x5200, "13.5.1", Live(
         |nic, i| nic.rx.0.lock().filter.multicast_word(i),
         |nic, i, v| nic.rx.0.lock().filter.set_multicast_word(i, v));
-    RA[32] @ 0x5400, "13.5.3", Live(
+    RA[32] @ 0x5400, "13.5.2", Live(
         |nic, i| nic.rx.0.lock().filter.receive_address(i),
         |nic, i, v| nic.rx.0.lock().filter.set_receive_address(i, v));
-    VFTA[128] @ 0x5600, "13.5.5", Live(
+    VFTA[128] @ 0x5600, "13.5.4", Live(
         |nic, i| nic.rx.0.lock().filter.vlan_word(i),
         |nic, i, v| nic.rx.0.lock().filter.set_vlan_word(i, v));
     WUC @ 0x5800, "13.6.1", Stored { reset: 0, writable: 0xf };
@@ -338,12 +340,27 @@ registers! {
     FFLT[8] @ 0x5f00, "13.6.9", Stored { reset: 0, writable: 0x7ff };
     FFMT[256] @ 0x9000, "13.6.10", Stored { reset: 0, writable: 0xf };
     FFVT[256] @ 0x9800, "13.6.11", Stored { reset: 0, writable: u32::MAX };
+    PBM[16384] @ 0x1_0000, "13.8.11", Stored { reset: 0, writable: u32::MAX };
+}
+
+/// PBA: the transmit side has what the receive side leaves of 64 KiB. Nothing is kept there.
+fn packet_buffer_split(receive: u32) -> u32 {
+    64u32.saturating_sub(receive) << 16 | receive
 }
 
 /// Frames that found no free descriptor: there is no packet buffer where they could wait, so each is
 /// both missed (MPC) and short of a buffer (RNBC).
 fn missed(rx: &RxCounters) -> u64 {
     rx.dropped.no_buffer
+}
+
+/// Frames of a legal length.
+fn good_frames(traffic: &Traffic) -> u64 {
+    traffic.by_size.iter().sum()
+}
+
+fn good_octets(traffic: &Traffic) -> u64 {
+    traffic.octets - traffic.short_octets
 }
 
 /// Every frame that came while reception was on, whatever became of it.
@@ -376,7 +393,7 @@ mod tests {
                 assert_eq!((found.name, at), (register.name, word as usize));
             }
         }
-        for gap in [0x0004, 0x00cc, 0x5480, 0x1_fffc, 0x2_0000, u64::MAX] {
+        for gap in [0x0004, 0x00cc, 0x5480, 0xfffc, 0x2_0000, u64::MAX] {
             assert!(Register::find(gap).is_none(), "{gap:#x}");
         }
     }

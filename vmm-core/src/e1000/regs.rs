@@ -72,7 +72,7 @@ pub mod tctl {
     pub const WRITABLE: u32 = 0x037f_fffa;
 }
 
-/// Transmit descriptor control, 13.4.42.
+/// Transmit descriptor control, 13.4.43.
 pub mod txdctl {
     pub const LWTHRESH_SHIFT: u32 = 25;
     /// Every field.
@@ -104,5 +104,7 @@ pub mod rxd {
 
 /// Descriptor done, in a transmit descriptor's status, 3.3.3.2.
 pub const TXD_STATUS_DD: u8 = 1 << 0;
+/// Address select, in RAH, 13.5.3: compare with the destination, or the source.
+pub const RAH_AS_SHIFT: u32 = 16;
 /// Address valid, in RAH, 13.5.3.
 pub const RAH_AV: u32 = 1 << 31;

@@ -81,6 +81,7 @@ impl RxDrops {
 
 /// A frame that passed the filters.
 struct Arrival {
+    /// Where it goes, for the statistics.
     destination: Mac,
     /// Bytes of VLAN tag that the guest does not get.
     stripped: usize,
@@ -341,7 +342,7 @@ impl ReceiveUnit {
         if good {
             outcome.delivered += 1;
             self.counters.bytes += frame.len() as u64;
-            self.counters.traffic.count(frame.len(), arrival.destination);
+            self.counters.traffic.count(padded, arrival.destination);
         } else {
             self.counters.dropped.bad_address += 1;
             self.counters.refused_octets += (padded + FCS_LEN) as u64;
@@ -352,13 +353,16 @@ impl ReceiveUnit {
     /// Applies the filters; `None` if the frame is turned away.
     #[inline]
     fn admit(&mut self, frame: &Frame<'_>) -> Option<Arrival> {
-        let passed = frame.addresses().and_then(|(destination, _)| {
-            Some((destination, self.filter.accepts(destination, self.rctl)?))
+        let passed = frame.addresses().and_then(|(destination, source)| {
+            Some((destination, self.filter.accepts(destination, source, self.rctl)?))
         });
         let Some((destination, matched)) = passed else {
             self.counters.dropped.filtered += 1;
             return None;
         };
+        // BPRC does not count what another filter let pass (manual 13.7.28).
+        let unasked = destination == Mac::BROADCAST && self.rctl & rctl::BAM == 0;
+        let destination = if unasked { Mac::default() } else { destination };
         let mut arrival = Arrival { destination, stripped: 0, fields: rxd::IXSM };
         if matched == Match::Hash {
             arrival.fields |= rxd::PIF;

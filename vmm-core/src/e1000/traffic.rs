@@ -9,13 +9,15 @@ pub const MIN_FRAME: usize = 60;
 /// Bytes of the frame check sequence.
 pub const FCS_LEN: usize = 4;
 
-/// Good frames by length and kind of address.
+/// Frames by length and kind of address.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub struct Traffic {
-    /// Frames of up to 64, 127, 255, 511, 1023 and more bytes, check sequence included.
+    /// Frames of 64, up to 127, 255, 511, 1023 and more bytes, check sequence included.
     pub by_size: [u64; 6],
-    /// Bytes on the wire: padding and check sequence included.
+    /// Bytes on the wire: check sequence included.
     pub octets: u64,
+    /// Those among them in frames of less than 64 bytes, which are in none of the size classes.
+    pub short_octets: u64,
     /// Frames to everyone.
     pub broadcast: u64,
     /// Frames to a group, but not to everyone.
@@ -26,11 +28,14 @@ impl Traffic {
     /// Counts a frame of `len` bytes without check sequence to `destination`.
     #[inline]
     pub fn count(&mut self, len: usize, destination: Mac) {
-        let wire_len = len.max(MIN_FRAME) + FCS_LEN;
+        let wire_len = len + FCS_LEN;
         self.octets += wire_len as u64;
         // The classes end at 64, 127, 255 and so on.
-        let class = if wire_len <= 64 { 0 } else { wire_len.ilog2() - 5 };
-        self.by_size[(class as usize).min(5)] += 1;
+        match wire_len {
+            0..64 => self.short_octets += wire_len as u64,
+            64 => self.by_size[0] += 1,
+            _ => self.by_size[(wire_len.ilog2() as usize - 5).min(5)] += 1,
+        }
         if destination.is_group() {
             let everyone = destination == Mac::BROADCAST;
             self.broadcast += u64::from(everyone);
@@ -59,9 +64,16 @@ mod tests {
     #[test]
     fn broadcast_is_no_multicast() {
         let mut traffic = Traffic::default();
-        traffic.count(14, Mac::BROADCAST);
-        traffic.count(14, Mac(1));
-        traffic.count(14, Mac(2));
+        traffic.count(60, Mac::BROADCAST);
+        traffic.count(60, Mac(1));
+        traffic.count(60, Mac(2));
         assert_eq!((traffic.broadcast, traffic.multicast, traffic.octets), (1, 1, 192));
+    }
+
+    #[test]
+    fn a_short_frame_has_no_class() {
+        let mut traffic = Traffic::default();
+        traffic.count(59, Mac(0));
+        assert_eq!((traffic.by_size, traffic.octets, traffic.short_octets), ([0; 6], 63, 63));
     }
 }

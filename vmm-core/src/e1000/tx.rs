@@ -403,7 +403,7 @@ impl Transmitter {
         total
     }
 
-    /// TXQE when the ring has run empty, TXD_LOW when it has fallen to the mark (manual 13.4.42).
+    /// TXQE when the ring has run empty, TXD_LOW when it has fallen to the mark (manual 13.4.43).
     fn levels_crossed(&self, before: u32, after: u32) -> u32 {
         let mark = 8 * (self.txdctl >> txdctl::LWTHRESH_SHIFT);
         let emptied = if before > 0 && after == 0 { cause::TXQE } else { 0 };

@@ -210,7 +210,7 @@ fn segments_have_right_headers_and_carry_the_whole_payload() {
             }
             assert_eq!(carried, bytes[header_len..]);
             assert_eq!((bench.get(TSCTC), bench.get(TSCTFC)), (1, 0));
-            assert_eq!(bench.get(GPTC), count as u32);
+            assert_eq!(bench.get(TPT), count as u32);
         }
     }
 }

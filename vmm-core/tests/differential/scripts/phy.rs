@@ -1,4 +1,4 @@
-//! The PHY behind MDIC (manual 13.4.8, chapter 11).
+//! The PHY behind MDIC (manual 13.4.7, chapter 11).
 
 use crate::driver::Driver;
 use crate::registers::{CTRL, MDIC, STATUS};
