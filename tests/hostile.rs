@@ -12,6 +12,8 @@ use vmm_core::backend::Receiver;
 use vmm_core::boot::Kernel;
 use vmm_core::clock::{Clock, MonotonicClock};
 use vmm_core::e1000::E1000;
+use vmm_core::e1000::registers::offset::*;
+use vmm_core::e1000::regs::{rctl, tctl};
 use vmm_core::kvm::ExitReason;
 use vmm_core::machine::{Machine, MachineConfig, MachineError, NicConfig};
 use vmm_core::switch::Switch;
@@ -79,6 +81,16 @@ impl Street {
         eventually("a hundred more answers", || answers() >= wanted);
     }
 }
+
+/// Code of a 32-bit guest: lets its NIC answer in both spaces and access memory.
+const NIC_ON: [u8; 22] = [
+    0xba, 0xf8, 0x0c, 0, 0, // mov edx, CONFIG_ADDRESS
+    0xb8, 0x04, 0x08, 0, 0x80, // mov eax, device 1, command
+    0xef, // out dx, eax
+    0xba, 0xfc, 0x0c, 0, 0, // mov edx, CONFIG_DATA
+    0xb8, 7, 0, 0, 0,    // mov eax, I/O, memory and bus mastering on
+    0xef, // out dx, eax
+];
 
 /// An ELF kernel of one segment with `code` at [`ENTRY`], in `memory` bytes; with or without the PVH
 /// note that names its entry.
@@ -169,13 +181,8 @@ fn a_guest_that_runs_wild_hurts_only_itself() {
     // Turns the NIC on, then writes its registers' addresses into all of them, again and again:
     // rings nowhere, interrupts of every kind, resets in between.
     let code = [
-        &[0xba, 0xf8, 0x0c, 0, 0][..], // mov edx, CONFIG_ADDRESS
-        &[0xb8, 0x04, 0x08, 0, 0x80],  // mov eax, device 1, command
-        &[0xef],                       // out dx, eax
-        &[0xba, 0xfc, 0x0c, 0, 0],     // mov edx, CONFIG_DATA
-        &[0xb8, 7, 0, 0, 0],           // mov eax, I/O, memory and bus mastering on
-        &[0xef],                       // out dx, eax
-        &[0xbf],                       // again: mov edi, BAR 0
+        &NIC_ON[..],
+        &[0xbf], // again: mov edi, BAR 0
         &0xfeb0_0000_u32.to_le_bytes(),
         &[0x89, 0xf8],       // next: mov eax, edi
         &[0x89, 0x07],       // mov [edi], eax
@@ -195,4 +202,125 @@ fn a_guest_that_runs_wild_hurts_only_itself() {
     assert_eq!(guest.exited(), None);
     assert_eq!(guest.stop(), ExitReason::Stopped);
     street.assert_alive();
+}
+
+/// Memory that a [`scribbler`] fills again and again: 16-byte units of random words, each masked by
+/// `and`, with the bits of `or` set.
+struct Noise {
+    address: u32,
+    units: u32,
+    and: [u32; 4],
+    or: [u32; 4],
+}
+
+/// Code of a guest that writes `registers` of its NIC once, and then for ever fills its memory with
+/// noise and rings the transmit doorbell.
+fn scribbler(registers: &[(u32, u32)], noise: &[Noise]) -> Vec<u8> {
+    let mut unit = Vec::new();
+    for word in 0..4 {
+        unit.extend([0x69, 0xdb, 0x0d, 0x66, 0x19, 0x00]); // imul ebx, ebx, 1664525
+        unit.extend([0x81, 0xc3, 0x5f, 0xf3, 0x6e, 0x3c]); // add ebx, 1013904223
+        unit.extend([0x89, 0xd8, 0x0f, 0xc8]); // mov eax, ebx; bswap eax
+        unit.extend([0x23, 0x46, 8 + 4 * word]); // and eax, [esi + and]
+        unit.extend([0x0b, 0x46, 24 + 4 * word]); // or eax, [esi + or]
+        unit.extend([0x89, 0x47, 4 * word]); // mov [edi + word], eax
+    }
+    unit.extend([0x83, 0xc7, 16, 0x49]); // add edi, 16; dec ecx
+    unit.extend([0x75, back(unit.len())]); // jnz unit
+
+    let mut fill = vec![0x8b, 0x3e, 0x85, 0xff]; // mov edi, [esi + address]; test edi, edi
+    fill.extend([0x74, unit.len() as u8 + 8]); // jz kick
+    fill.extend([0x8b, 0x4e, 4]); // mov ecx, [esi + units]
+    fill.extend(unit);
+    fill.extend([0x83, 0xc6, 40]); // add esi, the next noise
+    fill.extend([0xeb, back(fill.len())]); // jmp fill
+
+    let mut forever = vec![0x89, 0xe6]; // mov esi, esp: the noises
+    forever.extend(fill);
+    forever.extend([0x89, 0xd8, 0xc1, 0xe8, 24]); // kick: mov eax, ebx; shr eax, 24
+    forever.extend([0x89, 0x85, 0x18, 0x38, 0, 0]); // mov [ebp + TDT], eax
+    let start = -(forever.len() as i32 + 5);
+    forever.push(0xe9); // jmp forever
+    forever.extend(start.to_le_bytes());
+
+    let mut code = NIC_ON.to_vec();
+    code.extend([0xbd, 0, 0, 0xb0, 0xfe]); // mov ebp, BAR 0
+    let table = ENTRY + (code.len() + 5 + 16 + forever.len()) as u32;
+    code.push(0xbe); // mov esi, table
+    code.extend(table.to_le_bytes());
+    code.extend([0xad, 0x85, 0xc0, 0x78, 9]); // next: lodsd; test eax, eax; js done
+    code.extend([0x89, 0xc7, 0xad]); // mov edi, eax; lodsd
+    code.extend([0x89, 0x44, 0x3d, 0, 0xeb, back(12)]); // mov [ebp + edi], eax; jmp next
+    code.extend([0x89, 0xf4]); // done: mov esp, esi, as nothing needs a stack
+    code.extend(forever);
+
+    let mut words: Vec<u32> = registers.iter().flat_map(|(at, value)| [*at, *value]).collect();
+    words.push(u32::MAX);
+    for Noise { address, units, and, or } in noise {
+        words.extend([&[*address, *units], &and[..], or].concat());
+    }
+    words.push(0);
+    code.extend(words.iter().flat_map(|word| word.to_le_bytes()));
+    code
+}
+
+/// The operand of a short jump back over `len` bytes and itself.
+fn back(len: usize) -> u8 {
+    (-(len as i8 + 2)) as u8
+}
+
+#[test]
+fn a_guest_that_scribbles_over_descriptors_and_csb_hurts_only_itself() {
+    const TX_RING: u32 = 0x20_0000;
+    const CSB: u32 = 0x20_1000;
+    const RX_RING: u32 = 0x20_2000;
+    const UNITS: u32 = 256;
+    // Descriptors: anywhere in RAM and a little beyond it.
+    const NEAR: u32 = 2 * RAM as u32 - 1;
+    let registers = [
+        (TDBAL, TX_RING),
+        (TDLEN, 16 * UNITS),
+        (TCTL, tctl::EN),
+        (RDBAL, RX_RING),
+        (RDLEN, 16 * UNITS),
+        (RDT, UNITS - 1),
+        (RCTL, rctl::EN | rctl::UPE | rctl::MPE | rctl::BAM | rctl::LPE),
+    ];
+    let ring = |and, or| Noise { address: TX_RING, units: UNITS, and, or };
+    let descriptors = || ring([NEAR, 0, !0, !0], [0; 4]);
+    // DEXT, TSE and EOP; context or data.
+    let segments = || ring([NEAR, 0, !0x00e0_0000, !0], [0, 0, 0x2500_0000, 0]);
+    // Indices up to twice the ring, and every flag on and off. Buffers behind all of this.
+    let csb = || Noise { address: CSB, units: 7, and: [2 * UNITS - 1, 3, 1, 1], or: [0; 4] };
+    let buffers = || Noise {
+        address: RX_RING,
+        units: UNITS,
+        and: [NEAR, 0, !0, !0],
+        or: [RAM as u32 / 2, 0, 0, 0],
+    };
+    let shared = [&registers[..], &[(CSBAL, CSB)]].concat();
+    let cases: [(&str, &[_], Vec<Noise>); 3] = [
+        ("descriptors", &registers, vec![descriptors(), buffers()]),
+        ("segmentation", &registers, vec![segments(), buffers()]),
+        ("the CSB", &shared, vec![descriptors(), csb(), buffers()]),
+    ];
+
+    let Some(kvm) = common::kvm() else { return };
+    let street = Street::new(kvm);
+    for (house, (what, registers, noise)) in (9..).zip(cases) {
+        let code = scribbler(registers, &noise);
+        let guest = street.start(house, &kernel(&code, code.len() as u64, true), "").unwrap();
+        guest.nic(0).set_link(true);
+        eventually(&format!("noise in {what} is digested"), || {
+            let tx = guest.nic(0).counters().tx;
+            tx.descriptors > 20_000 && tx.dropped.total() > 0 && tx.frames > 0
+        });
+        if what == "segmentation" {
+            eventually("a packet is cut", || guest.nic(0).counters().tx.segmented > 0);
+        }
+        street.assert_alive();
+        assert_eq!(guest.exited(), None, "{what}");
+        assert_eq!(guest.stop(), ExitReason::Stopped);
+        street.assert_alive();
+    }
 }
