@@ -1,5 +1,6 @@
 //! Replays the fuzzer's corpus, so that every compiler and every developer has its findings.
 
+#[allow(clippy::unwrap_used, clippy::expect_used, reason = "all of it is a test")]
 #[path = "../fuzz/harness/mod.rs"]
 mod harness;
 

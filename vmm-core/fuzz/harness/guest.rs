@@ -181,7 +181,7 @@ impl CsbShadow {
         if offset >= end || offset + data.len() as u64 <= u64::from(reg::CSBAL) {
             return;
         }
-        if offset % 4 != 0 || data.len() % 4 != 0 {
+        if !offset.is_multiple_of(4) || !data.len().is_multiple_of(4) {
             self.unknown = true;
         }
         for (at, word) in data.chunks_exact(4).enumerate() {
