@@ -31,6 +31,8 @@ const SLOTS: u32 = 16;
 
 /// Longest frame: the part's longest packet (manual 3.3.3) and a VLAN tag.
 const MAX_FRAME: usize = 16288 + 4;
+/// Most pieces of a frame: a chain of 256 descriptors, a header and padding.
+const MAX_PIECES: usize = 258;
 /// Most frames that VALE takes at once.
 const MAX_BATCH: usize = 1024;
 
@@ -302,6 +304,7 @@ impl Wire {
         let mut total = 0;
         for frame in batch.iter() {
             assert!((14..=MAX_FRAME).contains(&frame.len()), "a frame of {} bytes", frame.len());
+            assert!(frame.spans().len() <= MAX_PIECES, "{} pieces", frame.spans().len());
             assert_eq!(frame.copy_out(0, &mut bytes), frame.len());
             total += frame.len() as u64;
         }

@@ -20,6 +20,9 @@ pub mod command {
     pub const IDE: u8 = 1 << 7;
 }
 
+/// Descriptor done, in the status (manual 3.3.3.2).
+pub const STATUS_DD: u8 = 1 << 0;
+
 /// What a data descriptor asks for (POPTS, manual 3.3.7.3).
 pub mod option {
     /// Insert the IP checksum.
@@ -67,6 +70,12 @@ impl TxDescriptor {
             (true, 1) => Format::Data,
             (true, _) => Format::Reserved,
         }
+    }
+
+    /// Whether this is the last descriptor of a packet. In a context the bit means nothing.
+    #[inline]
+    pub fn ends_packet(self) -> bool {
+        self.format() != Format::Context && self.commands(command::EOP)
     }
 
     /// Whether a packet that starts with this descriptor is to be cut into segments.

@@ -35,6 +35,8 @@ pub struct General {
     stored: HashMap<u32, u32>,
     /// How far each statistic had come when it was read last, by offset.
     baselines: HashMap<u32, u64>,
+    /// How far a 64-bit statistic had come when its low half was read, until its high half is.
+    halves: HashMap<u32, u64>,
 }
 
 impl General {
@@ -52,6 +54,7 @@ impl General {
             io_address: 0,
             stored: HashMap::new(),
             baselines: HashMap::new(),
+            halves: HashMap::new(),
         }
     }
 
@@ -97,15 +100,29 @@ impl General {
         self.stored.insert(offset, value);
     }
 
-    /// How far a statistic has come since it was taken last, now that it is at `total`.
-    pub fn count(&self, offset: u32, total: u64) -> u64 {
-        total.saturating_sub(self.baselines.get(&offset).copied().unwrap_or(0))
-    }
-
-    /// The same, and starts anew.
+    /// How far a statistic has come since it was taken last, now that it is at `total`. It starts
+    /// anew.
     pub fn take_count(&mut self, offset: u32, total: u64) -> u64 {
         let count = self.count(offset, total);
         self.baselines.insert(offset, total);
+        self.halves.remove(&offset);
         count
+    }
+
+    /// How far a 64-bit statistic has come, for its low half. What is counted before the high half
+    /// is read belongs to the next reading: no octet is lost in between.
+    pub fn begin_count(&mut self, offset: u32, total: u64) -> u64 {
+        self.halves.insert(offset, total);
+        self.count(offset, total)
+    }
+
+    /// The same count, for its high half. It starts anew.
+    pub fn end_count(&mut self, offset: u32, total: u64) -> u64 {
+        let begun = self.halves.get(&offset).copied().unwrap_or(total);
+        self.take_count(offset, begun)
+    }
+
+    fn count(&self, offset: u32, total: u64) -> u64 {
+        total.saturating_sub(self.baselines.get(&offset).copied().unwrap_or(0))
     }
 }

@@ -203,14 +203,15 @@ impl E1000 {
     pub fn on_timer(&self) {
         let now = self.clock.now();
         let due = self.schedule.take_due(now);
-        if due.contains(Event::Transmit) {
-            self.look_at_transmit_ring(now);
+        if due.contains(Event::Interrupt) {
+            self.with_interrupts(|irq, now| irq.on_timer(now));
         }
         if due.contains(Event::Receive) {
             self.with_receive_unit(|rx| rx.on_timer(now));
         }
-        if due.contains(Event::Interrupt) {
-            self.with_interrupts(|irq, now| irq.on_timer(now));
+        // Last: it may take long.
+        if due.contains(Event::Transmit) {
+            self.look_at_transmit_ring(now);
         }
         self.schedule.rearm();
     }
@@ -288,6 +289,9 @@ impl E1000 {
             outcome
         };
         self.received.0.add(outcome.delivered as u64);
+        if outcome.quiet_causes != 0 {
+            self.irq.0.lock().latch(outcome.quiet_causes);
+        }
         if outcome.interrupt || outcome.causes != 0 {
             self.with_interrupts(|irq, now| {
                 if outcome.interrupt {
@@ -300,15 +304,14 @@ impl E1000 {
                     irq.raise(outcome.causes, now);
                 }
             });
-        } else if outcome.delivered > 0 {
-            self.irq.0.lock().latch(cause::RXT0);
         }
         outcome.delivered
     }
 
     fn with_interrupts(&self, change: impl FnOnce(&mut Interrupts, u64)) {
-        let now = self.clock.now();
         let mut irq = self.irq.0.lock();
+        // Asked for under the lock: an older time would let the next interrupt come too soon.
+        let now = self.clock.now();
         change(&mut irq, now);
         self.schedule.set(Event::Interrupt, irq.deadline());
     }

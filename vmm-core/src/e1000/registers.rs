@@ -64,11 +64,11 @@ impl Register {
             }
             CounterLow(count) => {
                 let total = count(&nic.counters());
-                nic.general.lock().count(self.offset, total) as u32
+                nic.general.lock().begin_count(self.offset, total) as u32
             }
             CounterHigh(count) => {
                 let total = count(&nic.counters());
-                (nic.general.lock().take_count(self.offset - 4, total) >> 32) as u32
+                (nic.general.lock().end_count(self.offset - 4, total) >> 32) as u32
             }
         }
     }

@@ -102,8 +102,6 @@ pub mod rxd {
     pub const SPECIAL_SHIFT: u32 = 48;
 }
 
-/// Descriptor done, in a transmit descriptor's status, 3.3.3.2.
-pub const TXD_STATUS_DD: u8 = 1 << 0;
 /// Address select, in RAH, 13.5.3: compare with the destination, or the source.
 pub const RAH_AS_SHIFT: u32 = 16;
 /// Address valid, in RAH, 13.5.3.

@@ -23,6 +23,9 @@ const MAX_LONG_FRAME: usize = 16384 - FCS_LEN;
 /// Where a VLAN tag stands in a frame, and its length.
 const TAG_AT: usize = 12;
 const TAG_LEN: usize = 4;
+/// Most descriptors of one frame: 64 buffers of 256 bytes, and some without a buffer in between. A
+/// receiver must not make its neighbours search a long ring.
+const MAX_SPAN: u32 = 256;
 /// Frames whose buffers are fetched ahead of the copy.
 const LOOKAHEAD: u32 = 16;
 /// Bytes of a cache line.
@@ -96,6 +99,8 @@ pub struct RxOutcome {
     pub delivered: usize,
     /// RXDMT0, RXO and SRPD, if the batch brought them about.
     pub causes: u32,
+    /// Causes of which the guest said through the CSB that it does not want to hear.
+    pub quiet_causes: u32,
     /// The guest wants to hear of received frames.
     pub interrupt: bool,
     /// When [`ReceiveUnit::on_timer`] must run.
@@ -216,7 +221,10 @@ impl ReceiveUnit {
         if outcome.delivered > 0 {
             self.counters.frames += outcome.delivered as u64;
             self.counters.batches += 1;
-            self.announce(csb.as_ref(), now, &mut outcome);
+        }
+        match csb {
+            None => outcome.interrupt = outcome.delivered > 0,
+            Some(csb) => self.announce(&csb, now, &mut outcome),
         }
         outcome
     }
@@ -242,19 +250,22 @@ impl ReceiveUnit {
     }
 
     /// Tells the guest, if it listens; the fence orders the frames before its request.
-    fn announce(&mut self, csb: Option<&Csb>, now: u64, outcome: &mut RxOutcome) {
-        let Some(csb) = csb else {
-            outcome.interrupt = true;
-            return;
-        };
+    fn announce(&mut self, csb: &Csb, now: u64, outcome: &mut RxOutcome) {
         csb.store(Field::HostRdh, self.ring.head);
         fence(Ordering::SeqCst);
-        outcome.interrupt = csb.load(Field::GuestNeedRxkick) != 0;
-        if outcome.interrupt {
-            self.recheck_at = None;
+        let wanted = csb.load(Field::GuestNeedRxkick) != 0;
+        let delivered = outcome.delivered > 0;
+        if wanted {
+            outcome.interrupt = delivered;
         } else {
+            // An overrun is told in any case.
+            let received = if delivered { cause::RXT0 } else { 0 };
+            outcome.quiet_causes = outcome.causes & !cause::RXO | received;
+            outcome.causes &= cause::RXO;
+        }
+        if delivered {
             // Counted from the latest frame: that is the one it may have missed.
-            self.recheck_at = Some(now + RECHECK_AFTER);
+            self.recheck_at = (!wanted).then_some(now + RECHECK_AFTER);
         }
         outcome.deadline = self.recheck_at;
     }
@@ -306,13 +317,14 @@ impl ReceiveUnit {
         let padded = frame.len().max(MIN_FRAME);
         let fcs_len = if self.rctl & rctl::SECRC != 0 { 0 } else { FCS_LEN };
         let total = padded - arrival.stripped + fcs_len;
+        let skipped = self.pass_null_descriptors(ring, free);
         let needed = total.div_ceil(buffer_size) as u32;
-        if needed > free {
+        let Some(span) = self.span(ring, free - skipped, needed) else {
             self.counters.dropped.no_buffer += 1;
             self.counters.refused_octets += (padded + FCS_LEN) as u64;
             outcome.causes |= cause::RXO;
-            return 0;
-        }
+            return skipped;
+        };
         if total <= self.rsrpd as usize {
             outcome.causes |= cause::SRPD;
         }
@@ -320,7 +332,10 @@ impl ReceiveUnit {
         let own_len = frame.len() - arrival.stripped;
         let mut offset = 0;
         let mut good = true;
-        for _ in 0..needed {
+        for _ in 0..span {
+            if self.pass_null_descriptors(ring, 1) == 1 {
+                continue;
+            }
             let count = buffer_size.min(total - offset);
             let address = ring.load(self.ring.head as usize)[0];
             match ram.slice(address, count) {
@@ -347,7 +362,43 @@ impl ReceiveUnit {
             self.counters.dropped.bad_address += 1;
             self.counters.refused_octets += (padded + FCS_LEN) as u64;
         }
-        needed
+        skipped + span
+    }
+
+    /// Writes back descriptors without a buffer, at most `limit` and up to the first with one: they
+    /// take no data, and only DD changes (manual 3.2.5.2). Returns their number.
+    #[inline]
+    fn pass_null_descriptors(
+        &mut self,
+        ring: &VolatileArrayRef<'_, Descriptor>,
+        limit: u32,
+    ) -> u32 {
+        let mut passed = 0;
+        while passed < limit {
+            let [address, fields] = ring.load(self.ring.head as usize);
+            if address != 0 {
+                break;
+            }
+            write_back(ring, self.ring.head, fields | rxd::DD);
+            self.ring.head = self.ring.next(self.ring.head);
+            passed += 1;
+        }
+        passed
+    }
+
+    /// How many of the next `free` descriptors hold `needed` buffers; `None` if all do not.
+    #[inline]
+    fn span(&self, ring: &VolatileArrayRef<'_, Descriptor>, free: u32, needed: u32) -> Option<u32> {
+        let mut index = self.ring.head;
+        let mut buffers = 0;
+        for span in 1..=free.min(MAX_SPAN) {
+            buffers += u32::from(ring.load(index as usize)[0] != 0);
+            if buffers == needed {
+                return Some(span);
+            }
+            index = self.ring.next(index);
+        }
+        None
     }
 
     /// Applies the filters; `None` if the frame is turned away.

@@ -6,11 +6,11 @@ use serde::Serialize;
 use vm_memory::{VolatileArrayRef, VolatileMemory, VolatileSlice};
 
 use super::csb::{Csb, Field};
-use super::descriptor::{Checksum, Context, Format, TxDescriptor, command, option};
+use super::descriptor::{Checksum, Context, Format, STATUS_DD, TxDescriptor, command, option};
 use super::medium::{Medium, VlanMode};
 use super::offload::{HEADER_MAX, Request, Segmentation};
 use super::pacing::{Pacing, Step};
-use super::regs::{TXD_STATUS_DD, cause, tctl, txdctl};
+use super::regs::{cause, tctl, txdctl};
 use super::ring::{DESCRIPTOR_BYTES, Descriptor, Ring};
 use super::traffic::{MIN_FRAME, Traffic};
 use crate::backend::{Backend, ETH_HEADER_LEN, FrameBatch};
@@ -433,16 +433,16 @@ impl Transmitter {
                     self.contexts[kind] = descriptor.into();
                     if first.is_none() {
                         whole = seen;
+                        continue;
                     }
-                    continue;
                 }
                 Format::Reserved => _ = self.fault.get_or_insert(Fault::Unsupported),
                 Format::Legacy | Format::Data => self.add_buffer(descriptor, work),
             }
             let first_of_packet = *first.get_or_insert(descriptor);
             let chain = seen - whole;
-            let end = descriptor.commands(command::EOP);
-            let endless = !end && (chain + 1 == self.ring.size() || chain == MAX_CHAIN);
+            let end = descriptor.ends_packet();
+            let endless = !end && (chain + 1 >= self.ring.size() || chain >= MAX_CHAIN);
             let longest = if first_of_packet.is_cut() { MAX_PACKET } else { MAX_FRAME };
             if endless || work.batch.open_len() > longest {
                 self.fault.get_or_insert(Fault::Oversize);
@@ -594,7 +594,7 @@ impl Transmitter {
                 outcome.may_delay &= descriptor.commands(command::IDE);
                 let at = index * DESCRIPTOR_BYTES as usize + STATUS_OFFSET;
                 if let Ok(status) = bytes.get_ref::<u8>(at) {
-                    status.store(TXD_STATUS_DD);
+                    status.store(STATUS_DD);
                 }
             }
             self.ring.head = self.ring.next(self.ring.head);

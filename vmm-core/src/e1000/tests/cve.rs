@@ -190,6 +190,21 @@ fn cve_2016_1981_a_packet_without_end_is_given_up() {
     assert_eq!(bench.wire.0.lock().len(), 1, "the next frame is sound again");
 }
 
+/// A context descriptor inside a packet counts as any other of its chain.
+#[test]
+fn cve_2016_1981_a_context_hides_no_endless_packet() {
+    let bench = Bench::new(true, false);
+    (0..SLOTS - 2).for_each(|slot| bench.tx(slot, TX_BUFFER, 100, 0));
+    let context = u64::from(command::DEXT | command::EOP) << 24;
+    bench.write_u64(TX_RING + (SLOTS - 2) * 16 + 8, context);
+    bench.set(TDT, SLOTS as u32 - 1);
+    assert_eq!(bench.get(TDH), SLOTS as u32 - 1);
+    bench.tx(SLOTS - 1, TX_BUFFER, 100, command::EOP);
+    bench.set(TDT, 0);
+    assert_eq!(bench.nic.counters().tx.dropped.oversize, 1);
+    bench.assert_alive();
+}
+
 #[test]
 fn cve_2015_6815_segmentation_without_progress_ends() {
     let packet = segmentable(3000);

@@ -107,3 +107,40 @@ fn small_packets_can_be_reported() {
     bench.receive(&frame(MAC, 0, 100));
     assert_eq!(bench.get(ICR) & cause::SRPD, cause::SRPD);
 }
+
+#[test]
+fn descriptors_without_a_buffer_are_passed_and_take_no_data() {
+    let bench = Bench::new(true, false);
+    let buffers_of_256 = 0b11 << rctl::BSIZE_SHIFT;
+    bench.set(RCTL, rctl::EN | rctl::SECRC | buffers_of_256);
+    for null in [0, 1, 3] {
+        bench.write_u64(RX_RING + null * 16, 0);
+    }
+    let first_page = |bench: &Bench| (0..512).map(|word| bench.read_u64(word * 8)).sum::<u64>();
+    assert_eq!(bench.receive(&frame(MAC, 7, 300)), 1);
+    assert_eq!((bench.get(RDH), first_page(&bench)), (5, 0));
+    for null in [0, 1, 3] {
+        assert_eq!(bench.rx_done(null), (0, rxd::DD), "slot {null}");
+    }
+    assert_eq!((bench.rx_done(2).0, bench.rx_done(4).0), (256, 44));
+
+    // Two slots are left, one buffer: too little for two, and the next frame finds it.
+    bench.write_u64(RX_RING + 5 * 16, 0);
+    assert_eq!(bench.receive(&frame(MAC, 7, 300)), 0);
+    assert_eq!(bench.get(RDH), 6);
+    assert_eq!(bench.receive(&frame(MAC, 7, 100)), 1);
+    assert_eq!(bench.get(RDH), 7);
+}
+
+#[test]
+fn a_guest_that_is_awake_is_not_told_of_a_low_ring_but_of_an_overrun() {
+    let bench = Bench::new(true, true);
+    bench.turn_csb_on();
+    bench.set_csb(Field::GuestNeedRxkick, 0);
+    (1..SLOTS).for_each(|_| _ = bench.receive(&frame(MAC, 0, 60)));
+    assert_eq!(bench.edges(), 0);
+    assert_eq!(bench.get(ICS) & (cause::RXT0 | cause::RXDMT0), cause::RXT0 | cause::RXDMT0);
+    bench.receive(&frame(MAC, 0, 60));
+    assert_eq!(bench.edges(), 1);
+    assert_eq!(bench.get(ICR) & cause::RXO, cause::RXO);
+}

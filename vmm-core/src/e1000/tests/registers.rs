@@ -206,3 +206,17 @@ fn the_ring_running_low_and_empty_is_reported() {
     bench.set(TDT, 0);
     assert_eq!(bench.get(ICR) & (cause::TXQE | cause::TXD_LOW), cause::TXQE);
 }
+
+#[test]
+fn octets_between_the_halves_of_a_reading_are_counted_later() {
+    let bench = Bench::new(true, false);
+    let receive = || bench.receive(&frame(MAC, 0, 60));
+    receive();
+    let first = bench.get(GORCL);
+    receive();
+    let high = bench.get(GORCH);
+    let second = bench.get(GORCL);
+    assert_eq!((first, high, second), (64, 0, 64));
+    bench.set(CTRL, ctrl::RST);
+    assert_eq!((bench.get(GORCH), bench.get(GORCL)), (0, 0), "a reset forgets the first half");
+}
