@@ -1,53 +1,24 @@
-//! The transmit side: gathers frames from the ring, hands them over in batches, writes back.
+//! The transmit side: when it looks at its ring, by itself or because the guest kicked. What it then
+//! does is in [`gather`].
+
+mod gather;
 
 use std::sync::atomic::{Ordering, fence};
 
 use serde::Serialize;
-use vm_memory::{VolatileArrayRef, VolatileMemory, VolatileSlice};
 
 use super::csb::{Csb, Field};
-use super::descriptor::{Checksum, Context, Format, STATUS_DD, TxDescriptor, command, option};
+use super::descriptor::Context;
 use super::medium::{Medium, VlanMode};
-use super::offload::{HEADER_MAX, Request, Segmentation};
 use super::pacing::{Pacing, Step};
-use super::regs::{cause, tctl, txdctl};
-use super::ring::{DESCRIPTOR_BYTES, Descriptor, Ring};
-use super::traffic::{MIN_FRAME, Traffic};
-use crate::backend::{Backend, ETH_HEADER_LEN, FrameBatch};
+use super::ring::Ring;
+use super::traffic::Traffic;
+use crate::backend::{Backend, FrameBatch};
 use crate::memory::GuestRam;
-
-/// Frames handed over at once: enough to amortise a hand-over, few enough that the receiving core
-/// starts while the sending one still gathers.
-const BATCH: usize = 256;
-
-/// Longest packet that the part sends (manual 3.3.3).
-const MAX_FRAME: usize = 16288;
-
-/// Longest packet that it cuts into segments: what PAYLEN can say (manual 3.3.6).
-const MAX_PACKET: usize = 1 << 20;
-
-/// Most descriptors of one packet.
-const MAX_CHAIN: u32 = 256;
-
-/// Work of one run: a full ring of any driver there is. A guest that has more (rings can be made of
-/// 65,528 descriptors, packets of 4096 segments) gets the rest done by the timer, so that no
-/// register write holds its vCPU for long.
-const DESCRIPTORS_PER_RUN: u32 = 4096;
-/// The same in frames, of which segmentation makes many.
-const FRAMES_PER_RUN: u64 = 16384;
-/// The same in bytes.
-const BYTES_PER_RUN: u64 = 32 << 20;
+use gather::{Fault, SCRATCH_LEN};
 
 /// How often a kick looks again after it has asked for the next one.
 const LOOKS_BEFORE_SLEEP: u32 = 4;
-
-/// Why the device could not send a frame.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fault {
-    BadAddress,
-    Oversize,
-    Unsupported,
-}
 
 /// What the transmit side has done since it was made.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
@@ -116,42 +87,12 @@ pub struct TxOutcome {
     pub deadline: Option<u64>,
 }
 
-/// What a run works with: guest memory, and the device's own for headers and padding.
-struct Assembly<'r> {
-    ram: &'r GuestRam,
-    scratch: VolatileSlice<'r>,
-    batch: FrameBatch<'r>,
-    /// The pieces of a packet that is being edited.
-    packet: Vec<VolatileSlice<'r>>,
-}
-
-impl<'r> Assembly<'r> {
-    /// Bytes of device memory: a header for every frame of a batch, then zeroes.
-    const SCRATCH_LEN: usize = Self::ZEROES + MIN_FRAME;
-    const ZEROES: usize = BATCH * HEADER_MAX;
-
-    /// Pads the open frame with zeroes to the shortest length on a wire.
-    fn pad(&mut self) {
-        let missing = MIN_FRAME.saturating_sub(self.batch.open_len());
-        if let (true, Ok(zeroes)) = (missing > 0, self.scratch.subslice(Self::ZEROES, missing)) {
-            self.batch.push_span(zeroes);
-        }
-    }
-
-    /// Puts a header in front of the next frame.
-    fn push_header(&mut self, header: &[u8]) {
-        if let Ok(slot) = self.scratch.subslice(self.batch.len() * HEADER_MAX, header.len()) {
-            slot.copy_from(header);
-            self.batch.push_span(slot);
-        }
-    }
-}
-
 /// Transmit registers and state.
 pub struct Transmitter {
     ram: GuestRam,
     backend: Box<dyn Backend>,
     batch: FrameBatch<'static>,
+    /// Device memory for headers and padding.
     scratch: Vec<u8>,
     /// TDBAL, TDBAH, TDLEN, TDH, TDT.
     pub ring: Ring,
@@ -188,7 +129,7 @@ impl Transmitter {
             ram,
             backend,
             batch: FrameBatch::new(),
-            scratch: vec![0; Assembly::SCRATCH_LEN],
+            scratch: vec![0; SCRATCH_LEN],
             ring: Ring::default(),
             tctl: 0,
             txdctl: 0,
@@ -352,253 +293,5 @@ impl Transmitter {
             outcome.silent = false;
             outcome.may_delay = false;
         }
-    }
-
-    /// Sends what lies between head and `tail`, within the limits of one run; returns the number
-    /// of descriptors consumed.
-    fn run(
-        &mut self,
-        tail: u32,
-        csb: Option<&Csb>,
-        own: &mut dyn Backend,
-        outcome: &mut TxOutcome,
-    ) -> u32 {
-        self.backlog = false;
-        if self.tctl & tctl::EN == 0 || !self.bus_master {
-            return 0;
-        }
-        let ram = self.ram.clone();
-        let Some(ring) = self.ring.view(&ram) else {
-            return 0;
-        };
-        let mut scratch = std::mem::take(&mut self.scratch);
-        let mut work = Assembly {
-            ram: &ram,
-            scratch: VolatileSlice::from(&mut scratch[..]),
-            batch: std::mem::take(&mut self.batch).recycle(),
-            packet: Vec::new(),
-        };
-        let owned = self.ring.owned(tail);
-        let before = self.counters;
-        let mut total = 0;
-        let mut complete = true;
-        while complete
-            && total < owned.min(DESCRIPTORS_PER_RUN)
-            && self.counters.frames - before.frames < FRAMES_PER_RUN
-            && self.counters.bytes - before.bytes < BYTES_PER_RUN
-        {
-            let consumed = self.gather(&ring, owned - total, &mut work, own);
-            complete = consumed > 0;
-            self.hand_over(&mut work.batch, own);
-            self.write_back(&ring, consumed, outcome);
-            if let Some(csb) = csb {
-                csb.store(Field::HostTdh, self.ring.head);
-            }
-            total += consumed;
-        }
-        self.backlog = complete && total < owned;
-        outcome.causes |= self.levels_crossed(owned, owned - total);
-        self.batch = work.batch.recycle();
-        self.scratch = scratch;
-        total
-    }
-
-    /// TXQE when the ring has run empty, TXD_LOW when it has fallen to the mark (manual 13.4.43).
-    fn levels_crossed(&self, before: u32, after: u32) -> u32 {
-        let mark = 8 * (self.txdctl >> txdctl::LWTHRESH_SHIFT);
-        let emptied = if before > 0 && after == 0 { cause::TXQE } else { 0 };
-        let low = if before > mark && after <= mark { cause::TXD_LOW } else { 0 };
-        emptied | low
-    }
-
-    /// Collects whole packets from at most `left` descriptors. A packet whose end is not in the
-    /// ring yet stays there, unless the guest could never finish it.
-    fn gather<'r>(
-        &mut self,
-        ring: &VolatileArrayRef<'r, Descriptor>,
-        left: u32,
-        work: &mut Assembly<'r>,
-        own: &mut dyn Backend,
-    ) -> u32 {
-        let mut index = self.ring.head;
-        let mut whole = 0;
-        let mut first = None;
-        let frames_before = self.counters.frames;
-        for seen in 1..=left.min(DESCRIPTORS_PER_RUN) {
-            let descriptor = TxDescriptor(ring.load(index as usize));
-            index = self.ring.next(index);
-            match descriptor.format() {
-                Format::Context => {
-                    let kind = usize::from(descriptor.commands(command::TSE));
-                    self.contexts[kind] = descriptor.into();
-                    if first.is_none() {
-                        whole = seen;
-                        continue;
-                    }
-                }
-                Format::Reserved => _ = self.fault.get_or_insert(Fault::Unsupported),
-                Format::Legacy | Format::Data => self.add_buffer(descriptor, work),
-            }
-            let first_of_packet = *first.get_or_insert(descriptor);
-            let chain = seen - whole;
-            let end = descriptor.ends_packet();
-            let endless = !end && (chain + 1 >= self.ring.size() || chain >= MAX_CHAIN);
-            let longest = if first_of_packet.is_cut() { MAX_PACKET } else { MAX_FRAME };
-            if endless || work.batch.open_len() > longest {
-                self.fault.get_or_insert(Fault::Oversize);
-            }
-            if self.fault.is_some() {
-                work.batch.abort_frame();
-                whole = seen;
-            }
-            if end {
-                self.end_packet(first_of_packet, descriptor, work, own);
-                first = None;
-                whole = seen;
-                let handed_over = self.counters.frames != frames_before;
-                if work.batch.len() == BATCH || handed_over {
-                    break;
-                }
-            }
-        }
-        work.batch.abort_frame();
-        whole
-    }
-
-    fn add_buffer(&mut self, descriptor: TxDescriptor, work: &mut Assembly<'_>) {
-        let length = descriptor.length();
-        if self.fault.is_none() && length != 0 {
-            match work.ram.slice(descriptor.address(), length) {
-                Some(span) => work.batch.push_span(span),
-                None => self.fault = Some(Fault::BadAddress),
-            }
-        }
-    }
-
-    /// Makes frames of the packet whose pieces the batch holds open.
-    fn end_packet(
-        &mut self,
-        first: TxDescriptor,
-        last: TxDescriptor,
-        work: &mut Assembly<'_>,
-        own: &mut dyn Backend,
-    ) {
-        let dropped = &mut self.counters.dropped;
-        match self.fault.take() {
-            Some(Fault::BadAddress) => return dropped.bad_address += 1,
-            Some(Fault::Oversize) => return dropped.oversize += 1,
-            Some(Fault::Unsupported) => return dropped.unsupported += 1,
-            None => {}
-        }
-        let len = work.batch.open_len();
-        if len < ETH_HEADER_LEN {
-            work.batch.abort_frame();
-            return self.counters.dropped.runt += 1;
-        }
-        if self.medium == Medium::Nothing {
-            work.batch.abort_frame();
-            return self.counters.dropped.link_down += 1;
-        }
-        let request = self.request(first, last);
-        if request.is_plain() {
-            return self.end_frame(work);
-        }
-        if request.segmentation.is_some_and(|cut| !cut.fits(len, MAX_FRAME)) {
-            work.batch.abort_frame();
-            return self.counters.dropped.segmentation += 1;
-        }
-        self.counters.segmented += u64::from(request.segmentation.is_some());
-        let mut packet = std::mem::take(&mut work.packet);
-        work.batch.take_open(&mut packet);
-        request.build(&packet, |header, payload, count| {
-            if work.batch.len() == BATCH {
-                self.hand_over(&mut work.batch, own);
-            }
-            work.push_header(header);
-            payload.take(count, |piece| work.batch.push_span(piece));
-            self.end_frame(work);
-        });
-        packet.clear();
-        work.packet = packet;
-    }
-
-    /// Closes the open frame. TCTL.PSP pads it (manual 13.4.33).
-    fn end_frame(&self, work: &mut Assembly<'_>) {
-        if self.tctl & tctl::PSP != 0 {
-            work.pad();
-        }
-        work.batch.end_frame();
-    }
-
-    /// What a packet's descriptors ask for. Options and segmentation stand in its first descriptor;
-    /// the VLAN tag in its last, or in the first if it is cut (manual 3.3.7.1).
-    #[inline]
-    fn request(&self, first: TxDescriptor, last: TxDescriptor) -> Request {
-        let cut = first.is_cut();
-        let tagged = if cut { first } else { last };
-        let mut request = Request::default();
-        if self.vlan.enabled && tagged.commands(command::VLE) {
-            request.vlan = Some(self.vlan.tag(tagged.special()));
-        }
-        if first.format() == Format::Data {
-            let context = self.contexts[usize::from(cut)];
-            let asked = |bit| first.options() & bit != 0;
-            request.ip = asked(option::IXSM).then_some(context.ip);
-            request.transport = asked(option::TXSM).then_some(context.transport);
-            request.never_zero = !context.tcp;
-            request.segmentation = cut.then(|| Segmentation::from(context));
-        } else if last.format() == Format::Legacy && last.commands(command::IC) {
-            request.transport = Some(Checksum {
-                start: first.checksum_start().into(),
-                at: last.checksum_offset().into(),
-                end: None,
-            });
-        }
-        request
-    }
-
-    /// Hands the batch over and empties it.
-    fn hand_over(&mut self, batch: &mut FrameBatch<'_>, own: &mut dyn Backend) {
-        if batch.is_empty() {
-            return;
-        }
-        let frames = batch.len() as u64;
-        let backend = if self.medium == Medium::Itself { own } else { &mut *self.backend };
-        self.counters.frames += frames;
-        self.counters.bytes += batch.total_bytes();
-        self.counters.batches += 1;
-        for frame in batch.iter() {
-            if let Some((destination, _)) = frame.addresses() {
-                self.counters.traffic.count(frame.len(), destination);
-            }
-        }
-        backend.transmit(batch);
-        batch.clear();
-    }
-
-    /// Sets DD where the driver asked for it, after the frames have left their buffers.
-    fn write_back(
-        &mut self,
-        ring: &VolatileArrayRef<'_, Descriptor>,
-        consumed: u32,
-        outcome: &mut TxOutcome,
-    ) {
-        const STATUS_OFFSET: usize = 12;
-        let bytes = ring.to_slice();
-        fence(Ordering::Release);
-        for _ in 0..consumed {
-            let index = self.ring.head as usize;
-            let descriptor = TxDescriptor(ring.load(index));
-            if descriptor.commands(command::RS) {
-                outcome.reported = true;
-                outcome.may_delay &= descriptor.commands(command::IDE);
-                let at = index * DESCRIPTOR_BYTES as usize + STATUS_OFFSET;
-                if let Ok(status) = bytes.get_ref::<u8>(at) {
-                    status.store(STATUS_DD);
-                }
-            }
-            self.ring.head = self.ring.next(self.ring.head);
-        }
-        self.counters.descriptors += u64::from(consumed);
     }
 }
