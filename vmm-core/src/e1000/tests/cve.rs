@@ -22,6 +22,7 @@
 //! | Memory shared with the guest: the CSB | virtio analogues | `cve_csb_…` |
 
 use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 
@@ -717,14 +718,15 @@ proptest! {
 }
 
 proptest! {
-    /// Any register writes, memory contents, frames and clock steps: no panic, and no kick
-    /// consumes more than a ring.
+    /// Any register writes, memory contents, frames and clock steps: no panic, and one access
+    /// consumes no more than its looks at the ring allow, of 4096 descriptors each.
     #[test]
     fn cve_2020_16092_no_access_reaches_a_panic(actions in prop::collection::vec(
         (0u8..6, 0u32..0x6000, any::<u64>()), 1..200), csb: bool) {
         let bench = Bench::new(true, csb);
         for (action, register, value) in actions {
             let before = bench.nic.counters().tx.descriptors;
+            let ring = u64::from(bench.get(TDLEN)) / 16;
             match action {
                 0 => bench.set(register & !3, value as u32),
                 1 => bench.set([TDT, RDT, TDH, RDH, TDLEN, RDLEN, CSBAL, RCTL, TCTL, ITR]
@@ -735,7 +737,8 @@ proptest! {
                 _ => { bench.get(register & !3); }
             }
             let consumed = bench.nic.counters().tx.descriptors - before;
-            prop_assert!(consumed <= 65536 * 6);
+            let ring = ring.max(u64::from(bench.get(TDLEN)) / 16).min(4096);
+            prop_assert!(consumed <= 6 * ring, "{consumed} descriptors of {ring}");
         }
     }
 }
@@ -805,7 +808,12 @@ fn cve_toctou_memory_that_changes_under_way_stays_the_guests_own_problem() {
             }
         });
         let mut frames = 0;
-        for round in 0..20_000u32 {
+        let give_up = Instant::now() + Duration::from_secs(60);
+        for round in 0u32.. {
+            // The other CPU must have had its turn, however busy the machine is.
+            if round >= 20_000 && (frames > 0 || Instant::now() > give_up) {
+                break;
+            }
             bench.set(TDT, round % SLOTS as u32);
             bench.receive(&frame(MAC, 0, 60 + round as usize % 1400));
             bench.set(RDT, round.wrapping_add(5) % SLOTS as u32);
