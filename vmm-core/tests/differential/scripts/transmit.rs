@@ -14,7 +14,7 @@ pub const IFCS: u32 = 1 << 1;
 /// Insert checksum, in a legacy descriptor.
 const IC: u32 = 1 << 2;
 pub const RS: u32 = 1 << 3;
-/// Report packet sent: as RS on this part.
+/// Report packet sent, which is the 82544's alone: reserved on this part.
 const RPS: u32 = 1 << 4;
 pub const DEXT: u32 = 1 << 5;
 const VLE: u32 = 1 << 6;
