@@ -333,14 +333,21 @@ fn cve_2012_6075_no_buffer_is_written_past_its_size() {
 fn cve_2020_28916_a_ring_of_null_buffers_ends() {
     let bench = Bench::new(true, false);
     (0..SLOTS).for_each(|slot| bench.write_u64(RX_RING + slot * 16, 0));
-    for length in [60, 1518] {
-        for _ in 0..3 * SLOTS {
+    let size = SLOTS as u32;
+    bench.receive(&frame(MAC, 1, 60));
+    assert_eq!(bench.get(RDH), size - 1, "all that it was given, and no more");
+    assert!((0..SLOTS - 1).all(|slot| bench.rx_done(slot) == (0, rxd::DD)));
+    bench.set(RCTL, rctl::EN | rctl::LPE | 0b11 << rctl::BSIZE_SHIFT);
+    for round in 0..3 * size {
+        let tail = round % size;
+        bench.set(RDT, tail);
+        for length in [9000, 1518, 60] {
             bench.receive(&frame(MAC, 1, length));
+            assert_eq!(bench.get(RDH), tail, "round {round}, {length} bytes: one more");
         }
     }
-    bench.set(RCTL, rctl::EN | rctl::LPE | 0b11 << rctl::BSIZE_SHIFT);
-    bench.set(RDT, bench.get(RDH).wrapping_sub(1) % SLOTS as u32);
-    bench.receive(&frame(MAC, 1, 9000));
+    let rx = bench.nic.counters().rx;
+    assert_eq!((rx.frames, rx.dropped.no_buffer), (0, u64::from(1 + 9 * size)));
     bench.assert_alive();
 }
 
