@@ -9,14 +9,14 @@ use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixStream};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::nic::{MAC, Nic};
 
-/// A QEMU that has not answered by then never will.
+/// A QEMU that has not answered by then, whatever it was asked for, never will.
 const STALL: Duration = Duration::from_secs(30);
 
 const SLOT: u32 = 4;
@@ -50,8 +50,7 @@ mod config {
 /// `qemu-system-x86_64 -device e1000`.
 pub struct Qemu {
     child: Child,
-    commands: ChildStdin,
-    answers: BufReader<ChildStdout>,
+    qtest: BufReader<UnixStream>,
     cable: UnixStream,
     monitor: Monitor,
     /// Bytes from the cable that are not a whole frame yet.
@@ -61,7 +60,7 @@ pub struct Qemu {
 impl Qemu {
     /// Starts QEMU and does what firmware does: both BARs mapped, bus mastering on.
     pub fn new(moderation: bool) -> Self {
-        let (cable, monitor) = (socket_name("cable"), socket_name("monitor"));
+        let [qtest, cable, monitor] = ["qtest", "cable", "monitor"].map(socket_name);
         let [a, b, c, d, e, f] = MAC;
         let moderation = if moderation { "on" } else { "off" };
         // setpriv: QEMU must not outlive a test that is killed.
@@ -69,7 +68,9 @@ impl Qemu {
             .args(["--pdeathsig", "KILL", "qemu-system-x86_64", "-nodefaults", "-no-user-config"])
             .args(["-machine", "pc,pit=off,usb=off", "-m", "64", "-display", "none"])
             .args(["-accel", "tcg", "-icount", "shift=0,sleep=off", "-bios", sleeping_firmware()])
-            .args(["-qtest", "stdio", "-qtest-log", "none"])
+            .arg("-qtest")
+            .arg(format!("unix:{qtest},server=on,wait=off,abstract=on"))
+            .args(["-qtest-log", "none"])
             .arg("-chardev")
             .arg(format!("socket,id=monitor,server=on,wait=off,path={monitor},abstract=on"))
             .args(["-mon", "chardev=monitor,mode=control"])
@@ -82,8 +83,8 @@ impl Qemu {
                 "e1000,netdev=wire,addr={SLOT},romfile=,mitigation={moderation},\
                  mac={a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}"
             ))
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
             // It warns that the machine has no timers, which is the point.
             .stderr(Stdio::piped())
             .spawn()
@@ -94,8 +95,7 @@ impl Qemu {
         // What the NIC sends before that event is lost.
         monitor.wait_for("NETDEV_STREAM_CONNECTED");
         let mut qemu = Self {
-            commands: child.stdin.take().unwrap(),
-            answers: BufReader::new(child.stdout.take().unwrap()),
+            qtest: BufReader::new(connect(&qtest, &mut child)),
             monitor,
             cable,
             pending: Vec::new(),
@@ -110,9 +110,9 @@ impl Qemu {
 
     /// One qtest command and the words of its answer after "OK".
     fn command(&mut self, command: &str) -> String {
-        writeln!(self.commands, "{command}").expect(command);
+        self.qtest.get_mut().write_all(format!("{command}\n").as_bytes()).expect(command);
         let mut answer = String::new();
-        self.answers.read_line(&mut answer).expect(command);
+        self.qtest.read_line(&mut answer).expect(command);
         let answer = answer.trim_end();
         match answer.strip_prefix("OK") {
             Some(rest) => rest.trim_start().into(),
@@ -241,7 +241,10 @@ impl Nic for Qemu {
         // autonegotiation takes 0.5 s. The clock stops at every deadline in order.
         let end = self.number(&format!("readq {:#x}", hpet::COUNTER)) + hpet::LONG;
         self.command(&format!("writeq {:#x} {end:#x}", hpet::COMPARATOR));
-        while self.number(&format!("readq {:#x}", hpet::COUNTER)) < end {}
+        let give_up = Instant::now() + STALL;
+        while self.number(&format!("readq {:#x}", hpet::COUNTER)) < end {
+            assert!(Instant::now() < give_up, "QEMU's clock stands still");
+        }
     }
 }
 
@@ -256,6 +259,15 @@ impl Drop for Qemu {
 pub fn version() -> String {
     let output = Command::new("qemu-system-x86_64").arg("--version").output().unwrap();
     String::from_utf8_lossy(&output.stdout).lines().next().unwrap_or_default().into()
+}
+
+/// What to do about differences from another QEMU than the one that the table was made for.
+pub fn unlike_the_table() -> &'static str {
+    if version().contains("version 7.2.") {
+        return "";
+    }
+    "\nThe table of differences was made for QEMU 7.2, of Debian 12. Run this test in a container of \
+     debian:bookworm, or make the table anew for this QEMU, with what this message lists."
 }
 
 /// Firmware that stops the processor for good at the reset vector; returns its path.
