@@ -37,10 +37,11 @@ fn compare(name: &str, moderation: bool, script: fn(&mut Driver<'_>)) {
         known.iter().filter(|entry| !found.iter().any(|found| entry.explains(found))).collect();
     assert!(
         unexplained.is_empty() && gone.is_empty(),
-        "{name}: {} of {} steps differ without a reason from {}\n{}{}",
+        "{name}: {} of {} steps differ without a reason from {}{}\n{}{}",
         unexplained.len(),
         ours.len(),
         qemu::version(),
+        qemu::unlike_the_table(),
         report(&unexplained),
         gone.iter().map(|entry| format!("no longer occurs: {entry:#?}\n")).collect::<String>(),
     );
@@ -108,6 +109,7 @@ tests! {
     receive::receive_checksums,
     receive::receive_threshold,
     receive::receive_overrun,
+    receive::receive_null,
     receive::receive_gates,
     receive::receive_without_bus_mastering,
     receive::loopback,

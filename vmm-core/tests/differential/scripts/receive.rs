@@ -334,6 +334,40 @@ pub fn receive_overrun(driver: &mut Driver<'_>) {
     see_statistics(driver);
 }
 
+/// Descriptors without a buffer: before a frame, between its pieces, behind it, and nothing else.
+pub fn receive_null(driver: &mut Driver<'_>) {
+    // Nothing may be written to the place that the null address would be.
+    driver.set_ram(0, &[0xaa; 64]);
+    for (what, null, length) in [
+        ("one, then a buffer", &[0][..], 60),
+        ("three, then a buffer", &[0, 1, 2], 60),
+        ("behind the frame", &[1], 60),
+        ("between two pieces", &[1], 500),
+        ("before and between three pieces", &[0, 2, 3, 5], 700),
+        ("the last piece's", &[2], 700),
+    ] {
+        let mut ring = ReceiveRing::start(driver, SECRC | 3 << BSIZE);
+        for slot in null {
+            driver.set_ram(RING + slot * 16, &[0; 8]);
+        }
+        driver.heading(what);
+        ring.receive(driver, &to_us(length), 7);
+        driver.see_ram("address 0", 0, 64);
+        see_statistics(driver);
+        driver.set(RCTL, 0);
+    }
+    ReceiveRing::start(driver, SECRC);
+    for slot in 0..u64::from(SLOTS) {
+        driver.set_ram(RING + slot * 16, &[0; 8]);
+    }
+    driver.set(RDT, 4);
+    driver.heading("no buffer at all");
+    driver.receive(&to_us(60));
+    driver.see(RDH);
+    driver.see_causes();
+    driver.see_ram("address 0", 0, 64);
+}
+
 /// Receiver off, no link, no bus mastering.
 pub fn receive_gates(driver: &mut Driver<'_>) {
     ReceiveRing::start(driver, SECRC);
