@@ -127,7 +127,7 @@ pub struct VcpuThread {
 impl VcpuThread {
     /// Starts a thread `name` that runs `vcpu`, with `bus` for everything KVM does not emulate, on
     /// host CPU `cpu` if one is given.
-    pub fn spawn(name: String, vcpu: Vcpu, bus: Bus, cpu: Option<usize>) -> io::Result<Self> {
+    pub fn spawn(name: String, vcpu: Vcpu, mut bus: Bus, cpu: Option<usize>) -> io::Result<Self> {
         register_signal_handler(SIGRTMIN(), interrupt_run)?;
         let shared = Arc::<Shared>::default();
         let run = KvmRunWrapper::mmap_from_fd(vcpu.fd(), vcpu.vm.fd().run_size())?;
@@ -136,10 +136,12 @@ impl VcpuThread {
             if let Some(Err(error)) = cpu.map(cpus::pin_this_thread) {
                 tracing::warn!(cpu, %error, "cannot pin the vCPU: it may run anywhere");
             }
-            let exit = run_guest(vcpu, bus, &theirs);
+            let exit = run_guest(vcpu, &mut bus, &theirs);
             tracing::debug!(%exit, "guest ended");
             // This thread is the only one to set it, once.
             let _ = theirs.exit.set(exit);
+            // Only now: whoever sees the console end may ask for the reason.
+            drop(bus);
         })?;
         Ok(Self { shared, run, thread: Some(thread) })
     }
@@ -185,7 +187,7 @@ impl Drop for VcpuThread {
 extern "C" fn interrupt_run(_: libc::c_int, _: *mut libc::siginfo_t, _: *mut libc::c_void) {}
 
 /// Runs the guest until it ends or is stopped.
-fn run_guest(mut vcpu: Vcpu, mut bus: Bus, shared: &Shared) -> ExitReason {
+fn run_guest(mut vcpu: Vcpu, bus: &mut Bus, shared: &Shared) -> ExitReason {
     let counters = &shared.counters;
     loop {
         match vcpu.fd.run() {

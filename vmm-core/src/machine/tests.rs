@@ -3,7 +3,7 @@
 //! All of it is 32-bit kernel code at 1 MiB, where the PVH entry lands.
 
 use std::io::Write;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -30,18 +30,22 @@ impl Write for Console {
 
 /// Starts a guest that consists of `code`; `None` if KVM tests are to be skipped.
 fn start(code: &[u8]) -> Option<(Machine, Console)> {
-    let hypervisor = kvm::for_tests()?;
     let console = Console::default();
+    Some((start_on(code, console.clone())?, console))
+}
+
+fn start_on(code: &[u8], console: impl Write + Send + 'static) -> Option<Machine> {
+    let hypervisor = kvm::for_tests()?;
     let config = MachineConfig {
         name: "test".into(),
         ram_bytes: 2 << 20,
         kernel: boot::tests::pvh_kernel(ENTRY, code),
         nics: vec![],
-        console: Box::new(console.clone()),
+        console: Box::new(console),
         clock: Arc::new(MonotonicClock::new()),
         cpu: None,
     };
-    Some((Machine::start(&hypervisor, config).unwrap(), console))
+    Some(Machine::start(&hypervisor, config).unwrap())
 }
 
 fn wait_for<T>(what: &str, mut ready: impl FnMut() -> Option<T>) -> T {
@@ -55,11 +59,45 @@ fn wait_for<T>(what: &str, mut ready: impl FnMut() -> Option<T>) -> T {
     }
 }
 
+/// A console whose end takes until it is told to go on.
+struct SlowEnd {
+    ending: mpsc::Sender<()>,
+    go_on: mpsc::Receiver<()>,
+}
+
+impl Write for SlowEnd {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        Ok(bytes.len())
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Drop for SlowEnd {
+    fn drop(&mut self) {
+        let _ = self.ending.send(());
+        let _ = self.go_on.recv_timeout(LONG);
+    }
+}
+
 fn stop_quickly(machine: Machine) -> ExitReason {
     let start = Instant::now();
     let reason = machine.stop();
     assert!(start.elapsed() < Duration::from_secs(2), "stopping took {:?}", start.elapsed());
     reason
+}
+
+#[test]
+fn a_guest_has_ended_before_its_console_does() {
+    let ((ending, ended), (go_on, going_on)) = (mpsc::channel(), mpsc::channel());
+    let Some(machine) = start_on(&[0x0f, 0x0b], SlowEnd { ending, go_on: going_on }) else {
+        return;
+    };
+    ended.recv_timeout(LONG).unwrap();
+    let reason = machine.exited();
+    go_on.send(()).unwrap();
+    assert_eq!(reason, Some(ExitReason::TripleFault { rip: ENTRY }));
 }
 
 #[test]
