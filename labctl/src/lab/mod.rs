@@ -12,7 +12,7 @@ mod linux;
 pub mod network;
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
@@ -30,14 +30,14 @@ pub use guest::{Final, Report};
 
 use crate::error::{Error, Exit};
 use crate::topology::{Guest, Lab, System};
-use console::Console;
+use console::{Console, printable};
 use fabric::{Fabric, Plug};
-
-/// Console lines that may wait for us; a guest that writes more loses lines, not our memory.
-const LINES: usize = 4096;
 
 /// How long a guest may take to boot.
 const BOOT_TIME: Duration = Duration::from_secs(10);
+
+/// How often we look whether the guests live.
+const CHECK_TIME: Duration = Duration::from_millis(100);
 
 /// Opens KVM.
 ///
@@ -56,6 +56,7 @@ struct RunningGuest {
     plugs: Vec<Plug>,
     machine: Machine,
     linux: bool,
+    panic: Arc<OnceLock<String>>,
     ready: bool,
     done: Option<Final>,
     reset: bool,
@@ -66,14 +67,19 @@ impl RunningGuest {
     fn has_ended(&self) -> bool {
         self.done.is_some() || self.reset
     }
+
+    fn failed(&self, message: &str) -> Error {
+        Error::new(Exit::Failed, format!("guest `{}` failed: {message}", self.name))
+    }
 }
 
 /// Guests and what connects them.
 pub struct RunningLab {
     guests: Vec<RunningGuest>,
     fabric: Fabric,
-    lines: mpsc::Receiver<Line>,
+    lines: mpsc::UnboundedReceiver<Line>,
     unread: VecDeque<Line>,
+    next_check: Instant,
 }
 
 /// Everything that was counted in a lab, at one moment.
@@ -94,7 +100,7 @@ impl RunningLab {
     pub async fn start(hypervisor: &Hypervisor, lab: &Lab) -> Result<Self, Error> {
         check(hypervisor, lab)?;
         let clock = Arc::new(MonotonicClock::new());
-        let (sender, lines) = mpsc::channel(LINES);
+        let (sender, lines) = mpsc::unbounded_channel();
         let mut fabric = Fabric::new(lab, clock.clone()).await.map_err(host_lacks)?;
         let cpus = cpus_for(lab.guests.len());
         let mut guests = Vec::with_capacity(lab.guests.len());
@@ -108,12 +114,14 @@ impl RunningLab {
                 nics.push(NicConfig { mac: nic.mac, itr: on.itr, csb: on.csb, backend });
                 sockets.push(socket);
             }
+            let console = Console::new(index, sender.clone());
+            let panic = console.panic();
             let config = MachineConfig {
                 name: guest.name.clone(),
                 ram_bytes: u64::from(guest.memory_mib) << 20,
                 kernel: kernel(hypervisor, lab, index)?,
                 nics,
-                console: Box::new(Console::new(index, sender.clone())),
+                console: Box::new(console),
                 clock: clock.clone(),
                 cpu: cpus.get(index).copied(),
             };
@@ -126,9 +134,10 @@ impl RunningLab {
             // Linux says nothing that could be waited for; its driver copes with a cable at any time.
             let linux = guest.is_linux();
             let (ready, done, reset) = (linux, None, false);
-            guests.push(RunningGuest { name, plugs, machine, linux, ready, done, reset });
+            guests.push(RunningGuest { name, plugs, machine, linux, panic, ready, done, reset });
         }
-        Ok(Self { guests, fabric, lines, unread: VecDeque::new() })
+        let (unread, next_check) = (VecDeque::new(), Instant::now());
+        Ok(Self { guests, fabric, lines, unread, next_check })
     }
 
     /// How many guests there are.
@@ -160,7 +169,7 @@ impl RunningLab {
         let deadline = Instant::now() + BOOT_TIME;
         while let Some(waiting) = self.guests.iter().position(|guest| !guest.ready) {
             match self.hear(deadline).await? {
-                Some(line) => self.keep(line),
+                Some(line) => self.unread.push_back(line),
                 None => {
                     let name = self.name(waiting);
                     let message = format!("guest `{name}` was not ready after {BOOT_TIME:?}");
@@ -171,7 +180,8 @@ impl RunningLab {
         Ok(())
     }
 
-    /// Waits for a guest's final report; `None` if it does not come by `deadline`.
+    /// Waits for a guest's final report; `None` if it does not come by `deadline`. Whatever else
+    /// the guests print meanwhile is gone.
     ///
     /// # Errors
     /// [`Exit::Failed`] if a guest fails meanwhile.
@@ -181,9 +191,8 @@ impl RunningLab {
         deadline: Instant,
     ) -> Result<Option<Final>, Error> {
         while self.guests[guest].done.is_none() {
-            match self.hear(deadline).await? {
-                Some(line) => self.keep(line),
-                None => return Ok(None),
+            if self.hear(deadline).await?.is_none() {
+                return Ok(None);
             }
         }
         Ok(self.guests[guest].done.clone())
@@ -203,57 +212,67 @@ impl RunningLab {
             if let Some(line) = self.hear(soon).await? {
                 return Ok(Some(line));
             }
-            if self.guests.iter().all(RunningGuest::has_ended) {
+            if self.have_ended() {
                 return Ok(None);
             }
         }
     }
 
-    /// Reads one console line and notes what it reports. Also notices guests that have died.
+    /// Whether the line says that its guest has halted, which does not end it.
+    pub fn has_halted(&self, line: &Line) -> bool {
+        self.guests[line.guest].linux && linux::has_halted(&line.text)
+    }
+
+    /// Reads one console line and notes what it reports. Also notices guests that have died, however
+    /// much the others print.
     async fn hear(&mut self, deadline: Instant) -> Result<Option<Line>, Error> {
         loop {
-            let patience = Instant::now() + Duration::from_millis(100);
-            match timeout_at(deadline.min(patience).into(), self.lines.recv()).await {
-                Ok(Some(line)) => {
-                    let guest = &mut self.guests[line.guest];
-                    let panic = linux::panic_message(&line.text).filter(|_| guest.linux);
-                    if let Some(message) = panic {
-                        let text = format!("guest `{}` failed: {message}", guest.name);
-                        return Err(Error::new(Exit::Failed, text));
-                    }
-                    match line.report.as_ref().filter(|_| !guest.linux) {
-                        Some(Report::Ready) => guest.ready = true,
-                        Some(Report::Final(report)) => guest.done = Some((**report).clone()),
-                        Some(Report::Error { message }) => {
-                            let text = format!("guest `{}` failed: {message}", guest.name);
-                            return Err(Error::new(Exit::Failed, text));
-                        }
-                        Some(Report::Interval) | None => {}
-                    }
-                    return Ok(Some(line));
+            let now = Instant::now();
+            if now >= self.next_check {
+                self.next_check = now + CHECK_TIME;
+                if self.check_alive().is_err() || self.have_ended() {
+                    // What was printed so far comes first, and nothing can put it off for ever.
+                    self.lines.close();
                 }
-                // All senders live in machines; none left means that all guests are gone.
+            }
+            if now >= deadline {
+                self.check_alive()?;
+                return Ok(None);
+            }
+            let patience = deadline.min(self.next_check);
+            match timeout_at(patience.into(), self.lines.recv()).await {
+                Ok(Some(line)) => return self.note(&line).map(|()| Some(line)),
+                // Closed above, or all senders are gone, and with them the machines they live in.
                 Ok(None) => {
                     self.check_alive()?;
                     return Ok(None);
                 }
-                Err(_) => self.check_alive()?,
-            }
-            if Instant::now() >= deadline {
-                return Ok(None);
+                Err(_) => {}
             }
         }
     }
 
-    /// Keeps a line for [`next_line`](Self::next_line); whoever never asks for any keeps a few.
-    fn keep(&mut self, line: Line) {
-        if self.unread.len() < LINES {
-            self.unread.push_back(line);
+    /// Notes what a line reports.
+    fn note(&mut self, line: &Line) -> Result<(), Error> {
+        let guest = &mut self.guests[line.guest];
+        match line.report.as_ref().filter(|_| !guest.linux) {
+            Some(Report::Ready) => guest.ready = true,
+            Some(Report::Final(report)) => guest.done = Some((**report).clone()),
+            Some(Report::Error { message }) => return Err(guest.failed(&printable(message))),
+            Some(Report::Interval) | None => {}
         }
+        Ok(())
+    }
+
+    fn have_ended(&self) -> bool {
+        self.guests.iter().all(RunningGuest::has_ended)
     }
 
     fn check_alive(&mut self) -> Result<(), Error> {
         for guest in &mut self.guests {
+            if let Some(message) = guest.panic.get().filter(|_| guest.linux) {
+                return Err(guest.failed(message));
+            }
             if let Some(reason) = guest.machine.exited() {
                 if guest.linux && reason == ExitReason::Reset {
                     guest.reset = true;
@@ -322,7 +341,14 @@ fn kernel(hypervisor: &Hypervisor, lab: &Lab, index: usize) -> Result<Kernel, Er
 fn cannot_start(guest: &Guest, error: MachineError) -> Error {
     let message = format!("cannot start guest `{}`", guest.name);
     match error {
-        MachineError::Boot(error) => Error::new(Exit::InvalidFile, message).because(error),
+        MachineError::Boot(error) => {
+            let help = match &guest.system {
+                System::Linux(linux) => Some(linux::boot_help(linux, &error)),
+                System::Pktguest(_) => None,
+            };
+            let error = Error::new(Exit::InvalidFile, message).because(error);
+            with_help(error, help)
+        }
         MachineError::TooManyNics(_) => Error::new(Exit::InvalidFile, message).because(error),
         error => Error::new(Exit::HostLacks, message).because(error).help("run `labctl doctor`"),
     }
@@ -377,9 +403,15 @@ fn cpus_for(guests: usize) -> Vec<usize> {
 
 fn host_lacks(error: FabricError) -> Error {
     let help = error.help();
-    let error = Error::new(Exit::HostLacks, "cannot connect the guests").because(error);
+    with_help(Error::new(Exit::HostLacks, "cannot connect the guests").because(error), help)
+}
+
+fn with_help(error: Error, help: Option<impl Into<String>>) -> Error {
     match help {
         Some(help) => error.help(help),
         None => error,
     }
 }
+
+#[cfg(test)]
+mod tests;
