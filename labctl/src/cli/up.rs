@@ -9,7 +9,7 @@ use super::{LabFile, next, note, print_while_read};
 use crate::error::{Error, Exit};
 use crate::lab::{LabCounters, RunningLab, open_hypervisor};
 use crate::report::number::metric;
-use crate::topology::{Lab, parse_time};
+use crate::topology::{Guest, Lab, parse_time};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -73,7 +73,9 @@ async fn after(time: Option<Duration>) {
 /// Lets the guests go, then prints what they say and how fast they are.
 async fn watch(lab: &Lab, running: &mut RunningLab) -> Result<(), Error> {
     running.ready().await?;
-    note(&format!("{}: {} guests up, Ctrl-C ends it", lab.name, lab.guests.len()));
+    // Nothing tells how far Linux has come.
+    let state = if lab.guests.iter().any(Guest::is_linux) { "started" } else { "up" };
+    note(&format!("{}: {} guests {state}, Ctrl-C ends it", lab.name, lab.guests.len()));
     let mut before = (Instant::now(), running.counters().await?);
     running.set_links(true);
     let mut seconds = interval(Duration::from_secs(1));
@@ -90,6 +92,10 @@ async fn watch(lab: &Lab, running: &mut RunningLab) -> Result<(), Error> {
                 let text = format!("{:width$} | {}\n", running.name(line.guest), line.text);
                 if !print_while_read(&text)? {
                     return Ok(());
+                }
+                if running.has_halted(&line) {
+                    let name = running.name(line.guest);
+                    note(&format!("guest `{name}` halted; it ends `up` only with `reboot -f`"));
                 }
             }
             _ = seconds.tick() => {
