@@ -1,7 +1,11 @@
 //! `labctl up`: run a lab in the foreground.
 
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use serde_json::json;
 use tokio::time::{MissedTickBehavior, interval};
 use vmm_core::e1000::NicCounters;
 
@@ -15,7 +19,8 @@ const EXAMPLES: &str = "\
 Examples:
   labctl up topologies/paper-pair.lab.yaml       run it until Ctrl-C
   labctl up --for 10s                            the only *.lab.yaml here, for ten seconds
-  labctl up lab.lab.yaml 2>/dev/null | grep rx   only what the guests print";
+  labctl up lab.lab.yaml 2>/dev/null | grep rx   only what the guests print
+  labctl up --counters up.json && jq .fabric up.json    what the switches counted";
 
 /// Run a lab in the foreground until Ctrl-C or its guests' end
 ///
@@ -36,15 +41,22 @@ pub struct Args {
     /// Stop by itself after this long, such as 10s or 500ms
     #[arg(long = "for", value_name = "TIME", value_parser = parse_time, env = "LABCTL_FOR")]
     time: Option<Duration>,
+
+    /// At the end, write what guests, NICs and switches have counted, as JSON
+    #[arg(long, value_name = "FILE", env = "LABCTL_COUNTERS")]
+    counters: Option<PathBuf>,
 }
 
 /// Runs the verb.
 ///
 /// # Errors
-/// If the file is invalid, the host cannot run the lab, or a guest fails.
+/// If the file is invalid, the host cannot run the lab, a guest fails, or the counters cannot be
+/// written.
 pub fn run(args: Args) -> Result<Exit, Error> {
     let lab = args.lab.load()?;
     let hypervisor = open_hypervisor()?;
+    // A file that cannot be created should be known before the lab has run.
+    let file = args.counters.as_deref().map(Counters::create).transpose()?;
     super::block_on(async {
         let mut running = RunningLab::start(&hypervisor, &lab).await?;
         let outcome = tokio::select! {
@@ -52,6 +64,11 @@ pub fn run(args: Args) -> Result<Exit, Error> {
             () = super::interrupted() => { note("stopping"); Ok(()) }
             () = after(args.time) => Ok(()),
         };
+        if let Some(file) = file {
+            running.set_links(false);
+            running.settle().await?;
+            file.write(&lab, &running.counters().await?)?;
+        }
         for (guest, reason) in running.stop() {
             tracing::info!(guest, %reason, "stopped");
         }
@@ -68,6 +85,33 @@ async fn after(time: Option<Duration>) {
         Some(time) => tokio::time::sleep(time).await,
         None => std::future::pending().await,
     }
+}
+
+/// Where the counters go.
+struct Counters<'a> {
+    path: &'a Path,
+    file: File,
+}
+
+impl<'a> Counters<'a> {
+    fn create(path: &'a Path) -> Result<Self, Error> {
+        let file = File::create(path).map_err(|error| cannot_write(path, error))?;
+        Ok(Self { path, file })
+    }
+
+    fn write(mut self, lab: &Lab, counters: &LabCounters) -> Result<(), Error> {
+        let guests = lab.guests.iter().zip(&counters.guests);
+        let guests = guests.map(
+            |(guest, (exits, nics))| json!({ "name": guest.name, "exits": exits, "nics": nics }),
+        );
+        let guests: Vec<_> = guests.collect();
+        let document = json!({ "lab": lab.name, "guests": guests, "fabric": counters.fabric });
+        writeln!(self.file, "{document:#}").map_err(|error| cannot_write(self.path, error))
+    }
+}
+
+fn cannot_write(path: &Path, error: std::io::Error) -> Error {
+    Error::new(Exit::Failed, format!("cannot write {}", path.display())).because(error)
 }
 
 /// Lets the guests go, then prints what they say and how fast they are.
