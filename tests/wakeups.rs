@@ -69,8 +69,10 @@ fn every_request_is_answered() {
         let [ping, pong] = play(&kvm, &lab, "ping");
         let answered = (ping.sent, ping.packets, ping.lost, pong.packets);
         assert_eq!(answered, (TRANSACTIONS, TRANSACTIONS, 0, TRANSACTIONS), "{on}");
-        // Otherwise this proves nothing about waking up.
-        assert!(ping.halts > TRANSACTIONS / 10 && pong.halts > TRANSACTIONS / 10, "{on}: {ping:?}");
+        // Otherwise this proves nothing about waking up. Either side may do it: one that still
+        // services its own transmit interrupt when the next frame comes need not halt.
+        let halts = (ping.halts, pong.halts);
+        assert!(halts.0 + halts.1 > TRANSACTIONS / 10, "{on}: (ping, pong) halted {halts:?} times");
     }
 }
 
