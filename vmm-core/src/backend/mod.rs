@@ -84,11 +84,13 @@ pub struct FrameBatch<'m> {
 // is volatile and none assumes that memory to be unshared, so any thread may make it.
 unsafe impl Send for FrameBatch<'_> {}
 
-/// A frame's place in the span list.
+/// A closed frame: its place in the span list, and its addresses.
 #[derive(Clone, Copy, Debug)]
 struct Extent {
     end: u32,
     len: u32,
+    destination: Mac,
+    source: Mac,
 }
 
 impl<'m> FrameBatch<'m> {
@@ -104,10 +106,13 @@ impl<'m> FrameBatch<'m> {
         self.spans.push(span);
     }
 
-    /// Closes the frame being built.
+    /// Closes the frame being built and reads its addresses: once, so that whoever handles the
+    /// frame sees the same ones, though its guest may change them meanwhile.
     #[inline]
     pub fn end_frame(&mut self) {
-        self.frames.push(Extent { end: self.spans.len() as u32, len: self.open_len as u32 });
+        let (destination, source) = addresses(&self.spans[self.closed_spans()..]);
+        let (end, len) = (self.spans.len() as u32, self.open_len as u32);
+        self.frames.push(Extent { end, len, destination, source });
         self.bytes += self.open_len as u64;
         self.open_len = 0;
     }
@@ -169,8 +174,9 @@ impl<'m> FrameBatch<'m> {
     #[inline]
     pub fn frame(&self, index: usize) -> Frame<'_> {
         let start = if index == 0 { 0 } else { self.frames[index - 1].end as usize };
-        let Extent { end, len } = self.frames[index];
-        Frame { spans: &self.spans[start..end as usize], len: len as usize }
+        let Extent { end, len, destination, source } = self.frames[index];
+        let spans = &self.spans[start..end as usize];
+        Frame { spans, len: len as usize, destination, source }
     }
 
     /// All frames in order.
@@ -192,12 +198,15 @@ impl<'m> FrameBatch<'m> {
 pub struct Frame<'a> {
     spans: &'a [VolatileSlice<'a>],
     len: usize,
+    destination: Mac,
+    source: Mac,
 }
 
 impl<'a> Frame<'a> {
     /// The frame that consists of `spans`.
     pub fn new(spans: &'a [VolatileSlice<'a>]) -> Self {
-        Self { spans, len: spans.iter().map(VolatileSlice::len).sum() }
+        let (destination, source) = addresses(spans);
+        Self { spans, len: spans.iter().map(VolatileSlice::len).sum(), destination, source }
     }
 
     /// Length in bytes.
@@ -216,36 +225,13 @@ impl<'a> Frame<'a> {
     /// Destination and source address; `None` if the frame is shorter than an Ethernet header.
     #[inline]
     pub fn addresses(&self) -> Option<(Mac, Mac)> {
-        const LOW_48: u64 = (1 << 48) - 1;
-        let first = self.spans.first()?;
-        if let (Ok(dst), Ok(src)) = (first.get_ref::<u64>(0), first.get_ref::<u64>(6)) {
-            return Some((Mac(dst.load() & LOW_48), Mac(src.load() & LOW_48)));
-        }
-        let mut bytes = [0; ETH_HEADER_LEN];
-        if self.copy_out(0, &mut bytes) < ETH_HEADER_LEN {
-            return None;
-        }
-        let mac = |at: usize| Mac::from(std::array::from_fn::<u8, 6, _>(|i| bytes[at + i]));
-        Some((mac(0), mac(6)))
+        (self.len >= ETH_HEADER_LEN).then_some((self.destination, self.source))
     }
 
     /// Copies bytes from `offset` into `out`; returns how many the frame had.
     #[inline]
-    pub fn copy_out(&self, mut offset: usize, out: &mut [u8]) -> usize {
-        let mut done = 0;
-        for span in self.spans {
-            if offset >= span.len() {
-                offset -= span.len();
-                continue;
-            }
-            let Ok(rest) = span.offset(offset) else { break };
-            done += rest.copy_to(&mut out[done..]);
-            offset = 0;
-            if done == out.len() {
-                break;
-            }
-        }
-        done
+    pub fn copy_out(&self, offset: usize, out: &mut [u8]) -> usize {
+        copy_out(self.spans, offset, out)
     }
 
     /// Copies bytes from `offset` into guest memory; returns how many were copied, at most the
@@ -271,6 +257,40 @@ impl<'a> Frame<'a> {
         }
         done
     }
+}
+
+/// Destination and source address of the frame that consists of `spans`; whatever there is of them
+/// if it is shorter than an Ethernet header.
+#[inline]
+fn addresses(spans: &[VolatileSlice<'_>]) -> (Mac, Mac) {
+    const LOW_48: u64 = (1 << 48) - 1;
+    if let Some(first) = spans.first()
+        && let (Ok(dst), Ok(src)) = (first.get_ref::<u64>(0), first.get_ref::<u64>(6))
+    {
+        return (Mac(dst.load() & LOW_48), Mac(src.load() & LOW_48));
+    }
+    let mut bytes = [0; ETH_HEADER_LEN];
+    copy_out(spans, 0, &mut bytes);
+    let mac = |at: usize| Mac::from(std::array::from_fn::<u8, 6, _>(|i| bytes[at + i]));
+    (mac(0), mac(6))
+}
+
+/// Copies bytes of `spans` from `offset` on into `out`; returns how many there were.
+fn copy_out(spans: &[VolatileSlice<'_>], mut offset: usize, out: &mut [u8]) -> usize {
+    let mut done = 0;
+    for span in spans {
+        if offset >= span.len() {
+            offset -= span.len();
+            continue;
+        }
+        let Ok(rest) = span.offset(offset) else { break };
+        done += rest.copy_to(&mut out[done..]);
+        offset = 0;
+        if done == out.len() {
+            break;
+        }
+    }
+    done
 }
 
 #[cfg(test)]

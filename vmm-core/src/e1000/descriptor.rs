@@ -84,6 +84,20 @@ impl TxDescriptor {
         self.format() == Format::Data && self.commands(command::TSE)
     }
 
+    /// The length of the frame that this descriptor alone makes, if nothing is to be done to it:
+    /// the whole packet, in legacy or data format, without checksum, segmentation or tag.
+    #[inline]
+    pub fn plain_frame(self) -> Option<usize> {
+        const COMMANDS: u64 =
+            ((command::EOP | command::IC | command::DEXT | command::VLE) as u64) << 24;
+        const DATA: u64 = 1 << 20 | (command::DEXT as u64) << 24;
+        const EOP: u64 = (command::EOP as u64) << 24;
+        const DATA_MASK: u64 = 0xff << 40 | COMMANDS | 0xf << 20;
+        let legacy = self.0[1] & COMMANDS == EOP;
+        let data = self.0[1] & DATA_MASK == DATA | EOP;
+        (legacy || data).then(|| self.length())
+    }
+
     /// Guest-physical address of the buffer.
     #[inline]
     pub fn address(self) -> u64 {

@@ -25,21 +25,48 @@ pub struct Traffic {
 }
 
 impl Traffic {
-    /// Counts a frame of `len` bytes without check sequence to `destination`.
-    #[inline]
-    pub fn count(&mut self, len: usize, destination: Mac) {
+    /// Counts `frames` frames of `len` bytes without check sequence to `destination`.
+    fn count(&mut self, frames: u64, len: usize, destination: Mac) {
         let wire_len = len + FCS_LEN;
-        self.octets += wire_len as u64;
+        let octets = frames * wire_len as u64;
+        self.octets += octets;
         // The classes end at 64, 127, 255 and so on.
         match wire_len {
-            0..64 => self.short_octets += wire_len as u64,
-            64 => self.by_size[0] += 1,
-            _ => self.by_size[(wire_len.ilog2() as usize - 5).min(5)] += 1,
+            0..64 => self.short_octets += octets,
+            64 => self.by_size[0] += frames,
+            _ => self.by_size[(wire_len.ilog2() as usize - 5).min(5)] += frames,
         }
         if destination.is_group() {
-            let everyone = destination == Mac::BROADCAST;
-            self.broadcast += u64::from(everyone);
-            self.multicast += u64::from(!everyone);
+            let everyone = if destination == Mac::BROADCAST { frames } else { 0 };
+            self.broadcast += everyone;
+            self.multicast += frames - everyone;
+        }
+    }
+}
+
+/// Like frames in a row, to be counted together: neighbours mostly are alike.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Row {
+    frames: u64,
+    len: usize,
+    destination: Mac,
+}
+
+impl Row {
+    /// Adds a frame of `len` bytes without check sequence to `destination`. One unlike the others
+    /// starts a new row, and `traffic` counts the old one.
+    #[inline]
+    pub fn add(&mut self, len: usize, destination: Mac, traffic: &mut Traffic) {
+        if (len, destination) != (self.len, self.destination) {
+            std::mem::replace(self, Self { frames: 0, len, destination }).end(traffic);
+        }
+        self.frames += 1;
+    }
+
+    /// Counts the row.
+    pub fn end(self, traffic: &mut Traffic) {
+        if self.frames > 0 {
+            traffic.count(self.frames, self.len, self.destination);
         }
     }
 }
@@ -55,7 +82,7 @@ mod tests {
         let classes = [0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 5];
         for (wire_len, class) in edges.into_iter().zip(classes) {
             let mut traffic = Traffic::default();
-            traffic.count(wire_len - FCS_LEN, Mac(0));
+            traffic.count(1, wire_len - FCS_LEN, Mac(0));
             assert_eq!(traffic.by_size[class], 1, "{wire_len}");
             assert_eq!(traffic.octets, wire_len as u64);
         }
@@ -64,16 +91,16 @@ mod tests {
     #[test]
     fn broadcast_is_no_multicast() {
         let mut traffic = Traffic::default();
-        traffic.count(60, Mac::BROADCAST);
-        traffic.count(60, Mac(1));
-        traffic.count(60, Mac(2));
+        traffic.count(1, 60, Mac::BROADCAST);
+        traffic.count(1, 60, Mac(1));
+        traffic.count(1, 60, Mac(2));
         assert_eq!((traffic.broadcast, traffic.multicast, traffic.octets), (1, 1, 192));
     }
 
     #[test]
     fn a_short_frame_has_no_class() {
         let mut traffic = Traffic::default();
-        traffic.count(59, Mac(0));
+        traffic.count(1, 59, Mac(0));
         assert_eq!((traffic.by_size, traffic.octets, traffic.short_octets), ([0; 6], 63, 63));
     }
 }

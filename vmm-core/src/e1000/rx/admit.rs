@@ -1,0 +1,132 @@
+//! Which frames the guest gets, and what their descriptors say of them.
+
+use super::ReceiveUnit;
+use super::place::{TAG_AT, TAG_LEN, Work};
+use crate::backend::{Frame, Mac};
+use crate::e1000::checksum::Sum;
+use crate::e1000::filter::Match;
+use crate::e1000::inspect;
+use crate::e1000::regs::{rctl, rxcsum, rxd};
+use crate::e1000::traffic::FCS_LEN;
+
+/// Longest frame without RCTL.LPE, without its check sequence: 1518 bytes and a VLAN tag.
+const MAX_STANDARD_FRAME: usize = 1518;
+/// Longest frame with RCTL.LPE (manual 13.4.22).
+const MAX_LONG_FRAME: usize = 16384 - FCS_LEN;
+
+/// A frame that passed the filters.
+#[derive(Clone, Copy, Debug)]
+pub struct Arrival {
+    /// Where it goes, for the statistics.
+    pub destination: Mac,
+    /// Bytes of VLAN tag that the guest does not get.
+    pub stripped: usize,
+    /// Everything of the descriptor's second word but length, DD, EOP and RXE.
+    pub fields: u64,
+}
+
+/// How the last frame fared. Neighbours mostly share their addresses, and where nothing but these
+/// decides they fare alike.
+#[derive(Clone, Copy, Debug)]
+pub struct Precedent {
+    addresses: (Mac, Mac),
+    arrival: Option<Arrival>,
+}
+
+impl ReceiveUnit {
+    /// RCTL.LPE and SBP: the longest frame that the guest accepts.
+    pub(super) fn longest_frame(&self) -> usize {
+        let bad_allowed = self.rctl & (rctl::LPE | rctl::SBP) != 0;
+        if bad_allowed { MAX_LONG_FRAME } else { MAX_STANDARD_FRAME }
+    }
+
+    /// Applies the filters; `None` if the frame is turned away.
+    #[inline]
+    pub(super) fn admit(&mut self, frame: &Frame<'_>, work: &mut Work<'_>) -> Option<Arrival> {
+        let precedent = work.precedent.filter(|p| Some(p.addresses) == frame.addresses());
+        let arrival = match precedent {
+            Some(precedent) => precedent.arrival,
+            None => self.judge(frame, work),
+        };
+        if arrival.is_none() {
+            self.counters.dropped.filtered += 1;
+        } else if frame.len() > work.longest_frame {
+            self.counters.dropped.oversize += 1;
+            return None;
+        }
+        arrival
+    }
+
+    /// What filters and descriptors make of a frame. Sets a precedent if its addresses alone decide.
+    fn judge(&self, frame: &Frame<'_>, work: &mut Work<'_>) -> Option<Arrival> {
+        let addresses = frame.addresses()?;
+        let by_contents = self.looks_at_tags() || self.rxcsum != 0;
+        let mut arrival = self.match_addresses(addresses);
+        if by_contents {
+            return arrival.and_then(|arrival| self.judge_contents(frame, arrival));
+        }
+        if let Some(arrival) = &mut arrival {
+            arrival.fields |= rxd::IXSM;
+        }
+        work.precedent = Some(Precedent { addresses, arrival });
+        arrival
+    }
+
+    /// The address filter.
+    fn match_addresses(&self, (destination, source): (Mac, Mac)) -> Option<Arrival> {
+        let matched = self.filter.accepts(destination, source, self.rctl)?;
+        // BPRC does not count what another filter let pass (manual 13.7.28).
+        let unasked = destination == Mac::BROADCAST && self.rctl & rctl::BAM == 0;
+        let destination = if unasked { Mac::default() } else { destination };
+        let fields = if matched == Match::Hash { rxd::PIF } else { 0 };
+        Some(Arrival { destination, stripped: 0, fields })
+    }
+
+    fn looks_at_tags(&self) -> bool {
+        self.vlan.enabled || self.rctl & rctl::VFE != 0
+    }
+
+    /// The VLAN filter, the tag's way from the frame to the descriptor, and the checksums.
+    #[cold]
+    fn judge_contents(&self, frame: &Frame<'_>, mut arrival: Arrival) -> Option<Arrival> {
+        if self.looks_at_tags() && !self.admit_vlan(frame, &mut arrival) {
+            return None;
+        }
+        if self.rxcsum == 0 {
+            arrival.fields |= rxd::IXSM;
+        } else if frame.len() <= self.longest_frame() {
+            self.check(frame, &mut arrival);
+        }
+        Some(arrival)
+    }
+
+    /// False: turned away.
+    fn admit_vlan(&self, frame: &Frame<'_>, arrival: &mut Arrival) -> bool {
+        let mut bytes = [0; TAG_LEN];
+        let complete = frame.copy_out(TAG_AT, &mut bytes) == TAG_LEN;
+        let Some(control) = self.vlan.control(bytes).filter(|_| complete) else {
+            return true;
+        };
+        if self.vlan.enabled {
+            arrival.stripped = TAG_LEN;
+            arrival.fields |= rxd::VP | u64::from(control) << rxd::SPECIAL_SHIFT;
+        }
+        self.filter.accepts_vlan(control, self.rctl)
+    }
+
+    /// Computes the checksums that RXCSUM asks for.
+    ///
+    /// The part also fills in the packet checksum when RXCSUM is zero, from the first byte on; no
+    /// driver reads it then, and it would cost every other one a pass over the frame.
+    fn check(&self, frame: &Frame<'_>, arrival: &mut Arrival) {
+        arrival.fields |= inspect::checksums(frame, arrival.stripped, self.rxcsum);
+        let start = (self.rxcsum & rxcsum::PCSS) as usize;
+        let mut sum = Sum::default();
+        if start < TAG_AT {
+            sum.add_frame(frame, start, TAG_AT);
+        }
+        sum.add_frame(frame, start.max(TAG_AT) + arrival.stripped, frame.len());
+        let checksum = u16::from_be_bytes(sum.checksum());
+        arrival.fields |= u64::from(checksum) << rxd::CHECKSUM_SHIFT;
+    }
+}
