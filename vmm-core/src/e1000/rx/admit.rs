@@ -1,7 +1,7 @@
 //! Which frames the guest gets, and what their descriptors say of them.
 
 use super::ReceiveUnit;
-use super::place::{TAG_AT, TAG_LEN, Work};
+use super::place::{TAG_AT, TAG_LEN};
 use crate::backend::{Frame, Mac};
 use crate::e1000::checksum::Sum;
 use crate::e1000::filter::Match;
@@ -27,10 +27,11 @@ pub struct Arrival {
 
 /// How the last frame fared. Neighbours mostly share their addresses, and where nothing but these
 /// decides they fare alike.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Precedent {
-    addresses: (Mac, Mac),
-    arrival: Option<Arrival>,
+    /// Whose verdict this is; `None` if frames must be judged one by one.
+    addresses: Option<(Mac, Mac)>,
+    verdict: Option<Arrival>,
 }
 
 impl ReceiveUnit {
@@ -40,36 +41,40 @@ impl ReceiveUnit {
         if bad_allowed { MAX_LONG_FRAME } else { MAX_STANDARD_FRAME }
     }
 
-    /// Applies the filters; `None` if the frame is turned away.
+    /// Applies the filters; `None` if the frame is turned away. The verdict is lent, not copied: the
+    /// copy would stall on its own store, once a frame.
     #[inline]
-    pub(super) fn admit(&mut self, frame: &Frame<'_>, work: &mut Work<'_>) -> Option<Arrival> {
-        let precedent = work.precedent.filter(|p| Some(p.addresses) == frame.addresses());
-        let arrival = match precedent {
-            Some(precedent) => precedent.arrival,
-            None => self.judge(frame, work),
-        };
-        if arrival.is_none() {
+    pub(super) fn admit<'p>(
+        &mut self,
+        frame: &Frame<'_>,
+        longest: usize,
+        precedent: &'p mut Precedent,
+    ) -> Option<&'p Arrival> {
+        let addresses = frame.addresses();
+        if addresses.is_none() || precedent.addresses != addresses {
+            *precedent = self.judge(frame);
+        }
+        if precedent.verdict.is_none() {
             self.counters.dropped.filtered += 1;
-        } else if frame.len() > work.longest_frame {
+        } else if frame.len() > longest {
             self.counters.dropped.oversize += 1;
             return None;
         }
-        arrival
+        precedent.verdict.as_ref()
     }
 
-    /// What filters and descriptors make of a frame. Sets a precedent if its addresses alone decide.
-    fn judge(&self, frame: &Frame<'_>, work: &mut Work<'_>) -> Option<Arrival> {
-        let addresses = frame.addresses()?;
-        let by_contents = self.looks_at_tags() || self.rxcsum != 0;
-        let mut arrival = self.match_addresses(addresses);
-        if by_contents {
-            return arrival.and_then(|arrival| self.judge_contents(frame, arrival));
+    /// What the filters make of a frame.
+    fn judge(&self, frame: &Frame<'_>) -> Precedent {
+        let addresses = frame.addresses();
+        let mut verdict = addresses.and_then(|addresses| self.match_addresses(addresses));
+        if self.looks_at_tags() || self.rxcsum != 0 {
+            verdict = verdict.and_then(|arrival| self.judge_contents(frame, arrival));
+            return Precedent { addresses: None, verdict };
         }
-        if let Some(arrival) = &mut arrival {
+        if let Some(arrival) = &mut verdict {
             arrival.fields |= rxd::IXSM;
         }
-        work.precedent = Some(Precedent { addresses, arrival });
-        arrival
+        Precedent { addresses, verdict }
     }
 
     /// The address filter.

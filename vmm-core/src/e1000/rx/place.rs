@@ -31,8 +31,7 @@ pub struct Work<'r> {
     pub free: u32,
     buffer_size: usize,
     fcs_len: usize,
-    pub longest_frame: usize,
-    pub precedent: Option<Precedent>,
+    longest_frame: usize,
     row: Row,
     pub outcome: RxOutcome,
 }
@@ -53,15 +52,15 @@ impl ReceiveUnit {
             buffer_size: self.buffer_size(),
             fcs_len: if self.rctl & rctl::SECRC != 0 { 0 } else { FCS_LEN },
             longest_frame: self.longest_frame(),
-            precedent: None,
             row: Row::default(),
             outcome: RxOutcome::default(),
         };
+        let mut precedent = Precedent::default();
         self.fetch_ahead(&work, 0);
         for chunk in picks.chunks(LOOKAHEAD as usize) {
             self.fetch_ahead(&work, chunk.len() as u32);
             for &pick in chunk {
-                self.place(&batch.frame(pick as usize), &mut work);
+                self.place(&batch.frame(pick as usize), &mut precedent, &mut work);
             }
         }
         work.row.end(&mut self.counters.traffic);
@@ -93,12 +92,12 @@ impl ReceiveUnit {
 
     /// Filters one frame and writes it into as many descriptors as it needs.
     #[inline]
-    fn place(&mut self, frame: &Frame<'_>, work: &mut Work<'_>) {
-        let Some(arrival) = self.admit(frame, work) else {
+    fn place(&mut self, frame: &Frame<'_>, precedent: &mut Precedent, work: &mut Work<'_>) {
+        let Some(arrival) = self.admit(frame, work.longest_frame, precedent) else {
             return self.refuse(frame);
         };
-        if !self.place_whole(frame, &arrival, work) {
-            self.place_in_parts(frame, &arrival, work);
+        if !self.place_whole(frame, arrival, work) {
+            self.place_in_parts(frame, arrival, work);
         }
     }
 
