@@ -68,6 +68,15 @@ impl GuestRam {
         self.len() == 0
     }
 
+    /// A view of all of it: for loops that take many pieces, and to whom each step on the way to
+    /// the mapping counts.
+    #[inline]
+    pub fn all(&self) -> VolatileSlice<'_> {
+        self.region
+            .as_volatile_slice()
+            .unwrap_or_else(|e| unreachable!("no region is too long: {e}"))
+    }
+
     /// A view of `len` bytes at guest-physical `addr`; `None` unless all of it is RAM.
     #[inline]
     pub fn slice(&self, addr: u64, len: usize) -> Option<VolatileSlice<'_>> {
@@ -103,6 +112,18 @@ impl GuestRam {
     pub fn host_mapping(&self) -> (u64, u64) {
         (self.region.as_ptr() as u64, self.len())
     }
+}
+
+/// `len` bytes at guest-physical `addr` of the RAM that [`GuestRam::all`] shows; `None` unless all of
+/// it is there.
+#[inline]
+pub fn piece<'r>(ram: &VolatileSlice<'r>, addr: u64, len: usize) -> Option<VolatileSlice<'r>> {
+    let addr = usize::try_from(addr).ok()?;
+    // Compared this way nothing can overflow.
+    if addr > ram.len() || len > ram.len() - addr {
+        return None;
+    }
+    ram.subslice(addr, len).ok()
 }
 
 #[cfg(test)]

@@ -117,6 +117,17 @@ impl<'m> FrameBatch<'m> {
         self.open_len = 0;
     }
 
+    /// Adds a frame in one piece; none must be open.
+    #[inline]
+    pub fn push_frame(&mut self, span: VolatileSlice<'m>) {
+        debug_assert_eq!(self.open_len, 0, "a frame is open");
+        let (destination, source) = addresses(std::slice::from_ref(&span));
+        self.bytes += span.len() as u64;
+        let (end, len) = (self.spans.len() as u32 + 1, span.len() as u32);
+        self.spans.push(span);
+        self.frames.push(Extent { end, len, destination, source });
+    }
+
     /// Discards the frame being built.
     pub fn abort_frame(&mut self) {
         self.spans.truncate(self.closed_spans());

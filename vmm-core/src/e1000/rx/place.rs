@@ -10,7 +10,7 @@ use crate::backend::{Frame, FrameBatch};
 use crate::e1000::regs::{cause, rctl, rxd};
 use crate::e1000::ring::{DESCRIPTOR_BYTES, Descriptor};
 use crate::e1000::traffic::{FCS_LEN, MIN_FRAME, Row};
-use crate::memory::GuestRam;
+use crate::memory::{GuestRam, piece};
 
 /// Where a VLAN tag stands in a frame, and its length.
 pub const TAG_AT: usize = 12;
@@ -19,13 +19,13 @@ pub const TAG_LEN: usize = 4;
 /// receiver must not make its neighbours search a long ring.
 const MAX_SPAN: u32 = 256;
 /// Frames whose buffers are fetched ahead of the copy.
-const LOOKAHEAD: u32 = 16;
+const LOOKAHEAD: u32 = 48;
 /// Bytes of a cache line.
 const CACHE_LINE: usize = 64;
 
 /// What a batch is placed with: the guest's memory, and what holds for all of its frames.
 pub struct Work<'r> {
-    ram: &'r GuestRam,
+    ram: VolatileSlice<'r>,
     ring: VolatileArrayRef<'r, Descriptor>,
     /// Descriptors that are the device's.
     pub free: u32,
@@ -46,7 +46,7 @@ impl ReceiveUnit {
         free: u32,
     ) -> Option<Work<'r>> {
         let mut work = Work {
-            ram,
+            ram: ram.all(),
             ring: self.ring.view(ram)?,
             free,
             buffer_size: self.buffer_size(),
@@ -77,7 +77,7 @@ impl ReceiveUnit {
             (if index >= size { index - size } else { index }) as usize
         };
         for ahead in skip..work.free.min(skip + LOOKAHEAD) {
-            if let Some(buffer) = work.ram.slice(work.ring.load(at(ahead))[0], CACHE_LINE) {
+            if let Some(buffer) = piece(&work.ram, work.ring.load(at(ahead))[0], CACHE_LINE) {
                 prefetch_for_write(buffer);
             }
         }
@@ -110,7 +110,7 @@ impl ReceiveUnit {
     #[inline]
     fn place_whole(&mut self, frame: &Frame<'_>, arrival: &Arrival, work: &mut Work<'_>) -> bool {
         let len = frame.len();
-        let [piece] = frame.spans() else { return false };
+        let [whole] = frame.spans() else { return false };
         let as_it_is = len >= MIN_FRAME && arrival.stripped + work.fcs_len == 0;
         if !as_it_is || len > work.buffer_size || len <= self.rsrpd as usize || work.free == 0 {
             return false;
@@ -119,10 +119,10 @@ impl ReceiveUnit {
         if address == 0 {
             return false;
         }
-        let Some(buffer) = work.ram.slice(address, len) else {
+        let Some(buffer) = piece(&work.ram, address, len) else {
             return false;
         };
-        piece.copy_to_volatile_slice(buffer);
+        whole.copy_to_volatile_slice(buffer);
         write_back(&work.ring, self.ring.head, len as u64 | rxd::DD | rxd::EOP | arrival.fields);
         self.ring.head = self.ring.next(self.ring.head);
         work.free -= 1;
@@ -164,7 +164,7 @@ impl ReceiveUnit {
             }
             let count = work.buffer_size.min(total - offset);
             let address = work.ring.load(self.ring.head as usize)[0];
-            match work.ram.slice(address, count) {
+            match piece(&work.ram, address, count) {
                 Some(buffer) => {
                     let copied = copy(frame, arrival.stripped, offset, buffer);
                     if let (true, Ok(rest)) = (copied < count, buffer.offset(copied)) {

@@ -13,7 +13,7 @@ use crate::e1000::offload::{HEADER_MAX, Request, Segmentation};
 use crate::e1000::regs::{cause, tctl, txdctl};
 use crate::e1000::ring::{DESCRIPTOR_BYTES, Descriptor};
 use crate::e1000::traffic::{MIN_FRAME, Row};
-use crate::memory::GuestRam;
+use crate::memory::piece;
 
 /// Frames handed over at once: enough to amortise a hand-over, few enough that the receiving core
 /// starts while the sending one still gathers.
@@ -51,7 +51,7 @@ pub enum Fault {
 
 /// What a run works with: guest memory, and the device's own for headers and padding.
 struct Assembly<'r> {
-    ram: &'r GuestRam,
+    ram: VolatileSlice<'r>,
     scratch: VolatileSlice<'r>,
     batch: FrameBatch<'r>,
     /// The pieces of a packet that is being edited.
@@ -96,7 +96,7 @@ impl Transmitter {
         };
         let mut scratch = std::mem::take(&mut self.scratch);
         let mut work = Assembly {
-            ram: &ram,
+            ram: ram.all(),
             scratch: VolatileSlice::from(&mut scratch[..]),
             batch: std::mem::take(&mut self.batch).recycle(),
             packet: Vec::new(),
@@ -205,18 +205,17 @@ impl Transmitter {
         if !sent_as_it_is || self.medium == Medium::Nothing {
             return false;
         }
-        let Some(buffer) = work.ram.slice(address, len) else {
+        let Some(buffer) = piece(&work.ram, address, len) else {
             return false;
         };
-        work.batch.push_span(buffer);
-        work.batch.end_frame();
+        work.batch.push_frame(buffer);
         true
     }
 
     fn add_buffer(&mut self, descriptor: TxDescriptor, work: &mut Assembly<'_>) {
         let length = descriptor.length();
         if self.fault.is_none() && length != 0 {
-            match work.ram.slice(descriptor.address(), length) {
+            match piece(&work.ram, descriptor.address(), length) {
                 Some(span) => work.batch.push_span(span),
                 None => self.fault = Some(Fault::BadAddress),
             }
