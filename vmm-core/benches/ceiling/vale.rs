@@ -1,0 +1,260 @@
+//! The VALE switch alone: frames in memory, receivers in memory, no guest and no NIC.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{Ordering, fence};
+use std::time::{Duration, Instant};
+
+use criterion::{BenchmarkId, Criterion, Throughput};
+use parking_lot::Mutex;
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
+use vm_memory::{VolatileMemory, VolatileSlice};
+use vmm_core::backend::{Backend, FrameBatch, Receiver};
+use vmm_core::clock::MonotonicClock;
+use vmm_core::memory::GuestRam;
+use vmm_core::switch::{Port, PortCounters, Switch};
+
+use super::caches::prefetch_for_write;
+use super::{BATCH, BUFFER_BYTES, DD_EOP, FRAME_BYTES};
+
+const PORTS: [usize; 6] = [2, 4, 8, 16, 32, 64];
+/// Frames that the sender has in memory, in batches that go out in turn.
+const FRAMES: usize = 1024;
+/// Descriptors of a receiver's ring.
+const RING: usize = 256;
+/// Bytes of memory of a receiver's ring: descriptors, then buffers.
+const RING_BYTES: usize = RING * (16 + BUFFER_BYTES);
+/// Frames whose buffers are fetched ahead of the copy, as in the e1000.
+const LOOKAHEAD: usize = 16;
+const CACHE_LINE: usize = 64;
+
+/// What the first port sends.
+#[derive(Clone, Copy)]
+enum Traffic {
+    /// To all other stations in turn, known to the switch: the smallest lists per destination.
+    Unicast,
+    /// Broadcasts.
+    Flooded,
+    /// To stations that nobody has ever heard of, a new one in every frame.
+    UnknownDestinations,
+    /// Unicast, from an address that is new in every frame.
+    NewSources,
+}
+
+/// What the other ports do with it.
+#[derive(Clone, Copy)]
+enum Sink {
+    /// Copy it into a ring in memory.
+    Copying,
+    /// Count it: what is left is the switch's own cost.
+    Counting,
+}
+
+pub fn bench(criterion: &mut Criterion) {
+    // One arena for all cases: making it costs more than measuring with it.
+    let ports = PORTS.into_iter().max().unwrap_or(0);
+    let arena = GuestRam::new((FRAMES * BUFFER_BYTES + ports * RING_BYTES) as u64).expect("memory");
+    for (name, traffic) in [
+        ("unicast", Traffic::Unicast),
+        ("flooded", Traffic::Flooded),
+        ("unknown destinations", Traffic::UnknownDestinations),
+        ("new sources", Traffic::NewSources),
+    ] {
+        for (verb, sink) in [("copied", Sink::Copying), ("counted", Sink::Counting)] {
+            let mut group = criterion.benchmark_group(format!("vale {name}, {verb}"));
+            group.throughput(Throughput::Elements(BATCH as u64));
+            for ports in PORTS {
+                for bytes in FRAME_BYTES {
+                    let id = BenchmarkId::new(format!("{ports} ports"), bytes);
+                    group.bench_function(id, |bencher| {
+                        let mut bed = Bed::new(&arena, ports, bytes, traffic, sink);
+                        bencher.iter_custom(|batches| bed.run(batches, traffic));
+                    });
+                }
+            }
+        }
+    }
+}
+
+/// A switch with a sender on port 0 and a receiver on every other port.
+struct Bed<'m> {
+    arena: &'m GuestRam,
+    switch: Switch,
+    sender: Port,
+    /// The other ports, and what they are connected to: the switch does not keep either alive.
+    others: Vec<(Port, Arc<dyn Receiver>)>,
+    batches: Vec<FrameBatch<'m>>,
+    next: usize,
+    random: SmallRng,
+}
+
+impl<'m> Bed<'m> {
+    fn new(arena: &'m GuestRam, ports: usize, bytes: usize, traffic: Traffic, sink: Sink) -> Self {
+        let switch = Switch::new("bench", Arc::new(MonotonicClock::new()));
+        let sender = switch.attach().expect("a free port");
+        let others = (1..ports)
+            .map(|n| {
+                let mut port = switch.attach().expect("a free port");
+                let receiver: Arc<dyn Receiver> = match sink {
+                    Sink::Copying => Arc::new(MemoryRing::new(arena, n)),
+                    Sink::Counting => Arc::new(Counter),
+                };
+                switch.connect(port.index(), &receiver);
+                // The switch learns where the station is.
+                write_header(arena, 0, BROADCAST, station(n));
+                port.transmit(&batch(arena, 0..1, bytes));
+                (port, receiver)
+            })
+            .collect();
+        let mut random = SmallRng::seed_from_u64(1);
+        for index in 0..FRAMES {
+            let target = match traffic {
+                Traffic::Unicast | Traffic::NewSources => station(1 + index % (ports - 1)),
+                Traffic::Flooded => BROADCAST,
+                Traffic::UnknownDestinations => stranger(&mut random),
+            };
+            write_header(arena, index, target, station(0));
+        }
+        let starts = (0..FRAMES).step_by(BATCH);
+        let batches = starts.map(|from| batch(arena, from..from + BATCH, bytes)).collect();
+        Self { arena, switch, sender, others, batches, next: 0, random }
+    }
+
+    /// Sends so many batches; the time that the switch and the receivers took.
+    fn run(&mut self, batches: u64, traffic: Traffic) -> Duration {
+        let before = self.counters();
+        let mut elapsed = Duration::ZERO;
+        for _ in 0..batches {
+            self.next = (self.next + 1) % self.batches.len();
+            if let Traffic::NewSources = traffic {
+                self.renew_sources();
+            }
+            let start = Instant::now();
+            self.sender.transmit(&self.batches[self.next]);
+            elapsed += start.elapsed();
+        }
+        self.audit(&before, traffic);
+        elapsed
+    }
+
+    /// Writes a source address that nobody has ever seen into each frame of the next batch.
+    fn renew_sources(&mut self) {
+        for index in self.next * BATCH..(self.next + 1) * BATCH {
+            let source = stranger(&mut self.random);
+            write(self.arena, index * BUFFER_BYTES + 6, &source);
+        }
+    }
+
+    fn counters(&self) -> PortCounters {
+        self.switch.counters()[usize::from(self.sender.index())].1
+    }
+
+    /// A figure of frames that did not arrive would be worth nothing.
+    fn audit(&self, before: &PortCounters, traffic: Traffic) {
+        let after = self.counters();
+        let sent = after.frames_in - before.frames_in;
+        let copies = match traffic {
+            Traffic::Unicast | Traffic::NewSources => sent,
+            Traffic::Flooded | Traffic::UnknownDestinations => sent * self.others.len() as u64,
+        };
+        assert_eq!(after.delivered - before.delivered, copies, "{after:?}");
+    }
+}
+
+type Address = [u8; 6];
+
+const BROADCAST: Address = [0xff; 6];
+
+/// The address of the guest on port `n`.
+fn station(n: usize) -> Address {
+    [2, 0, 0, 0, 0, n as u8]
+}
+
+/// An address that is none of the stations'.
+fn stranger(random: &mut SmallRng) -> Address {
+    let [a, b, c, d] = random.random::<u32>().to_le_bytes();
+    [2, 1, a, b, c, d]
+}
+
+fn write_header(arena: &GuestRam, index: usize, target: Address, source: Address) {
+    write(arena, index * BUFFER_BYTES, &target);
+    write(arena, index * BUFFER_BYTES + 6, &source);
+}
+
+fn write(arena: &GuestRam, at: usize, bytes: &[u8]) {
+    slice(arena, at, bytes.len()).copy_from(bytes);
+}
+
+fn slice(arena: &GuestRam, at: usize, len: usize) -> VolatileSlice<'_> {
+    arena.slice(at as u64, len).expect("the arena has room for the senders and the rings")
+}
+
+/// The sender's frames of those indices.
+fn batch(arena: &GuestRam, indices: Range<usize>, bytes: usize) -> FrameBatch<'_> {
+    let mut batch = FrameBatch::new();
+    for index in indices {
+        batch.push_span(slice(arena, index * BUFFER_BYTES, bytes));
+        batch.end_frame();
+    }
+    batch
+}
+
+/// A receiver that takes every frame and does nothing with it.
+struct Counter;
+
+impl Receiver for Counter {
+    fn receive(&self, _batch: &FrameBatch<'_>, picks: &[u32]) -> usize {
+        picks.len()
+    }
+}
+
+/// A receiver that does what the e1000 does when the guest has buffers and nothing is special:
+/// reads descriptors, copies, writes back.
+struct MemoryRing {
+    arena: GuestRam,
+    base: u64,
+    /// The next descriptor.
+    head: Mutex<usize>,
+}
+
+impl MemoryRing {
+    /// The ring of port `n`, behind the sender's frames.
+    fn new(arena: &GuestRam, n: usize) -> Self {
+        let base = FRAMES * BUFFER_BYTES + n * RING_BYTES;
+        for index in 0..RING {
+            let buffer = (base + RING * 16 + index * BUFFER_BYTES) as u64;
+            write(arena, base + index * 16, &buffer.to_le_bytes());
+        }
+        Self { arena: arena.clone(), base: base as u64, head: Mutex::new(0) }
+    }
+}
+
+impl Receiver for MemoryRing {
+    fn receive(&self, batch: &FrameBatch<'_>, picks: &[u32]) -> usize {
+        let mut head = self.head.lock();
+        let Some(ring) = self.arena.array::<[u64; 2]>(self.base, RING) else { return 0 };
+        let buffer = |index: usize, len| self.arena.slice(ring.load(index % RING)[0], len);
+        let mut taken = 0;
+        for chunk in picks.chunks(LOOKAHEAD) {
+            for ahead in 0..LOOKAHEAD {
+                if let Some(line) = buffer(*head + chunk.len() + ahead, CACHE_LINE) {
+                    prefetch_for_write(line.ptr_guard().as_ptr());
+                }
+            }
+            for pick in chunk {
+                let frame = batch.frame(*pick as usize);
+                let Some(target) = buffer(*head, frame.len()) else { break };
+                frame.copy_to_guest(0, target);
+                fence(Ordering::Release);
+                let fields = frame.len() as u64 | DD_EOP;
+                if let Ok(word) = ring.to_slice().get_ref::<u64>(*head * 16 + 8) {
+                    word.store(fields);
+                }
+                *head = (*head + 1) % RING;
+                taken += 1;
+            }
+        }
+        taken
+    }
+}
