@@ -237,7 +237,8 @@ impl Receiver for MemoryRing {
         let buffer = |index: usize, len| self.arena.slice(ring.load(index % RING)[0], len);
         let mut taken = 0;
         for chunk in picks.chunks(LOOKAHEAD) {
-            for ahead in 0..LOOKAHEAD {
+            // As many as are used up here: what one batch takes, the next will.
+            for ahead in 0..chunk.len() {
                 if let Some(line) = buffer(*head + chunk.len() + ahead, CACHE_LINE) {
                     prefetch_for_write(line.ptr_guard().as_ptr());
                 }

@@ -44,8 +44,10 @@ impl PortDrops {
     }
 }
 
-/// [`PortCounters`], live: written by the port's sender alone, once a batch.
+/// [`PortCounters`], live: written by the port's sender alone, once a batch, and in cache lines that
+/// no other port's sender writes to.
 #[derive(Debug, Default)]
+#[repr(align(128))]
 pub(super) struct LivePortCounters([AtomicU64; 9]);
 
 impl LivePortCounters {

@@ -1,33 +1,69 @@
 //! The two passes of a batch through the switch.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::counters::PortCounters;
-use super::{Shared, Slot};
+use super::table::MacTable;
+use super::{MAX_PORTS, Shared, Slot};
 use crate::backend::{FrameBatch, Mac, Receiver};
 
-/// Where a frame goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Destination {
-    Port(u8),
-    AllOthers,
-    SamePort,
-}
+/// Where a frame goes: to a port, or to one of these. A frame to the port that it came from goes
+/// nowhere.
+type Destination = u8;
+const ALL_OTHERS: Destination = MAX_PORTS as u8;
+const RUNTS: Destination = ALL_OTHERS + 1;
 
-/// A port's scratch space: lists of frame indices, kept from batch to batch.
-#[derive(Default)]
+/// Stands for the target of a frame that is too short to have one.
+const NO_TARGET: Mac = Mac(u64::MAX);
+
+/// A port's scratch space, kept from batch to batch.
+///
+/// Frames are sorted by counting, into one array for all destinations: a batch for many ports costs
+/// little more than one for a single port.
 pub struct Forwarder {
-    /// Frames for one port each, by port.
-    unicast: Vec<Vec<u32>>,
-    /// Ports with a list that is not empty.
-    touched: Vec<u8>,
-    /// Frames for all other ports.
-    flooded: Vec<u32>,
-    /// One port's frames of both kinds, in order.
+    /// Each frame's destination address.
+    targets: Vec<Mac>,
+    /// Each frame's destination.
+    destinations: Vec<Destination>,
+    /// Each destination's part of `picks`.
+    lists: Box<[List; RUNTS as usize + 1]>,
+    /// Destinations with a list that is not empty, in the order of their first frames.
+    touched: Vec<Destination>,
+    /// Frame indices by destination, ascending for each.
+    picks: Vec<u32>,
+    /// One port's frames, its own and flooded ones, in order.
     merged: Vec<u32>,
     /// NICs that got frames of this batch. If one of them is gone by the end of it, dropping it
     /// here frees its port, which takes the lock that the batch held.
     receivers: Vec<Arc<dyn Receiver>>,
+}
+
+/// A range of `picks`, filled from its start.
+#[derive(Clone, Copy, Default)]
+struct List {
+    end: u32,
+    len: u32,
+}
+
+impl List {
+    fn range(self) -> Range<usize> {
+        (self.end - self.len) as usize..self.end as usize
+    }
+}
+
+impl Default for Forwarder {
+    fn default() -> Self {
+        Self {
+            targets: Vec::new(),
+            destinations: Vec::new(),
+            lists: Box::new([List::default(); RUNTS as usize + 1]),
+            touched: Vec::new(),
+            picks: Vec::new(),
+            merged: Vec::new(),
+            receivers: Vec::new(),
+        }
+    }
 }
 
 impl Forwarder {
@@ -36,55 +72,84 @@ impl Forwarder {
         let mut done =
             PortCounters { frames_in: batch.len() as u64, batches_in: 1, ..Default::default() };
         let slots = shared.slots.read();
-        self.unicast.resize_with(slots.len(), Vec::new);
-        self.sort(shared, from, batch, &mut done);
+        self.learn(shared, from, batch);
+        self.look_up(&shared.table, slots.len());
+        self.sort();
         self.deliver(&slots, from, batch, &mut done);
         drop(slots);
         self.receivers.clear();
+        for destination in self.touched.drain(..) {
+            self.lists[usize::from(destination)] = List::default();
+        }
         done
     }
 
-    /// First pass. Neighbouring frames mostly share their addresses, so the last look-up is kept.
-    fn sort(&mut self, shared: &Shared, from: u8, batch: &FrameBatch<'_>, done: &mut PortCounters) {
+    /// Reads the addresses and learns the sources, in a loop of its own: it is the one that waits
+    /// for memory.
+    fn learn(&mut self, shared: &Shared, from: u8, batch: &FrameBatch<'_>) {
         let tick = shared.age();
-        let mut last_source = None;
-        let mut last_lookup = None;
-        for (index, frame) in batch.iter().enumerate() {
+        let mut last_source = NO_TARGET;
+        self.targets.clear();
+        self.targets.extend(batch.iter().map(|frame| {
             let Some((target, source)) = frame.addresses() else {
-                done.dropped.runt += 1;
-                continue;
+                return NO_TARGET;
             };
-            if last_source != Some(source) {
+            if source != last_source {
                 shared.table.learn(source, from, tick);
-                last_source = Some(source);
+                last_source = source;
             }
-            let destination = match last_lookup {
-                Some((mac, destination)) if mac == target => destination,
-                _ => self.look_up(shared, from, target),
-            };
-            last_lookup = Some((target, destination));
-            match destination {
-                Destination::Port(port) => {
-                    let list = &mut self.unicast[usize::from(port)];
-                    if list.is_empty() {
-                        self.touched.push(port);
-                    }
-                    list.push(index as u32);
-                }
-                Destination::AllOthers => self.flooded.push(index as u32),
-                Destination::SamePort => done.dropped.same_port += 1,
-            }
-        }
+            target
+        }));
     }
 
-    fn look_up(&self, shared: &Shared, from: u8, target: Mac) -> Destination {
-        if target.is_group() {
-            return Destination::AllOthers;
+    /// Finds the destinations. Neighbouring frames often share theirs, so the last one is kept.
+    fn look_up(&mut self, table: &MacTable, ports: usize) {
+        let mut last = (NO_TARGET, RUNTS);
+        self.destinations.clear();
+        self.destinations.extend(self.targets.iter().map(|&target| {
+            if target != last.0 {
+                let known = if target.is_group() { None } else { table.lookup(target) };
+                let destination = match known {
+                    Some(port) if usize::from(port) < ports => port,
+                    _ if target == NO_TARGET => RUNTS,
+                    _ => ALL_OTHERS,
+                };
+                last = (target, destination);
+            }
+            last.1
+        }));
+    }
+
+    /// Fills the lists.
+    fn sort(&mut self) {
+        let Self { destinations, lists, touched, picks, .. } = self;
+        picks.clear();
+        let Some(&first) = destinations.first() else { return };
+        let frames = destinations.len() as u32;
+        if destinations.iter().all(|destination| *destination == first) {
+            touched.push(first);
+            lists[usize::from(first)] = List { end: frames, len: frames };
+            picks.extend(0..frames);
+            return;
         }
-        match shared.table.lookup(target) {
-            Some(port) if port == from => Destination::SamePort,
-            Some(port) if usize::from(port) < self.unicast.len() => Destination::Port(port),
-            _ => Destination::AllOthers,
+        for destination in &*destinations {
+            let list = &mut lists[usize::from(*destination)];
+            if list.len == 0 {
+                touched.push(*destination);
+            }
+            list.len += 1;
+        }
+        let mut start = 0;
+        for destination in &*touched {
+            let list = &mut lists[usize::from(*destination)];
+            list.end = start;
+            start += list.len;
+        }
+        picks.resize(destinations.len(), 0);
+        for (index, destination) in (0..).zip(&*destinations) {
+            let list = &mut lists[usize::from(*destination)];
+            picks[list.end as usize] = index;
+            list.end += 1;
         }
     }
 
@@ -96,36 +161,45 @@ impl Forwarder {
         batch: &FrameBatch<'_>,
         done: &mut PortCounters,
     ) {
-        if self.flooded.is_empty() {
-            for port in self.touched.drain(..) {
-                let list = &mut self.unicast[usize::from(port)];
-                hand_over(&slots[usize::from(port)], batch, list, &mut self.receivers, done);
-                list.clear();
+        let list = |destination: u8| &self.picks[self.lists[usize::from(destination)].range()];
+        done.dropped.runt = list(RUNTS).len() as u64;
+        done.dropped.same_port = list(from).len() as u64;
+        let flooded = list(ALL_OTHERS);
+        if flooded.is_empty() {
+            for port in self.touched.iter().filter(|d| ![RUNTS, from].contains(d)) {
+                hand_over(
+                    &slots[usize::from(*port)],
+                    batch,
+                    list(*port),
+                    &mut self.receivers,
+                    done,
+                );
             }
             return;
         }
         let mut others = 0;
-        for (port, slot) in slots.iter().enumerate() {
-            let floods = slot.attached && port != usize::from(from);
-            others += u64::from(floods);
-            let list = &mut self.unicast[port];
-            let flooded: &[u32] = if floods { &self.flooded } else { &[] };
-            merge(list, flooded, &mut self.merged);
-            hand_over(slot, batch, &self.merged, &mut self.receivers, done);
-            list.clear();
+        for (port, slot) in (0..).zip(slots).filter(|(port, _)| *port != from) {
+            others += u64::from(slot.attached);
+            let picks = match (slot.attached, list(port)) {
+                (false, own) => own,
+                (true, []) => flooded,
+                (true, own) => {
+                    merge(own, flooded, &mut self.merged);
+                    &self.merged
+                }
+            };
+            hand_over(slot, batch, picks, &mut self.receivers, done);
         }
-        let frames = self.flooded.len() as u64;
         if others == 0 {
-            done.dropped.no_destination += frames;
+            done.dropped.no_destination = flooded.len() as u64;
         } else {
-            done.flood_copies += frames * (others - 1);
+            done.flood_copies = flooded.len() as u64 * (others - 1);
         }
-        self.touched.clear();
-        self.flooded.clear();
     }
 }
 
 /// Gives a port its frames.
+#[inline]
 fn hand_over(
     slot: &Slot,
     batch: &FrameBatch<'_>,

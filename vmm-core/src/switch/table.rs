@@ -1,6 +1,6 @@
 //! The MAC table: which port an address was last seen on.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crate::backend::Mac;
 
@@ -8,12 +8,16 @@ use crate::backend::Mac;
 const BUCKETS: usize = 1024;
 /// Addresses per bucket: VALE's table has one, so that two busy addresses can evict each other.
 const WAYS: usize = 4;
+/// Ports that an entry can name.
+const PORTS: usize = 256;
 /// Ageing ticks that an address outlives.
 const LIFETIME_TICKS: u8 = 8;
 
-/// Address in bits 0..48, port in 48..56, tick of the last frame in 56..64. 0 is empty.
+/// Address in bits 0..48, port in 48..56, tick of the last frame in 56..64.
 type Entry = u64;
 
+/// No address: the broadcast address is never learned.
+const EMPTY: Entry = u64::MAX;
 const MAC_MASK: u64 = (1 << 48) - 1;
 
 fn entry(mac: Mac, port: u8, tick: u8) -> Entry {
@@ -28,35 +32,50 @@ fn tick_of(entry: Entry) -> u8 {
     (entry >> 56) as u8
 }
 
+/// Half a cache line, never parts of two.
+#[repr(align(32))]
+struct Bucket([AtomicU64; WAYS]);
+
 /// A table that any number of ports read and write without locks: an entry is one word, and a lost
 /// race between two writers costs a flooded frame, never a wrong table.
+///
+/// A full bucket gives up an entry of the port that has the most in the whole table, and takes none
+/// from a port that has even more. So a guest with ever new addresses displaces its own, or those of
+/// others who do the same.
+#[repr(align(128))] // away from the lock that every batch takes
 pub struct MacTable {
-    buckets: Box<[[AtomicU64; WAYS]]>,
+    buckets: Box<[Bucket; BUCKETS]>,
     /// Chosen at random, so that no guest can aim for another's bucket.
     key: u64,
+    /// Each port's entries.
+    held: Box<[AtomicU32; PORTS]>,
 }
 
 impl MacTable {
     /// An empty table. `key` must not be guessable by guests.
     pub fn new(key: u64) -> Self {
-        let bucket = || std::array::from_fn(|_| AtomicU64::new(0));
-        Self { buckets: (0..BUCKETS).map(|_| bucket()).collect(), key: key | 1 }
+        let bucket = |_| Bucket(std::array::from_fn(|_| AtomicU64::new(EMPTY)));
+        Self {
+            buckets: Box::new(std::array::from_fn(bucket)),
+            key: key | 1,
+            held: Box::new(std::array::from_fn(|_| AtomicU32::new(0))),
+        }
     }
 
     #[inline]
     fn bucket(&self, mac: Mac) -> &[AtomicU64; WAYS] {
         // Multiply-shift hashing (Dietzfelbinger et al. 1997) with a secret odd multiplier.
         let hash = (mac.0 ^ (mac.0 >> 24)).wrapping_mul(self.key) >> (64 - BUCKETS.ilog2());
-        &self.buckets[hash as usize]
+        &self.buckets[hash as usize].0
     }
 
-    /// The port that `mac` was last seen on.
+    /// The port that `mac`, which is not a group address, was last seen on.
     #[inline]
     pub fn lookup(&self, mac: Mac) -> Option<u8> {
         self.bucket(mac)
             .iter()
             .map(|slot| slot.load(Ordering::Relaxed))
-            .find(|e| *e & MAC_MASK == mac.0 && *e != 0)
+            .find(|e| *e & MAC_MASK == mac.0)
             .map(port_of)
     }
 
@@ -69,22 +88,53 @@ impl MacTable {
         }
         let new = entry(mac, port, tick);
         let bucket = self.bucket(mac);
-        let mut victim = &bucket[0];
-        let mut victim_age = -1;
         for slot in bucket {
             let old = slot.load(Ordering::Relaxed);
             if old & MAC_MASK == mac.0 {
                 if old != new {
-                    slot.store(new, Ordering::Relaxed);
+                    self.replace(slot, old, new);
                 }
                 return;
             }
-            let age = if old == 0 { i16::MAX } else { i16::from(tick.wrapping_sub(tick_of(old))) };
-            if age > victim_age {
-                (victim, victim_age) = (slot, age);
+        }
+        self.insert(bucket, new);
+    }
+
+    /// Puts an address into a bucket that does not have it, if its port may have a place there.
+    fn insert(&self, bucket: &[AtomicU64; WAYS], new: Entry) {
+        // Empty places first, then the busiest port's, the oldest of them first.
+        let claim = |old: Entry| match old {
+            EMPTY => (u32::MAX, 0),
+            _ => (self.held(port_of(old)), tick_of(new).wrapping_sub(tick_of(old))),
+        };
+        let victim = bucket
+            .iter()
+            .map(|slot| (slot, slot.load(Ordering::Relaxed)))
+            .max_by_key(|(_, old)| claim(*old));
+        if let Some((slot, old)) = victim
+            && claim(old).0 >= self.held(port_of(new))
+        {
+            self.replace(slot, old, new);
+        }
+    }
+
+    /// Entries of `port`.
+    fn held(&self, port: u8) -> u32 {
+        self.held[usize::from(port)].load(Ordering::Relaxed)
+    }
+
+    /// Writes `new` if `old` is still there: of two writers one wins, and the counts stay exact.
+    fn replace(&self, slot: &AtomicU64, old: Entry, new: Entry) {
+        let written = slot.compare_exchange(old, new, Ordering::Relaxed, Ordering::Relaxed).is_ok();
+        let same_port = old != EMPTY && new != EMPTY && port_of(old) == port_of(new);
+        if written && !same_port {
+            if old != EMPTY {
+                self.held[usize::from(port_of(old))].fetch_sub(1, Ordering::Relaxed);
+            }
+            if new != EMPTY {
+                self.held[usize::from(port_of(new))].fetch_add(1, Ordering::Relaxed);
             }
         }
-        victim.store(new, Ordering::Relaxed);
     }
 
     /// Forgets what has not been seen for [`LIFETIME_TICKS`].
@@ -98,19 +148,22 @@ impl MacTable {
     }
 
     fn forget(&self, condition: impl Fn(Entry) -> bool) {
-        for slot in self.buckets.iter().flatten() {
+        for slot in self.slots() {
             let old = slot.load(Ordering::Relaxed);
-            if old != 0 && condition(old) {
-                // A port that learns the address at this moment wins.
-                let _ = slot.compare_exchange(old, 0, Ordering::Relaxed, Ordering::Relaxed);
+            if old != EMPTY && condition(old) {
+                self.replace(slot, old, EMPTY);
             }
         }
     }
 
     /// All addresses with their ports, in no particular order.
     pub fn entries(&self) -> Vec<(Mac, u8)> {
-        let all = self.buckets.iter().flatten().map(|slot| slot.load(Ordering::Relaxed));
-        all.filter(|e| *e != 0).map(|e| (Mac(e & MAC_MASK), port_of(e))).collect()
+        let all = self.slots().map(|slot| slot.load(Ordering::Relaxed));
+        all.filter(|e| *e != EMPTY).map(|e| (Mac(e & MAC_MASK), port_of(e))).collect()
+    }
+
+    fn slots(&self) -> impl Iterator<Item = &AtomicU64> {
+        self.buckets.iter().flat_map(|bucket| &bucket.0)
     }
 }
 
