@@ -19,7 +19,7 @@ const FRAME_BYTES: [usize; 3] = [60, 512, 1514];
 /// Frames of one hand-over, as the e1000 makes them.
 const BATCH: usize = 256;
 /// Bytes from one buffer to the next, as drivers lay them out.
-const BUFFER_BYTES: usize = 2048;
+const BUFFER_BYTES: usize = 2112;
 /// A receive descriptor's status, in its second word: descriptor done, end of packet.
 const DD_EOP: u64 = 0b11 << 32;
 
