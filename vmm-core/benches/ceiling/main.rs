@@ -18,7 +18,8 @@ use criterion::Criterion;
 const FRAME_BYTES: [usize; 3] = [60, 512, 1514];
 /// Frames of one hand-over, as the e1000 makes them.
 const BATCH: usize = 256;
-/// Bytes from one buffer to the next, as drivers lay them out.
+/// Bytes from one buffer to the next: the NIC's 2048 and a cache line, so that their first lines do
+/// not fall into the same few sets of the caches.
 const BUFFER_BYTES: usize = 2112;
 /// A receive descriptor's status, in its second word: descriptor done, end of packet.
 const DD_EOP: u64 = 0b11 << 32;

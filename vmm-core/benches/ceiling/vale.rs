@@ -15,16 +15,17 @@ use vmm_core::clock::MonotonicClock;
 use vmm_core::memory::GuestRam;
 use vmm_core::switch::{Port, PortCounters, Switch};
 
-use super::caches::prefetch_for_write;
+use super::caches::{prefetch, prefetch_for_write};
 use super::{BATCH, BUFFER_BYTES, DD_EOP, FRAME_BYTES};
 
 const PORTS: [usize; 6] = [2, 4, 8, 16, 32, 64];
-/// Frames that the sender has in memory, in batches that go out in turn.
+/// Frames that the sender has in memory, and sends in turn.
 const FRAMES: usize = 1024;
-/// Descriptors of a receiver's ring.
-const RING: usize = 256;
-/// Bytes of memory of a receiver's ring: descriptors, then buffers.
-const RING_BYTES: usize = RING * (16 + BUFFER_BYTES);
+/// Buffers of all receivers together: the figures are to show what ports cost, and not what the
+/// caches make of the memory of more guests.
+const BUFFERS: usize = 4096;
+/// Bytes of a descriptor with its buffer.
+const PLACE_BYTES: usize = 16 + BUFFER_BYTES;
 /// Frames whose buffers are fetched ahead of the copy, as in the e1000.
 const LOOKAHEAD: usize = 16;
 const CACHE_LINE: usize = 64;
@@ -53,8 +54,8 @@ enum Sink {
 
 pub fn bench(criterion: &mut Criterion) {
     // One arena for all cases: making it costs more than measuring with it.
-    let ports = PORTS.into_iter().max().unwrap_or(0);
-    let arena = GuestRam::new((FRAMES * BUFFER_BYTES + ports * RING_BYTES) as u64).expect("memory");
+    let bytes = FRAMES * BUFFER_BYTES + BUFFERS * PLACE_BYTES;
+    let arena = GuestRam::new(bytes.next_multiple_of(4096) as u64).expect("memory");
     for (name, traffic) in [
         ("unicast", Traffic::Unicast),
         ("flooded", Traffic::Flooded),
@@ -84,7 +85,9 @@ struct Bed<'m> {
     sender: Port,
     /// The other ports, and what they are connected to: the switch does not keep either alive.
     others: Vec<(Port, Arc<dyn Receiver>)>,
-    batches: Vec<FrameBatch<'m>>,
+    batch: FrameBatch<'m>,
+    bytes: usize,
+    /// The next frame to go out.
     next: usize,
     random: SmallRng,
 }
@@ -97,13 +100,15 @@ impl<'m> Bed<'m> {
             .map(|n| {
                 let mut port = switch.attach().expect("a free port");
                 let receiver: Arc<dyn Receiver> = match sink {
-                    Sink::Copying => Arc::new(MemoryRing::new(arena, n)),
+                    Sink::Copying => Arc::new(MemoryRing::new(arena, n, BUFFERS / ports)),
                     Sink::Counting => Arc::new(Counter),
                 };
                 switch.connect(port.index(), &receiver);
                 // The switch learns where the station is.
                 write_header(arena, 0, BROADCAST, station(n));
-                port.transmit(&batch(arena, 0..1, bytes));
+                let mut hello = FrameBatch::new();
+                gather(arena, 0..1, bytes, &mut hello);
+                port.transmit(&hello);
                 (port, receiver)
             })
             .collect();
@@ -116,9 +121,7 @@ impl<'m> Bed<'m> {
             };
             write_header(arena, index, target, station(0));
         }
-        let starts = (0..FRAMES).step_by(BATCH);
-        let batches = starts.map(|from| batch(arena, from..from + BATCH, bytes)).collect();
-        Self { arena, switch, sender, others, batches, next: 0, random }
+        Self { arena, switch, sender, others, batch: FrameBatch::new(), bytes, next: 0, random }
     }
 
     /// Sends so many batches; the time that the switch and the receivers took.
@@ -126,24 +129,24 @@ impl<'m> Bed<'m> {
         let before = self.counters();
         let mut elapsed = Duration::ZERO;
         for _ in 0..batches {
-            self.next = (self.next + 1) % self.batches.len();
+            let frames = self.next..self.next + BATCH;
+            self.next = frames.end % FRAMES;
             if let Traffic::NewSources = traffic {
-                self.renew_sources();
+                frames.clone().for_each(|index| self.renew_source(index));
             }
             let start = Instant::now();
-            self.sender.transmit(&self.batches[self.next]);
+            gather(self.arena, frames, self.bytes, &mut self.batch);
+            self.sender.transmit(&self.batch);
             elapsed += start.elapsed();
         }
         self.audit(&before, traffic);
         elapsed
     }
 
-    /// Writes a source address that nobody has ever seen into each frame of the next batch.
-    fn renew_sources(&mut self) {
-        for index in self.next * BATCH..(self.next + 1) * BATCH {
-            let source = stranger(&mut self.random);
-            write(self.arena, index * BUFFER_BYTES + 6, &source);
-        }
+    /// Writes a source address that nobody has ever seen into a frame.
+    fn renew_source(&mut self, index: usize) {
+        let source = stranger(&mut self.random);
+        write(self.arena, index * BUFFER_BYTES + 6, &source);
     }
 
     fn counters(&self) -> PortCounters {
@@ -190,14 +193,15 @@ fn slice(arena: &GuestRam, at: usize, len: usize) -> VolatileSlice<'_> {
     arena.slice(at as u64, len).expect("the arena has room for the senders and the rings")
 }
 
-/// The sender's frames of those indices.
-fn batch(arena: &GuestRam, indices: Range<usize>, bytes: usize) -> FrameBatch<'_> {
-    let mut batch = FrameBatch::new();
-    for index in indices {
-        batch.push_span(slice(arena, index * BUFFER_BYTES, bytes));
+/// Fills `batch` with the sender's frames, as a NIC that reads its ring does.
+fn gather<'m>(arena: &'m GuestRam, frames: Range<usize>, bytes: usize, batch: &mut FrameBatch<'m>) {
+    batch.clear();
+    for index in frames {
+        let frame = |index| slice(arena, index % FRAMES * BUFFER_BYTES, bytes);
+        prefetch(frame(index + LOOKAHEAD).ptr_guard().as_ptr());
+        batch.push_span(frame(index));
         batch.end_frame();
     }
-    batch
 }
 
 /// A receiver that takes every frame and does nothing with it.
@@ -214,27 +218,30 @@ impl Receiver for Counter {
 struct MemoryRing {
     arena: GuestRam,
     base: u64,
-    /// The next descriptor.
+    /// Descriptors, a power of two.
+    size: usize,
+    /// The next descriptor; counts on and on.
     head: Mutex<usize>,
 }
 
 impl MemoryRing {
-    /// The ring of port `n`, behind the sender's frames.
-    fn new(arena: &GuestRam, n: usize) -> Self {
-        let base = FRAMES * BUFFER_BYTES + n * RING_BYTES;
-        for index in 0..RING {
-            let buffer = (base + RING * 16 + index * BUFFER_BYTES) as u64;
+    /// The ring of port `n`, behind the sender's frames: descriptors, then buffers.
+    fn new(arena: &GuestRam, n: usize, size: usize) -> Self {
+        let base = FRAMES * BUFFER_BYTES + n * size * PLACE_BYTES;
+        for index in 0..size {
+            let buffer = (base + size * 16 + index * BUFFER_BYTES) as u64;
             write(arena, base + index * 16, &buffer.to_le_bytes());
         }
-        Self { arena: arena.clone(), base: base as u64, head: Mutex::new(0) }
+        Self { arena: arena.clone(), base: base as u64, size, head: Mutex::new(0) }
     }
 }
 
 impl Receiver for MemoryRing {
     fn receive(&self, batch: &FrameBatch<'_>, picks: &[u32]) -> usize {
         let mut head = self.head.lock();
-        let Some(ring) = self.arena.array::<[u64; 2]>(self.base, RING) else { return 0 };
-        let buffer = |index: usize, len| self.arena.slice(ring.load(index % RING)[0], len);
+        let Some(ring) = self.arena.array::<[u64; 2]>(self.base, self.size) else { return 0 };
+        let at = |index: usize| index & (self.size - 1);
+        let buffer = |index, len| self.arena.slice(ring.load(at(index))[0], len);
         let mut taken = 0;
         for chunk in picks.chunks(LOOKAHEAD) {
             // As many as are used up here: what one batch takes, the next will.
@@ -243,16 +250,19 @@ impl Receiver for MemoryRing {
                     prefetch_for_write(line.ptr_guard().as_ptr());
                 }
             }
+            if let Ok(descriptor) = ring.to_slice().offset(at(*head + 2 * LOOKAHEAD) * 16) {
+                prefetch_for_write(descriptor.ptr_guard().as_ptr());
+            }
             for pick in chunk {
                 let frame = batch.frame(*pick as usize);
                 let Some(target) = buffer(*head, frame.len()) else { break };
                 frame.copy_to_guest(0, target);
                 fence(Ordering::Release);
                 let fields = frame.len() as u64 | DD_EOP;
-                if let Ok(word) = ring.to_slice().get_ref::<u64>(*head * 16 + 8) {
+                if let Ok(word) = ring.to_slice().get_ref::<u64>(at(*head) * 16 + 8) {
                     word.store(fields);
                 }
-                *head = (*head + 1) % RING;
+                *head += 1;
                 taken += 1;
             }
         }

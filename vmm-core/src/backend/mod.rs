@@ -19,9 +19,6 @@ use vm_memory::{VolatileMemory, VolatileSlice};
 /// Ethernet header length in bytes; shorter frames are dropped by every backend.
 pub const ETH_HEADER_LEN: usize = 14;
 
-/// Pieces whose first cache line is fetched ahead of the frame that is looked at.
-const LOOKAHEAD: usize = 16;
-
 /// An Ethernet address as a 48-bit little-endian number: the first byte on the wire is the lowest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub struct Mac(pub u64);
@@ -94,6 +91,13 @@ struct Extent {
     len: u32,
     destination: Mac,
     source: Mac,
+}
+
+impl Extent {
+    #[inline]
+    fn addresses(&self) -> Option<(Mac, Mac)> {
+        (self.len as usize >= ETH_HEADER_LEN).then_some((self.destination, self.source))
+    }
 }
 
 impl<'m> FrameBatch<'m> {
@@ -193,19 +197,16 @@ impl<'m> FrameBatch<'m> {
         Frame { spans, len: len as usize, destination, source }
     }
 
-    /// All frames in order. Asks the cache for the first line of the pieces ahead: whoever looks at
-    /// a frame reads its addresses, and another core wrote them.
-    #[inline]
+    /// All frames in order.
     pub fn iter(&self) -> impl Iterator<Item = Frame<'_>> {
-        let mut start = 0;
-        self.frames.iter().map(move |&Extent { end, len }| {
-            let spans = &self.spans[start..end as usize];
-            start = end as usize;
-            if let Some(ahead) = self.spans.get(start + LOOKAHEAD) {
-                prefetch(ahead);
-            }
-            Frame { spans, len: len as usize }
-        })
+        (0..self.len()).map(|i| self.frame(i))
+    }
+
+    /// All frames' destination and source addresses; `None` for a frame that is shorter than an
+    /// Ethernet header.
+    #[inline]
+    pub fn addresses(&self) -> impl Iterator<Item = Option<(Mac, Mac)>> {
+        self.frames.iter().map(Extent::addresses)
     }
 
     /// Empties the batch and frees it from its lifetime, keeping the allocations.
@@ -215,14 +216,6 @@ impl<'m> FrameBatch<'m> {
         let spans = self.spans.into_iter().map(|_| unreachable!("just cleared")).collect();
         FrameBatch { spans, frames: self.frames, open_len: 0, bytes: 0 }
     }
-}
-
-/// Starts fetching the first cache line of `span`.
-#[inline]
-fn prefetch(span: &VolatileSlice<'_>) {
-    use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-    // SAFETY: a prefetch never faults and changes no memory.
-    unsafe { _mm_prefetch::<_MM_HINT_T0>(span.ptr_guard().as_ptr().cast()) };
 }
 
 /// One frame: destination address to last payload byte, without the frame check sequence.

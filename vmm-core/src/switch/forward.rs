@@ -14,16 +14,11 @@ type Destination = u8;
 const ALL_OTHERS: Destination = MAX_PORTS as u8;
 const RUNTS: Destination = ALL_OTHERS + 1;
 
-/// Stands for the target of a frame that is too short to have one.
-const NO_TARGET: Mac = Mac(u64::MAX);
-
 /// A port's scratch space, kept from batch to batch.
 ///
 /// Frames are sorted by counting, into one array for all destinations: a batch for many ports costs
 /// little more than one for a single port.
 pub struct Forwarder {
-    /// Each frame's destination address.
-    targets: Vec<Mac>,
     /// Each frame's destination.
     destinations: Vec<Destination>,
     /// Each destination's part of `picks`.
@@ -55,7 +50,6 @@ impl List {
 impl Default for Forwarder {
     fn default() -> Self {
         Self {
-            targets: Vec::new(),
             destinations: Vec::new(),
             lists: Box::new([List::default(); RUNTS as usize + 1]),
             touched: Vec::new(),
@@ -72,8 +66,8 @@ impl Forwarder {
         let mut done =
             PortCounters { frames_in: batch.len() as u64, batches_in: 1, ..Default::default() };
         let slots = shared.slots.read();
-        self.learn(shared, from, batch);
-        self.look_up(&shared.table, slots.len());
+        learn(shared, from, batch);
+        self.look_up(&shared.table, slots.len(), batch);
         self.sort();
         self.deliver(&slots, from, batch, &mut done);
         drop(slots);
@@ -84,43 +78,26 @@ impl Forwarder {
         done
     }
 
-    /// Reads the addresses and learns the sources, in a loop of its own: it is the one that waits
-    /// for memory.
-    fn learn(&mut self, shared: &Shared, from: u8, batch: &FrameBatch<'_>) {
-        let tick = shared.age();
-        let mut last_source = NO_TARGET;
-        self.targets.clear();
-        self.targets.extend(batch.iter().map(|frame| {
-            let Some((target, source)) = frame.addresses() else {
-                return NO_TARGET;
-            };
-            if source != last_source {
-                shared.table.learn(source, from, tick);
-                last_source = source;
-            }
-            target
-        }));
-    }
-
-    /// Finds the destinations. Neighbouring frames often share theirs, so the last one is kept.
-    fn look_up(&mut self, table: &MacTable, ports: usize) {
-        let mut last = (NO_TARGET, RUNTS);
+    /// First pass. Neighbouring frames often share their destination, so the last one is kept.
+    fn look_up(&mut self, table: &MacTable, ports: usize, batch: &FrameBatch<'_>) {
+        let find = |target: Mac| match table.lookup(target) {
+            Some(port) if usize::from(port) < ports => port,
+            _ => ALL_OTHERS,
+        };
+        let mut last = (Mac::BROADCAST, ALL_OTHERS);
         self.destinations.clear();
-        self.destinations.extend(self.targets.iter().map(|&target| {
-            if target != last.0 {
-                let known = if target.is_group() { None } else { table.lookup(target) };
-                let destination = match known {
-                    Some(port) if usize::from(port) < ports => port,
-                    _ if target == NO_TARGET => RUNTS,
-                    _ => ALL_OTHERS,
-                };
-                last = (target, destination);
+        self.destinations.extend(batch.addresses().map(|addresses| match addresses {
+            None => RUNTS,
+            Some((target, _)) => {
+                if target != last.0 {
+                    last = (target, find(target));
+                }
+                last.1
             }
-            last.1
         }));
     }
 
-    /// Fills the lists.
+    /// Fills the lists: counts, then places.
     fn sort(&mut self) {
         let Self { destinations, lists, touched, picks, .. } = self;
         picks.clear();
@@ -194,6 +171,18 @@ impl Forwarder {
             done.dropped.no_destination = flooded.len() as u64;
         } else {
             done.flood_copies = flooded.len() as u64 * (others - 1);
+        }
+    }
+}
+
+/// Notes where the batch's frames come from: all from one address, mostly.
+fn learn(shared: &Shared, from: u8, batch: &FrameBatch<'_>) {
+    let tick = shared.age();
+    let mut last = Mac::BROADCAST;
+    for (_, source) in batch.addresses().flatten() {
+        if source != last {
+            shared.table.learn(source, from, tick);
+            last = source;
         }
     }
 }

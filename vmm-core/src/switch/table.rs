@@ -16,7 +16,7 @@ const LIFETIME_TICKS: u8 = 8;
 /// Address in bits 0..48, port in 48..56, tick of the last frame in 56..64.
 type Entry = u64;
 
-/// No address: the broadcast address is never learned.
+/// No address: group addresses are never learned.
 const EMPTY: Entry = u64::MAX;
 const MAC_MASK: u64 = (1 << 48) - 1;
 
@@ -69,13 +69,14 @@ impl MacTable {
         &self.buckets[hash as usize].0
     }
 
-    /// The port that `mac`, which is not a group address, was last seen on.
+    /// The port that `mac` was last seen on.
     #[inline]
     pub fn lookup(&self, mac: Mac) -> Option<u8> {
         self.bucket(mac)
             .iter()
             .map(|slot| slot.load(Ordering::Relaxed))
             .find(|e| *e & MAC_MASK == mac.0)
+            .filter(|e| *e != EMPTY)
             .map(port_of)
     }
 
