@@ -16,6 +16,7 @@ use vmm_core::e1000::registers::offset::*;
 use vmm_core::e1000::regs::{rctl, tctl};
 use vmm_core::kvm::ExitReason;
 use vmm_core::machine::{Machine, MachineConfig, MachineError, NicConfig};
+use vmm_core::policy::Policy;
 use vmm_core::switch::Switch;
 
 const ENTRY: u32 = 0x10_0000;
@@ -53,6 +54,7 @@ impl Street {
             mac: [0x52, 0x54, 0, 0, 0, house],
             itr: true,
             csb: true,
+            policy: Policy::default(),
             backend: Box::new(port),
         };
         let config = MachineConfig {

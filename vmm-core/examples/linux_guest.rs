@@ -17,6 +17,7 @@ use vmm_core::clock::MonotonicClock;
 use vmm_core::kvm::Hypervisor;
 use vmm_core::machine::{Machine, MachineConfig, NicConfig};
 use vmm_core::platform::LINUX_CMDLINE;
+use vmm_core::policy::Policy;
 use vmm_core::serial::SerialInput;
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -39,6 +40,7 @@ fn main() -> Result<(), Box<dyn Error>> {
                 mac: [0x52, 0x54, 0, 0, 0, 1],
                 itr: true,
                 csb: false,
+                policy: Policy::default(),
                 backend: Box::new(NullBackend),
             }],
             console: Box::new(io::stdout()),

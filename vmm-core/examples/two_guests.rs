@@ -16,6 +16,7 @@ use vmm_core::clock::{Clock, MonotonicClock};
 use vmm_core::e1000::E1000;
 use vmm_core::kvm::Hypervisor;
 use vmm_core::machine::{Machine, MachineConfig, NicConfig};
+use vmm_core::policy::Policy;
 use vmm_core::switch::Switch;
 
 /// Hands a guest's console lines over to the main thread.
@@ -54,7 +55,13 @@ fn main() -> Result<(), Box<dyn Error>> {
                     cmdline: format!("role={role} driver=e1000 {more} {options}"),
                     ..Kernel::default()
                 },
-                nics: vec![NicConfig { mac, itr: false, csb, backend: Box::new(port) }],
+                nics: vec![NicConfig {
+                    mac,
+                    itr: false,
+                    csb,
+                    policy: Policy::default(),
+                    backend: Box::new(port),
+                }],
                 console: Box::new(Console(sender)),
                 clock: clock.clone(),
                 cpu: None,

@@ -25,5 +25,6 @@ pub mod machine;
 pub mod memory;
 pub mod pci;
 pub mod platform;
+pub mod policy;
 pub mod serial;
 pub mod switch;

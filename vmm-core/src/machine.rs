@@ -15,6 +15,7 @@ use crate::kvm::{
 use crate::memory::{GuestRam, MemoryError};
 use crate::pci::{self, Intx, PciRoot};
 use crate::platform::{COM1_GSI, MAX_NICS, NIC_GSIS};
+use crate::policy::Policy;
 use crate::serial::{Serial, SerialInput};
 
 /// A NIC of a guest.
@@ -25,6 +26,8 @@ pub struct NicConfig {
     pub itr: bool,
     /// Whether the device announces the paravirtual extension (CSB).
     pub csb: bool,
+    /// Who moves the frames that the guest sends.
+    pub policy: Policy,
     /// Where its frames go.
     pub backend: Box<dyn Backend>,
 }
@@ -109,7 +112,10 @@ impl Machine {
                 line: intx.clone(),
                 backend: nic.backend,
             };
-            let device = E1000::new(E1000Config { mac: nic.mac, itr: nic.itr, csb: nic.csb }, host);
+            let device = E1000::new(
+                E1000Config { mac: nic.mac, itr: nic.itr, csb: nic.csb, policy: nic.policy },
+                host,
+            );
             pci.add(pci::nic_function(&device, index as u8, nic.csb, intx));
             let timed = device.clone();
             let on_timer: OnTimer = Box::new(move || timed.on_timer());

@@ -9,6 +9,7 @@ use vmm_core::boot::Kernel;
 use vmm_core::clock::MonotonicClock;
 use vmm_core::kvm::{ExitReason, Hypervisor};
 use vmm_core::machine::{Machine, MachineConfig, NicConfig};
+use vmm_core::policy::Policy;
 
 fn entries(directory: &str) -> usize {
     fs::read_dir(directory).expect("procfs").count()
@@ -38,6 +39,7 @@ fn two_hundred_lives_leak_no_descriptor_and_no_thread() {
                 mac: [0x52, 0x54, 0, 0, 0, 1],
                 itr: true,
                 csb: true,
+                policy: Policy::default(),
                 backend: Box::new(NullBackend),
             }],
             console: Box::new(std::io::sink()),

@@ -23,6 +23,7 @@ use vmm_core::cpus;
 use vmm_core::e1000::{E1000, NicCounters};
 use vmm_core::kvm::{ExitReason, Hypervisor, HypervisorError, VcpuCounters};
 use vmm_core::machine::{Machine, MachineConfig, MachineError, NicConfig};
+use vmm_core::policy::Policy;
 
 pub use console::Line;
 pub use fabric::{FabricCounters, FabricError};
@@ -111,7 +112,13 @@ impl RunningLab {
                 let attached = fabric.attach(nic.switch, &guest.name, number).await;
                 let (backend, socket) = attached.map_err(host_lacks)?;
                 let on = lab.optimizations;
-                nics.push(NicConfig { mac: nic.mac, itr: on.itr, csb: on.csb, backend });
+                nics.push(NicConfig {
+                    mac: nic.mac,
+                    itr: on.itr,
+                    csb: on.csb,
+                    policy: Policy::Pull,
+                    backend,
+                });
                 sockets.push(socket);
             }
             let console = Console::new(index, sender.clone());

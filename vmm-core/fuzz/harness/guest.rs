@@ -11,6 +11,7 @@ use vmm_core::e1000::{E1000, E1000Config, E1000Host, regs};
 use vmm_core::irq::InterruptLine;
 use vmm_core::memory::GuestRam;
 use vmm_core::pci::{Intx, PciRoot, nic_function};
+use vmm_core::policy::Policy;
 use vmm_core::switch::Port;
 
 use super::program::{Mode, Setup};
@@ -70,7 +71,8 @@ impl Guest {
             line: line.clone(),
             backend: Box::new(Cable { wire: wire.clone(), port }),
         };
-        let config = E1000Config { mac: MACS[index], itr: setup.itr, csb: setup.csb };
+        let config =
+            E1000Config { mac: MACS[index], itr: setup.itr, csb: setup.csb, policy: Policy::Pull };
         let nic = E1000::new(config, host);
         wire.nic.set(Arc::downgrade(&nic)).unwrap_or_else(|_| unreachable!("set once"));
         let mut root = PciRoot::new();

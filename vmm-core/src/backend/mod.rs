@@ -62,6 +62,24 @@ pub trait Backend: Send {
     /// Takes a batch. Every frame is delivered or counted as dropped by the callee before the call
     /// returns; the views must not be kept.
     fn transmit(&mut self, batch: &FrameBatch<'_>);
+
+    /// Takes a batch as far as the NICs behind the backend have [room](Receiver::room): the first so
+    /// many frames, which it returns. The sender keeps the rest.
+    fn transmit_while_room(&mut self, batch: &FrameBatch<'_>) -> usize {
+        self.transmit(batch);
+        batch.len()
+    }
+
+    /// Where the NIC can ask for frames, if there is such a place.
+    fn feed(&self) -> Option<Box<dyn Feed>> {
+        None
+    }
+}
+
+/// Where a NIC asks for frames that wait for it.
+pub trait Feed: Send + Sync {
+    /// Has those who feed this NIC send what waits in their rings, about `most` frames.
+    fn pull(&self, most: usize);
 }
 
 /// What accepts frames for a guest: the receive side of a NIC.
@@ -69,6 +87,37 @@ pub trait Receiver: Send + Sync {
     /// Receives the frames of `batch` that `picks` names by index, in that order, and notifies the
     /// guest at most once. Returns how many the guest got; the receiver counts the others by cause.
     fn receive(&self, batch: &FrameBatch<'_>, picks: &[u32]) -> usize;
+
+    /// How many frames it is ready to take, or no limit if it cannot ask for more later.
+    fn room(&self, _flow: Flow) -> usize {
+        usize::MAX
+    }
+
+    /// Sends about `most` of the frames that its own guest has published and nobody has taken yet;
+    /// returns how many.
+    fn send_waiting(&self, _most: usize) -> usize {
+        0
+    }
+}
+
+/// How frames come to be handed over.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Flow {
+    /// Their guest said that they are there.
+    #[default]
+    Announced,
+    /// They are part of a stream, of which the guest says nothing any more, and their sender brings
+    /// them. A receiver does well to come for what follows.
+    Brought,
+    /// They are part of a stream, and a receiver has come for them.
+    Fetched,
+}
+
+impl Flow {
+    /// Whether more will follow of which nobody says anything.
+    pub fn is_stream(self) -> bool {
+        self != Self::Announced
+    }
 }
 
 /// Frames of one batch, each a chain of views of memory that outlives the batch.
@@ -78,6 +127,7 @@ pub struct FrameBatch<'m> {
     frames: Vec<Extent>,
     open_len: usize,
     bytes: u64,
+    flow: Flow,
 }
 
 // SAFETY: the views are only addresses of memory that stays mapped for 'm. Every access through them
@@ -148,6 +198,16 @@ impl<'m> FrameBatch<'m> {
         self.open_len = 0;
     }
 
+    /// Says how the frames come.
+    pub fn set_flow(&mut self, flow: Flow) {
+        self.flow = flow;
+    }
+
+    /// How the frames come.
+    pub fn flow(&self) -> Flow {
+        self.flow
+    }
+
     /// Empties the batch, keeping the allocations.
     pub fn clear(&mut self) {
         self.spans.clear();
@@ -214,7 +274,7 @@ impl<'m> FrameBatch<'m> {
         self.clear();
         // An empty vector collects in place: no allocation, no copy.
         let spans = self.spans.into_iter().map(|_| unreachable!("just cleared")).collect();
-        FrameBatch { spans, frames: self.frames, open_len: 0, bytes: 0 }
+        FrameBatch { spans, frames: self.frames, ..FrameBatch::default() }
     }
 }
 

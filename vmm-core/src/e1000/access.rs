@@ -81,7 +81,10 @@ impl E1000 {
 
     pub(super) fn write_rdt(&self, tail: u32) {
         self.accesses.0.rdt_writes.add(1);
-        self.rx.0.lock().ring.tail = tail;
+        let room = self.rx.0.lock().kick(tail);
+        if let (Some(room), Some(feed)) = (room, &self.feed) {
+            feed.pull(room);
+        }
     }
 
     pub(super) fn read_icr(&self) -> u32 {

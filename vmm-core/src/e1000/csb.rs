@@ -40,7 +40,7 @@ pub enum Field {
 }
 
 /// No receive index asks for a kick.
-const RXKICK_NONE: u32 = u32::MAX;
+pub const RXKICK_NONE: u32 = u32::MAX;
 
 /// A mapped block.
 #[derive(Clone, Debug)]

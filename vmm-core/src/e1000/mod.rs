@@ -35,13 +35,15 @@ mod tx;
 mod tests;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 
-use crate::backend::{Backend, FrameBatch, Mac, Receiver};
+use crate::backend::{Backend, Feed, Flow, FrameBatch, Mac, Receiver};
 use crate::clock::{Clock, Timer};
 use crate::irq::InterruptLine;
 use crate::memory::GuestRam;
+use crate::policy::Policy;
 
 pub use counters::{NicCounters, RegisterCounters};
 pub use rx::{RxCounters, RxDrops};
@@ -85,6 +87,8 @@ pub struct E1000Config {
     pub itr: bool,
     /// Offer the CSB extension.
     pub csb: bool,
+    /// Who moves the frames that its guest sends.
+    pub policy: Policy,
 }
 
 /// What a NIC needs of its host.
@@ -111,6 +115,10 @@ pub struct E1000 {
     ram: GuestRam,
     clock: Arc<dyn Clock>,
     schedule: Schedule,
+    /// Whether the transmit side is amid a stream, for kicks to see without its lock.
+    streams: AtomicBool,
+    /// Where frames come from that nobody brings.
+    feed: Option<Box<dyn Feed>>,
     general: Mutex<General>,
     tx: Isolated<Mutex<Transmitter>>,
     rx: Isolated<Mutex<ReceiveUnit>>,
@@ -125,11 +133,15 @@ impl E1000 {
     pub fn new(config: E1000Config, host: E1000Host) -> Arc<Self> {
         let (vendor, device) = if config.csb { CSB_SUBSYSTEM } else { PLAIN_SUBSYSTEM };
         let eeprom = Eeprom::new(config.mac, device, vendor);
+        let pull = config.policy == Policy::Pull;
+        let feed = host.backend.feed();
         Arc::new(Self {
+            streams: AtomicBool::new(false),
+            feed,
             clock: host.clock,
             schedule: Schedule::new(host.timer),
             general: Mutex::new(General::new(eeprom)),
-            tx: Isolated(Mutex::new(Transmitter::new(host.ram.clone(), host.backend))),
+            tx: Isolated(Mutex::new(Transmitter::new(host.ram.clone(), host.backend, pull))),
             rx: Isolated(Mutex::new(ReceiveUnit::new(host.ram.clone(), config.mac))),
             irq: Isolated(Mutex::new(Interrupts::new(host.line, config.itr))),
             accesses: Isolated(AccessCounters::default()),
@@ -230,6 +242,10 @@ impl E1000 {
     fn kick_transmit(&self, tail: Option<u32>) {
         let now = self.clock.now();
         let received = self.received.0.get();
+        // In a stream whoever holds the lock sends what this kick is about, or will come again.
+        if tail.is_some() && self.streams.load(Ordering::Relaxed) && self.tx.0.is_locked() {
+            return;
+        }
         self.with_transmitter(|tx| {
             tx.ring.tail = tail.unwrap_or(tx.ring.tail);
             tx.kick(now, received, &mut OwnReceiver(self))
@@ -244,6 +260,7 @@ impl E1000 {
             let mut tx = self.tx.0.lock();
             let outcome = act(&mut tx);
             self.schedule.set(Event::Transmit, outcome.deadline);
+            self.streams.store(tx.streams(), Ordering::Relaxed);
             outcome
         };
         self.conclude_transmit(outcome);
@@ -332,6 +349,24 @@ impl Receiver for E1000 {
     fn receive(&self, batch: &FrameBatch<'_>, picks: &[u32]) -> usize {
         let now = self.clock.now();
         self.with_receive_unit(|rx| rx.receive(Medium::Network, batch, picks, now))
+    }
+
+    fn room(&self, flow: Flow) -> usize {
+        self.rx.0.lock().room(flow)
+    }
+
+    fn send_waiting(&self, most: usize) -> usize {
+        let most = most.try_into().unwrap_or(u32::MAX);
+        let now = self.clock.now();
+        let (outcome, sent) = {
+            // Taken: somebody is at it already.
+            let Some(mut tx) = self.tx.0.try_lock() else { return 0 };
+            let (outcome, sent) = tx.pulled(now, most, &mut OwnReceiver(self));
+            self.schedule.set(Event::Transmit, outcome.deadline);
+            (outcome, sent)
+        };
+        self.conclude_transmit(outcome);
+        sent as usize
     }
 }
 

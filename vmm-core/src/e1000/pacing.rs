@@ -72,6 +72,11 @@ impl Pacing {
         streaming
     }
 
+    /// Whether the guest does not kick.
+    pub fn is_awake(&self) -> bool {
+        matches!(self.state, State::Awake { .. })
+    }
+
     /// The host goes on looking.
     pub fn stay_awake(&mut self, now: u64) {
         self.state = State::Awake { at: now + LOOK_AFTER, idle: 0 };

@@ -7,13 +7,13 @@ mod place;
 
 use std::sync::atomic::{Ordering, fence};
 
-use super::csb::{Csb, Field};
+use super::csb::{Csb, Field, RXKICK_NONE};
 use super::filter::Filter;
 use super::medium::{Medium, VlanMode};
 use super::regs::{cause, rctl};
 use super::ring::Ring;
 use super::traffic::Traffic;
-use crate::backend::FrameBatch;
+use crate::backend::{Flow, FrameBatch};
 use crate::memory::GuestRam;
 use serde::Serialize;
 
@@ -106,6 +106,8 @@ pub struct ReceiveUnit {
     pub medium: Medium,
     csb: Option<Csb>,
     recheck_at: Option<u64>,
+    /// The guest was asked for a kick when it has used up its frames: who sent them has more.
+    fed: bool,
     counters: RxCounters,
 }
 
@@ -124,6 +126,7 @@ impl ReceiveUnit {
             medium: Medium::default(),
             csb: None,
             recheck_at: None,
+            fed: false,
             counters: RxCounters::default(),
         }
     }
@@ -137,7 +140,9 @@ impl ReceiveUnit {
         self.filter = Filter::new(mac);
         self.vlan = VlanMode::default();
         self.recheck_at = None;
+        self.fed = false;
         if let Some(csb) = &self.csb {
+            csb.store(Field::HostRxkickAt, RXKICK_NONE);
             csb.store(Field::HostRdh, 0);
         }
     }
@@ -146,11 +151,43 @@ impl ReceiveUnit {
     pub fn set_csb(&mut self, csb: Option<Csb>) {
         self.csb = csb;
         self.recheck_at = None;
+        self.fed = false;
     }
 
     /// Counters so far.
     pub fn counters(&self) -> RxCounters {
         self.counters
+    }
+
+    fn active_csb(&self) -> Option<&Csb> {
+        self.csb.as_ref().filter(|csb| csb.on())
+    }
+
+    /// Frames that it is ready to take, if its guest can be asked for a kick when there is more.
+    pub fn room(&self, flow: Flow) -> usize {
+        let ready = self.rctl & rctl::EN != 0 && self.bus_master && self.medium != Medium::Nothing;
+        let Some(csb) = self.active_csb().filter(|_| ready) else {
+            return usize::MAX;
+        };
+        let tail = csb.load(Field::GuestRdt);
+        // Awake, and not through with its frames: it will kick, and come for more itself.
+        let awake = csb.load(Field::GuestNeedRxkick) == 0;
+        if flow == Flow::Brought && self.fed && awake && tail != self.last_filled() {
+            return 0;
+        }
+        self.ring.owned(tail) as usize
+    }
+
+    /// The descriptor before the head. Only for a ring that has any.
+    fn last_filled(&self) -> u32 {
+        self.ring.head.checked_sub(1).unwrap_or(self.ring.size().saturating_sub(1))
+    }
+
+    /// RDT was written. Room for frames, if the guest was asked for this kick: it wants more.
+    pub fn kick(&mut self, tail: u32) -> Option<usize> {
+        self.ring.tail = tail;
+        let asked = self.fed && self.active_csb().is_some();
+        asked.then(|| self.room(Flow::Fetched))
     }
 
     /// Receives the picked frames, which come over `medium`.
@@ -172,7 +209,7 @@ impl ReceiveUnit {
             dropped.disabled += all;
             return outcome;
         }
-        let csb = self.csb.as_ref().filter(|csb| csb.on()).cloned();
+        let csb = self.active_csb().cloned();
         if let Some(csb) = &csb {
             self.ring.tail = csb.load(Field::GuestRdt);
         }
@@ -192,7 +229,10 @@ impl ReceiveUnit {
         }
         match csb {
             None => outcome.interrupt = outcome.delivered > 0,
-            Some(csb) => self.announce(&csb, now, &mut outcome),
+            Some(csb) => {
+                self.ask_for_kick(&csb, batch.flow().is_stream());
+                self.announce(&csb, now, &mut outcome);
+            }
         }
         outcome
     }
@@ -215,6 +255,17 @@ impl ReceiveUnit {
         }
         outcome.deadline = self.recheck_at;
         outcome
+    }
+
+    /// Asks for a kick when the guest has used up all frames, or for none. Before the frames are
+    /// announced: a guest that is quicker than we are would pass the place unasked.
+    fn ask_for_kick(&mut self, csb: &Csb, wanted: bool) {
+        if wanted {
+            csb.store(Field::HostRxkickAt, self.last_filled());
+        } else if self.fed {
+            csb.store(Field::HostRxkickAt, RXKICK_NONE);
+        }
+        self.fed = wanted;
     }
 
     /// Tells the guest, if it listens; the fence orders the frames before its request.

@@ -90,7 +90,7 @@ impl Bench {
             line: line.clone(),
             backend,
         };
-        let nic = E1000::new(E1000Config { mac: MAC, itr, csb }, host);
+        let nic = E1000::new(E1000Config { mac: MAC, itr, csb, policy: Policy::Push }, host);
         Self { nic, ram, wire, line, armed, clock }
     }
 

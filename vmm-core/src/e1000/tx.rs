@@ -13,12 +13,16 @@ use super::medium::{Medium, VlanMode};
 use super::pacing::{Pacing, Step};
 use super::ring::Ring;
 use super::traffic::Traffic;
-use crate::backend::{Backend, FrameBatch};
+use crate::backend::{Backend, Flow, FrameBatch};
 use crate::memory::GuestRam;
 use gather::{Fault, SCRATCH_LEN};
 
 /// How often a kick looks again after it has asked for the next one.
 const LOOKS_BEFORE_SLEEP: u32 = 4;
+
+/// How long a stream waits for a receiver that takes nothing before its frames are dropped there, in
+/// nanoseconds.
+const PATIENCE: u64 = 1_000_000;
 
 /// What the transmit side has done since it was made.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
@@ -119,12 +123,16 @@ pub struct Transmitter {
     unannounced: bool,
     /// The last run ended before the ring did.
     backlog: bool,
+    /// Receivers may take a stream's frames as they have room.
+    pull: bool,
+    /// No receiver has taken a frame of the stream since.
+    stuck_since: Option<u64>,
     counters: TxCounters,
 }
 
 impl Transmitter {
     /// A transmitter after power-on.
-    pub fn new(ram: GuestRam, backend: Box<dyn Backend>) -> Self {
+    pub fn new(ram: GuestRam, backend: Box<dyn Backend>, pull: bool) -> Self {
         Self {
             ram,
             backend,
@@ -143,6 +151,8 @@ impl Transmitter {
             fault: None,
             unannounced: false,
             backlog: false,
+            pull,
+            stuck_since: None,
             counters: TxCounters::default(),
         }
     }
@@ -190,13 +200,13 @@ impl Transmitter {
         match self.active_csb() {
             None => {
                 self.withdraw_promise();
-                self.run(self.ring.tail, None, own, &mut outcome);
+                self.run(self.ring.tail, u32::MAX, None, own, &mut outcome);
             }
             Some(csb) => {
                 self.settle_missing_kick(self.ring.tail);
                 csb.store(Field::HostNeedTxkick, 0);
                 fence(Ordering::SeqCst);
-                self.run(csb.load(Field::GuestTdt), Some(&csb), own, &mut outcome);
+                self.run_csb(now, Flow::Brought, u32::MAX, &csb, own, &mut outcome);
                 let kicked = self.pacing.kicked(now, received);
                 if !kicked && !self.ask_for_kick(&csb, own, &mut outcome) {
                     self.pacing.stay_awake(now);
@@ -216,18 +226,62 @@ impl Transmitter {
             None => {
                 self.withdraw_promise();
                 if self.backlog {
-                    self.run(self.ring.tail, None, own, &mut outcome);
+                    self.run(self.ring.tail, u32::MAX, None, own, &mut outcome);
                 }
             }
             Some(csb) if self.pacing.due(now) => self.look(now, &csb, own, &mut outcome),
             Some(csb) if self.backlog => {
-                self.run(csb.load(Field::GuestTdt), Some(&csb), own, &mut outcome);
+                self.run_csb(now, Flow::Brought, u32::MAX, &csb, own, &mut outcome);
                 self.announce(&csb, &mut outcome);
             }
             Some(_) => {}
         }
         outcome.deadline = self.next_look(now);
         outcome
+    }
+
+    /// Sends up to about `most` frames because a receiver asks for them, if the guest does not kick;
+    /// returns how many descriptors that took.
+    pub fn pulled(&mut self, now: u64, most: u32, own: &mut dyn Backend) -> (TxOutcome, u32) {
+        let mut outcome = TxOutcome { may_delay: true, ..TxOutcome::default() };
+        let mut found = 0;
+        if let Some(csb) = self.active_csb().filter(|_| self.pacing.is_awake()) {
+            found = self.run_csb(now, Flow::Fetched, most, &csb, own, &mut outcome);
+            if found > 0 {
+                self.pacing.stay_awake(now);
+            }
+            self.announce(&csb, &mut outcome);
+        }
+        outcome.deadline = self.next_look(now);
+        (outcome, found)
+    }
+
+    /// Whether the guest does not kick and receivers may take its frames as they have room.
+    pub fn streams(&self) -> bool {
+        self.pull && self.pacing.is_awake()
+    }
+
+    /// Sends what the guest has published in the CSB; as part of a `stream` if it is one.
+    fn run_csb(
+        &mut self,
+        now: u64,
+        stream: Flow,
+        most: u32,
+        csb: &Csb,
+        own: &mut dyn Backend,
+        outcome: &mut TxOutcome,
+    ) -> u32 {
+        let patient = self.stuck_since.is_none_or(|since| now < since + PATIENCE);
+        let streaming = self.streams() && patient;
+        self.batch.set_flow(if streaming { stream } else { Flow::Announced });
+        let tail = csb.load(Field::GuestTdt);
+        let found = self.run(tail, most, Some(csb), own, outcome);
+        self.batch.set_flow(Flow::Announced);
+        // Whoever takes a stream's frames comes again; else the next look is soon enough.
+        self.backlog &= !streaming;
+        let stuck = streaming && found == 0 && self.ring.owned(tail) > 0;
+        self.stuck_since = if stuck { self.stuck_since.or(Some(now)) } else { None };
+        found
     }
 
     /// Looks at the ring because no kick will come.
@@ -237,7 +291,7 @@ impl Transmitter {
         if self.missing_kick != Some(tail) {
             self.settle_missing_kick(tail);
         }
-        let found = self.run(tail, Some(csb), own, outcome);
+        let found = self.run_csb(now, Flow::Brought, u32::MAX, csb, own, outcome);
         match self.pacing.scanned(now, found) {
             Step::AskForKick => {
                 if !self.ask_for_kick(csb, own, outcome) {
@@ -274,7 +328,7 @@ impl Transmitter {
         for _ in 0..LOOKS_BEFORE_SLEEP {
             csb.store(Field::HostNeedTxkick, 1);
             fence(Ordering::SeqCst);
-            if self.run(csb.load(Field::GuestTdt), Some(csb), own, outcome) == 0 {
+            if self.run(csb.load(Field::GuestTdt), u32::MAX, Some(csb), own, outcome) == 0 {
                 return true;
             }
         }

@@ -286,6 +286,7 @@ fn a_bad_configuration_is_refused() {
         mac: [2, 0, 0, 0, 0, 1],
         itr: false,
         csb: false,
+        policy: Policy::default(),
         backend: Box::new(crate::backend::NullBackend),
     };
     let config = |nics: usize, ram_bytes| MachineConfig {

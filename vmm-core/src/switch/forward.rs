@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::counters::PortCounters;
 use super::table::MacTable;
 use super::{MAX_PORTS, Shared, Slot};
-use crate::backend::{FrameBatch, Mac, Receiver};
+use crate::backend::{Flow, FrameBatch, Mac, Receiver};
 
 /// Where a frame goes: to a port, or to one of these. A frame to the port that it came from goes
 /// nowhere.
@@ -63,12 +63,35 @@ impl Default for Forwarder {
 impl Forwarder {
     /// Forwards what came in on port `from`.
     pub fn forward(&mut self, shared: &Shared, from: u8, batch: &FrameBatch<'_>) -> PortCounters {
-        let mut done =
-            PortCounters { frames_in: batch.len() as u64, batches_in: 1, ..Default::default() };
+        self.forward_some(shared, from, batch, false)
+    }
+
+    /// Forwards the first frames of a batch, up to one for whose unicast receiver there is no room.
+    pub fn forward_while_room(
+        &mut self,
+        shared: &Shared,
+        from: u8,
+        batch: &FrameBatch<'_>,
+    ) -> PortCounters {
+        self.forward_some(shared, from, batch, true)
+    }
+
+    fn forward_some(
+        &mut self,
+        shared: &Shared,
+        from: u8,
+        batch: &FrameBatch<'_>,
+        while_room: bool,
+    ) -> PortCounters {
         let slots = shared.slots.read();
         learn(shared, from, batch);
         self.look_up(&shared.table, slots.len(), batch);
+        if while_room {
+            self.keep_what_has_room(&slots, batch.flow());
+        }
         self.sort();
+        let frames_in = self.destinations.len() as u64;
+        let mut done = PortCounters { frames_in, batches_in: 1, ..Default::default() };
         self.deliver(&slots, from, batch, &mut done);
         drop(slots);
         self.receivers.clear();
@@ -95,6 +118,32 @@ impl Forwarder {
                 last.1
             }
         }));
+    }
+
+    /// Cuts the batch before the first frame that its receiver has no room for. What other senders
+    /// deliver meanwhile may still use the room up: then the receiver turns frames away, and counts.
+    fn keep_what_has_room(&mut self, slots: &[Slot], flow: Flow) {
+        let Self { destinations, lists, touched, .. } = self;
+        let mut kept = destinations.len();
+        for (index, destination) in destinations.iter().enumerate() {
+            // Here a list's `end` is the room behind its port; frames for no port have all they need.
+            let list = &mut lists[usize::from(*destination)];
+            if list.len == 0 {
+                touched.push(*destination);
+                let receiver = slots.get(usize::from(*destination)).and_then(Slot::receiver);
+                list.end =
+                    receiver.map_or(u32::MAX, |r| r.room(flow).try_into().unwrap_or(u32::MAX));
+            }
+            if list.len == list.end {
+                kept = index;
+                break;
+            }
+            list.len += 1;
+        }
+        for destination in touched.drain(..) {
+            lists[usize::from(destination)] = List::default();
+        }
+        destinations.truncate(kept);
     }
 
     /// Fills the lists: counts, then places.
@@ -199,7 +248,7 @@ fn hand_over(
     if picks.is_empty() {
         return;
     }
-    let Some(receiver) = slot.receiver.as_ref().and_then(|weak| weak.upgrade()) else {
+    let Some(receiver) = slot.receiver() else {
         done.dropped.disconnected += picks.len() as u64;
         return;
     };

@@ -65,6 +65,13 @@ struct Slot {
     counters: Arc<LivePortCounters>,
 }
 
+impl Slot {
+    #[inline]
+    fn receiver(&self) -> Option<Arc<dyn Receiver>> {
+        self.receiver.as_ref().and_then(Weak::upgrade)
+    }
+}
+
 impl Switch {
     /// A switch without ports.
     pub fn new(name: &str, clock: Arc<dyn Clock>) -> Self {

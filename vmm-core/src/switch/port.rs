@@ -2,10 +2,13 @@
 
 use std::sync::Arc;
 
-use super::Shared;
 use super::counters::LivePortCounters;
 use super::forward::Forwarder;
-use crate::backend::{Backend, FrameBatch};
+use super::{Shared, Slot};
+use crate::backend::{Backend, Feed, FrameBatch};
+
+/// Frames in a round of a pull after which one more is made.
+const WORTH_ANOTHER_ROUND: usize = 64;
 
 /// A switch port as its NIC sees it.
 pub struct Port {
@@ -30,6 +33,46 @@ impl Backend for Port {
     fn transmit(&mut self, batch: &FrameBatch<'_>) {
         let done = self.forwarder.forward(&self.shared, self.index, batch);
         self.counters.add(&done);
+    }
+
+    fn transmit_while_room(&mut self, batch: &FrameBatch<'_>) -> usize {
+        let done = self.forwarder.forward_while_room(&self.shared, self.index, batch);
+        self.counters.add(&done);
+        done.frames_in as usize
+    }
+
+    fn feed(&self) -> Option<Box<dyn Feed>> {
+        Some(Box::new(OtherPorts { shared: self.shared.clone(), index: self.index }))
+    }
+}
+
+/// The ports that feed a port: all others.
+struct OtherPorts {
+    shared: Arc<Shared>,
+    index: u8,
+}
+
+impl Feed for OtherPorts {
+    fn pull(&self, most: usize) {
+        // They take this lock again, and one of them may be the last to hold its NIC.
+        let others: Vec<_> = {
+            let slots = self.shared.slots.read();
+            // The next port comes first, so that no sender is always served before the others.
+            let (before, from) = slots.split_at(usize::from(self.index).min(slots.len()));
+            let others = from.iter().skip(1).chain(before);
+            others.filter_map(Slot::receiver).collect()
+        };
+        let mut left = most;
+        loop {
+            let before = left;
+            for other in &others {
+                left = left.saturating_sub(other.send_waiting(left));
+            }
+            // Senders go on meanwhile. To fetch that too is cheaper than the next kick.
+            if left == 0 || before - left < WORTH_ANOTHER_ROUND {
+                break;
+            }
+        }
     }
 }
 

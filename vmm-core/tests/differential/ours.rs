@@ -9,6 +9,7 @@ use vmm_core::clock::{Clock, ManualClock, Timer};
 use vmm_core::e1000::{E1000, E1000Config, E1000Host};
 use vmm_core::irq::InterruptLine;
 use vmm_core::memory::GuestRam;
+use vmm_core::policy::Policy;
 
 use crate::nic::{MAC, Nic, RAM};
 use crate::registers::ICR;
@@ -70,7 +71,10 @@ impl Ours {
             line: line.clone(),
             backend: Box::new(cable.clone()),
         };
-        let nic = E1000::new(E1000Config { mac: MAC, itr: moderation, csb: false }, host);
+        let nic = E1000::new(
+            E1000Config { mac: MAC, itr: moderation, csb: false, policy: Policy::Push },
+            host,
+        );
         nic.set_bus_master(true);
         nic.set_link(true);
         // QEMU's cable has been plugged in for ever: no link change is reported.

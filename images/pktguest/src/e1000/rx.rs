@@ -15,7 +15,7 @@ const ERRORS: u64 = 0xff << 40;
 /// The descriptors must tell how many frames wait.
 const UNKNOWN: u32 = u32::MAX;
 /// Frames ahead to fetch.
-const AHEAD: u32 = 12;
+const AHEAD: u32 = 24;
 
 /// The ring. The device owns all descriptors but the one before `next`.
 pub struct RxRing {

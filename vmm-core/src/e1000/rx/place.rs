@@ -10,7 +10,7 @@ use crate::backend::{Frame, FrameBatch};
 use crate::e1000::regs::{cause, rctl, rxd};
 use crate::e1000::ring::{DESCRIPTOR_BYTES, Descriptor};
 use crate::e1000::traffic::{FCS_LEN, MIN_FRAME, Row};
-use crate::memory::{GuestRam, piece};
+use crate::memory::{CACHE_LINE, GuestRam, piece, prefetch_for_write};
 
 /// Where a VLAN tag stands in a frame, and its length.
 pub const TAG_AT: usize = 12;
@@ -20,8 +20,6 @@ pub const TAG_LEN: usize = 4;
 const MAX_SPAN: u32 = 256;
 /// Frames whose buffers are fetched ahead of the copy.
 const LOOKAHEAD: u32 = 48;
-/// Bytes of a cache line.
-const CACHE_LINE: usize = 64;
 
 /// What a batch is placed with: the guest's memory, and what holds for all of its frames.
 pub struct Work<'r> {
@@ -282,19 +280,5 @@ fn write_back(ring: &VolatileArrayRef<'_, Descriptor>, index: u32, fields: u64) 
     fence(Ordering::Release);
     if let Ok(target) = ring.to_slice().get_ref::<u64>(at) {
         target.store(fields);
-    }
-}
-
-/// Starts fetching the first cache line of `slice` in exclusive state.
-///
-/// In assembly: for a plain x86-64 the compiler makes a PREFETCHT0 of the intrinsic, which fetches
-/// the line as shared, so that the store misses once more.
-#[inline]
-fn prefetch_for_write(slice: VolatileSlice<'_>) {
-    // SAFETY: a prefetch never faults and changes no memory; where PREFETCHW is not implemented it
-    // is a NOP.
-    unsafe {
-        std::arch::asm!("prefetchw [{}]", in(reg) slice.ptr_guard().as_ptr(),
-            options(nostack, preserves_flags, readonly));
     }
 }

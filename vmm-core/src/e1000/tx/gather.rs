@@ -13,7 +13,7 @@ use crate::e1000::offload::{HEADER_MAX, Request, Segmentation};
 use crate::e1000::regs::{cause, tctl, txdctl};
 use crate::e1000::ring::{DESCRIPTOR_BYTES, Descriptor};
 use crate::e1000::traffic::{MIN_FRAME, Row};
-use crate::memory::piece;
+use crate::memory::{CACHE_LINE, piece, prefetch};
 
 /// Frames handed over at once: enough to amortise a hand-over, few enough that the receiving core
 /// starts while the sending one still gathers.
@@ -37,6 +37,12 @@ const FRAMES_PER_RUN: u64 = 16384;
 /// The same in bytes.
 const BYTES_PER_RUN: u64 = 32 << 20;
 
+/// Buffers to fetch ahead of their frame, and descriptors: further still, for a buffer's address is
+/// read from its descriptor.
+const BUFFERS_AHEAD: u32 = 24;
+const DESCRIPTORS_AHEAD: u32 = 48;
+const DESCRIPTORS_PER_LINE: u32 = (CACHE_LINE as u64 / DESCRIPTOR_BYTES) as u32;
+
 /// Bytes of device memory that a run needs: a header for every frame of a batch, then zeroes.
 pub const SCRATCH_LEN: usize = ZEROES + MIN_FRAME;
 const ZEROES: usize = BATCH * HEADER_MAX;
@@ -56,6 +62,8 @@ struct Assembly<'r> {
     batch: FrameBatch<'r>,
     /// The pieces of a packet that is being edited.
     packet: Vec<VolatileSlice<'r>>,
+    /// Every descriptor of the batch is a frame.
+    plain: bool,
 }
 
 impl<'r> Assembly<'r> {
@@ -77,11 +85,12 @@ impl<'r> Assembly<'r> {
 }
 
 impl Transmitter {
-    /// Sends what lies between head and `tail`, within the limits of one run; returns the number
-    /// of descriptors consumed.
+    /// Sends what lies between head and `tail`, about `most` frames of it and within the limits of
+    /// one run; returns the number of descriptors consumed.
     pub(super) fn run(
         &mut self,
         tail: u32,
+        most: u32,
         csb: Option<&Csb>,
         own: &mut dyn Backend,
         outcome: &mut TxOutcome,
@@ -94,25 +103,29 @@ impl Transmitter {
         let Some(ring) = self.ring.view(&ram) else {
             return 0;
         };
+        let flow = self.batch.flow();
         let mut scratch = std::mem::take(&mut self.scratch);
         let mut work = Assembly {
             ram: ram.all(),
             scratch: VolatileSlice::from(&mut scratch[..]),
             batch: std::mem::take(&mut self.batch).recycle(),
             packet: Vec::new(),
+            plain: true,
         };
+        work.batch.set_flow(flow);
         let owned = self.ring.owned(tail);
         let before = self.counters;
         let mut total = 0;
         let mut complete = true;
         while complete
-            && total < owned.min(DESCRIPTORS_PER_RUN)
+            && total < owned.min(DESCRIPTORS_PER_RUN).min(most)
             && self.counters.frames - before.frames < FRAMES_PER_RUN
             && self.counters.bytes - before.bytes < BYTES_PER_RUN
         {
-            let consumed = self.gather(&ring, owned - total, &mut work, own);
-            complete = consumed > 0;
-            self.hand_over(&mut work.batch, own);
+            let gathered = self.gather(&ring, owned - total, &mut work, own);
+            let left = self.hand_over(&mut work, own);
+            let consumed = gathered - left;
+            complete = gathered > 0 && left == 0;
             self.write_back(&ring, consumed, outcome);
             if let Some(csb) = csb {
                 csb.store(Field::HostTdh, self.ring.head);
@@ -144,10 +157,12 @@ impl Transmitter {
         own: &mut dyn Backend,
     ) -> u32 {
         let mut index = self.ring.head;
+        work.plain = true;
         let mut whole = 0;
         let mut first = None;
         let frames_before = self.counters.frames;
         for seen in 1..=left.min(DESCRIPTORS_PER_RUN) {
+            self.fetch_ahead(ring, index, left - seen, &work.ram);
             let descriptor = TxDescriptor(ring.load(index as usize));
             index = self.ring.next(index);
             if first.is_none()
@@ -160,6 +175,7 @@ impl Transmitter {
                 }
                 continue;
             }
+            work.plain = false;
             match descriptor.format() {
                 Format::Context => {
                     let kind = usize::from(descriptor.commands(command::TSE));
@@ -196,6 +212,35 @@ impl Transmitter {
         }
         work.batch.abort_frame();
         whole
+    }
+
+    /// Asks the cache for what comes after descriptor `index`, of which `more` follow: the guest's
+    /// core was the last to touch it, and that need not be ours.
+    #[inline]
+    fn fetch_ahead(
+        &self,
+        ring: &VolatileArrayRef<'_, Descriptor>,
+        index: u32,
+        more: u32,
+        ram: &VolatileSlice<'_>,
+    ) {
+        let size = self.ring.size();
+        let at = |ahead: u32| {
+            let index = index + ahead;
+            (if index >= size { index - size } else { index }) as usize
+        };
+        if more > BUFFERS_AHEAD {
+            let [address, _] = ring.load(at(BUFFERS_AHEAD));
+            if let Some(start) = piece(ram, address, CACHE_LINE) {
+                prefetch(start);
+            }
+        }
+        if more > DESCRIPTORS_AHEAD && index.is_multiple_of(DESCRIPTORS_PER_LINE) {
+            let offset = at(DESCRIPTORS_AHEAD) * DESCRIPTOR_BYTES as usize;
+            if let Ok(line) = ring.to_slice().subslice(offset, DESCRIPTOR_BYTES as usize) {
+                prefetch(line);
+            }
+        }
     }
 
     /// The common case: a frame in one buffer, as it is. False if it is not one.
@@ -259,7 +304,7 @@ impl Transmitter {
         work.batch.take_open(&mut packet);
         request.build(&packet, |header, payload, count| {
             if work.batch.len() == BATCH {
-                self.hand_over(&mut work.batch, own);
+                self.hand_over(work, own);
             }
             work.push_header(header);
             payload.take(count, |piece| work.batch.push_span(piece));
@@ -304,25 +349,33 @@ impl Transmitter {
         request
     }
 
-    /// Hands the batch over and empties it.
-    fn hand_over(&mut self, batch: &mut FrameBatch<'_>, own: &mut dyn Backend) {
+    /// Hands the batch over and empties it; returns how many of its frames nobody had room for, and
+    /// with them their descriptors stay in the ring.
+    fn hand_over(&mut self, work: &mut Assembly<'_>, own: &mut dyn Backend) -> u32 {
+        let batch = &mut work.batch;
         if batch.is_empty() {
-            return;
+            return 0;
         }
-        let frames = batch.len() as u64;
         let backend = if self.medium == Medium::Itself { own } else { &mut *self.backend };
-        self.counters.frames += frames;
-        self.counters.bytes += batch.total_bytes();
-        self.counters.batches += 1;
+        let taken = if batch.flow().is_stream() && work.plain {
+            backend.transmit_while_room(batch)
+        } else {
+            backend.transmit(batch);
+            batch.len()
+        };
         let mut row = Row::default();
-        for frame in batch.iter() {
+        for frame in batch.iter().take(taken) {
+            self.counters.bytes += frame.len() as u64;
             if let Some((destination, _)) = frame.addresses() {
                 row.add(frame.len(), destination, &mut self.counters.traffic);
             }
         }
         row.end(&mut self.counters.traffic);
-        backend.transmit(batch);
+        self.counters.frames += taken as u64;
+        self.counters.batches += u64::from(taken > 0);
+        let left = batch.len() - taken;
         batch.clear();
+        left as u32
     }
 
     /// Sets DD where the driver asked for it, after the frames have left their buffers.
