@@ -59,6 +59,13 @@ impl Header {
         ]
     }
 
+    /// Writes the header, as far as it fits, to the start of `frame`.
+    pub fn write(&self, frame: &mut [u8]) {
+        for (bytes, word) in frame.chunks_exact_mut(8).zip(self.encode()) {
+            bytes.copy_from_slice(&word.to_le_bytes());
+        }
+    }
+
     /// Reads a header; `None` if the frame is not one of ours.
     #[inline]
     pub fn decode(words: [u64; HEADER_WORDS]) -> Option<Self> {
@@ -114,7 +121,8 @@ mod tests {
 
     #[test]
     fn the_wire_layout_is_fixed() {
-        let bytes: Vec<u8> = HEADER.encode().iter().flat_map(|word| word.to_le_bytes()).collect();
+        let mut bytes = [0; 8 * HEADER_WORDS];
+        HEADER.write(&mut bytes);
         assert_eq!(
             bytes,
             [

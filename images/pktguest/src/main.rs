@@ -6,6 +6,7 @@
 
 mod apic;
 mod boot;
+mod buffer;
 mod cmdline;
 mod e1000;
 mod frame;
@@ -13,6 +14,7 @@ mod histogram;
 mod irq;
 mod json;
 mod mmio;
+mod nic;
 mod pci;
 mod port;
 mod role;
@@ -22,8 +24,9 @@ mod serial;
 mod time;
 
 use cmdline::Config;
-use e1000::Nic;
+use e1000::E1000;
 use json::Object;
+use nic::Nic;
 use serial::Serial;
 use time::Clock;
 
@@ -35,14 +38,14 @@ fn run(cmdline: &str) -> Result<(), Error<'_>> {
     apic::enable();
     let timer = apic::Timer::new(clock);
     let device = pci::find(e1000::VENDOR, e1000::DEVICE).ok_or("No 82540EM on PCI bus 0")?;
-    let mut nic = Nic::new(&device, &config, clock, timer)?;
+    let mut nic = E1000::new(&device, &config, clock, timer)?;
     announce(&mut serial, &config, &nic, &clock);
     role::run(&config, clock, &mut nic, &mut serial);
     Ok(())
 }
 
-fn announce(serial: &mut Serial, config: &Config, nic: &Nic, clock: &Clock) {
-    Object::event(serial, "ready")
+fn announce(serial: &mut Serial, config: &Config, nic: &impl Nic, clock: &Clock) {
+    let ready = Object::event(serial, "ready")
         .str("role", config.role.name())
         .show("mac", frame::ShowMac(nic.mac()))
         .num("ring", config.ring.into())
@@ -50,10 +53,8 @@ fn announce(serial: &mut Serial, config: &Config, nic: &Nic, clock: &Clock) {
         .num("burst", config.burst.into())
         .bool("sc", config.sc)
         .bool("csb", config.csb)
-        .show("subsystem", format_args!("{:#06x}", nic.subsystem()))
-        .num("irq", nic.irq().into())
-        .num("tsc_khz", clock.khz())
-        .end();
+        .num("tsc_khz", clock.khz());
+    nic.describe(ready).end();
 }
 
 /// Why the guest could not start.

@@ -1,5 +1,7 @@
 //! The driver proper: set-up, interrupts, waiting.
 
+use core::fmt::Write;
+
 use super::csb::{self, Csb};
 use super::memory::RxFrame;
 use super::regs::{self, Regs};
@@ -7,8 +9,10 @@ use super::rx::RxRing;
 use super::tx::TxRing;
 use crate::apic::{self, Timer};
 use crate::cmdline::Config;
-use crate::frame::{HEADER_WORDS, Header, Kind};
+use crate::frame::HEADER_WORDS;
 use crate::irq::Events;
+use crate::json::Object;
+use crate::nic::{Counters, Nic, Queue, Until};
 use crate::pci::Device;
 use crate::time::{self, Clock};
 
@@ -23,52 +27,8 @@ const RESET_US: u64 = 10_000;
 /// Frames discarded at a time.
 const DISCARD: u32 = 64;
 
-/// What a wait is for, besides its deadline and the link's end.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Until {
-    /// A frame has arrived.
-    Frame,
-    /// The transmit ring has room.
-    Room,
-    /// All frames have been transmitted.
-    Sent,
-    /// The link is up.
-    Link,
-    /// Nothing else.
-    Deadline,
-}
-
-impl Until {
-    fn is_transmit(self) -> bool {
-        matches!(self, Self::Room | Self::Sent)
-    }
-
-    /// Whether it can come at any moment, so that polling may pay.
-    fn is_polled(self) -> bool {
-        matches!(self, Self::Frame | Self::Room | Self::Sent)
-    }
-}
-
-/// What the driver did.
-pub struct Counters {
-    /// TDT register writes.
-    pub tdt_writes: u64,
-    /// RDT register writes.
-    pub rdt_writes: u64,
-    /// NIC interrupt handler entries.
-    pub interrupts: u64,
-    /// ICR register reads.
-    pub icr_reads: u64,
-    /// Times the CPU was halted.
-    pub halts: u64,
-    /// Frames handed to the device.
-    pub tx_frames: u64,
-    /// Frames taken from the device.
-    pub rx_frames: u64,
-}
-
 /// A running 82540EM.
-pub struct Nic {
+pub struct E1000 {
     regs: Regs,
     timer: Timer,
     tx: TxRing,
@@ -90,7 +50,7 @@ pub struct Nic {
     halts: u64,
 }
 
-impl Nic {
+impl E1000 {
     /// Resets the NIC and sets it up as `config` says (14.3 to 14.5).
     ///
     /// # Errors
@@ -142,100 +102,7 @@ impl Nic {
         })
     }
 
-    /// The NIC's address.
-    pub fn mac(&self) -> [u8; 6] {
-        self.mac
-    }
-
-    /// PCI subsystem device id.
-    pub fn subsystem(&self) -> u16 {
-        self.subsystem
-    }
-
-    /// The I/O APIC pin its interrupt comes in at.
-    pub fn irq(&self) -> u8 {
-        self.irq
-    }
-
-    /// Whether the link was up when last heard of.
-    pub fn link_up(&self) -> bool {
-        self.link
-    }
-
-    /// Frames handed to the device but not known to be transmitted.
-    pub fn unsent(&self) -> u64 {
-        self.tx.pending().into()
-    }
-
-    /// What the driver did so far.
-    pub fn counters(&self) -> Counters {
-        Counters {
-            tdt_writes: self.tx.tdt_writes,
-            rdt_writes: self.rx.rdt_writes,
-            interrupts: Events::now().nic().into(),
-            icr_reads: self.icr_reads,
-            halts: self.halts,
-            tx_frames: self.tx.frames,
-            rx_frames: self.rx.frames,
-        }
-    }
-
-    /// Sends up to `count` frames of `len` bytes with the headers that `header` makes; returns how
-    /// many the ring took, 0 if it is full.
-    #[inline]
-    pub fn send(
-        &mut self,
-        count: u32,
-        len: u16,
-        header: impl FnMut() -> [u64; HEADER_WORDS],
-    ) -> u32 {
-        if !self.csb {
-            self.service();
-        }
-        self.tx.send(&self.regs, count, len, header)
-    }
-
-    /// Broadcasts a frame that makes switches learn our address.
-    pub fn announce(&mut self) {
-        let header = Header {
-            dst: [0xff; 6],
-            src: self.mac,
-            sequence: 0,
-            tsc: time::now(),
-            kind: Kind::Announce,
-        };
-        self.send(1, 60, || header.encode());
-    }
-
-    /// Shows up to `max` received frames to `each`; returns how many descriptors that took.
-    #[inline]
-    pub fn receive(&mut self, max: u32, each: impl FnMut(RxFrame<'_>)) -> u32 {
-        if !self.csb {
-            self.service();
-        }
-        let count = self.rx.receive(&self.regs, max, each);
-        if count > 0 {
-            self.tx.heard(&self.regs);
-        }
-        count
-    }
-
-    /// Drops the frames that wait.
-    pub fn discard_received(&mut self) {
-        while self.rx.ready() {
-            self.receive(DISCARD, |_| ());
-        }
-    }
-
-    /// Services the interrupt, if there was one: reads its causes, which drops INTx, then ends it.
-    #[inline]
-    pub fn service(&mut self) {
-        let taken = Events::now().nic();
-        if taken != self.serviced {
-            self.service_taken(taken);
-        }
-    }
-
+    /// Services an interrupt: reads its causes, which drops INTx, then ends it.
     #[cold]
     fn service_taken(&mut self, taken: u32) {
         // Without an EOI no further one is taken: these causes are the ones of this interrupt.
@@ -250,33 +117,6 @@ impl Nic {
             self.tx.reclaim();
         }
         self.tx.heard(&self.regs);
-    }
-
-    /// Waits for `until`, for TSC time `deadline`, or for the link to go down: polls memory for a
-    /// while, then arms the interrupt and halts.
-    pub fn wait(&mut self, until: Until, deadline: u64) {
-        // The CSB driver looks at its rings before the slow register; that debt is paid here.
-        self.service();
-        if until.is_transmit() {
-            self.tx.lend(&self.regs);
-        }
-        let spin_end = if until.is_polled() { time::now() + self.spin } else { 0 };
-        loop {
-            if self.reached(until) {
-                return;
-            }
-            self.service();
-            let now = time::now();
-            if now >= deadline || self.is_moot(until) {
-                return;
-            }
-            let soon = deadline - now < self.overshoot;
-            if now >= spin_end && !soon {
-                break;
-            }
-            core::hint::spin_loop();
-        }
-        self.sleep(until, deadline);
     }
 
     /// The halting half of [`wait`](Self::wait). Returns a little before the deadline: a halt may
@@ -331,15 +171,113 @@ impl Nic {
     fn is_moot(&self, until: Until) -> bool {
         !self.link && until != Until::Link
     }
+}
 
-    /// Receives no more; frames that wait can still be taken.
-    pub fn stop_receiving(&self) {
+impl Nic for E1000 {
+    type Queue = TxRing;
+
+    fn describe<'w, W: Write>(&self, ready: Object<'w, W>) -> Object<'w, W> {
+        ready.show("subsystem", format_args!("{:#06x}", self.subsystem)).num("irq", self.irq.into())
+    }
+
+    fn mac(&self) -> [u8; 6] {
+        self.mac
+    }
+
+    fn link_up(&self) -> bool {
+        self.link
+    }
+
+    fn unsent(&self) -> u64 {
+        self.tx.pending().into()
+    }
+
+    fn counters(&self) -> Counters {
+        Counters {
+            tx_doorbells: self.tx.tdt_writes,
+            rx_doorbells: self.rx.rdt_writes,
+            interrupts: Events::now().nic().into(),
+            cause_reads: self.icr_reads,
+            halts: self.halts,
+            tx_frames: self.tx.frames,
+            rx_frames: self.rx.frames,
+        }
+    }
+
+    #[inline]
+    fn send(&mut self, count: u32, len: u16, header: impl FnMut() -> [u64; HEADER_WORDS]) -> u32 {
+        if !self.csb {
+            self.service();
+        }
+        self.tx.send(&self.regs, count, len, header)
+    }
+
+    fn queue(&mut self) -> &mut TxRing {
+        &mut self.tx
+    }
+
+    #[inline]
+    fn flush(&mut self) {
+        self.tx.flush(&self.regs);
+    }
+
+    #[inline]
+    fn exchange(&mut self, max: u32, mut each: impl FnMut(RxFrame<'_>, &mut TxRing)) -> u32 {
+        if !self.csb {
+            self.service();
+        }
+        let Self { regs, rx, tx, .. } = self;
+        let count = rx.receive(regs, max, |frame| each(frame, tx));
+        if count > 0 {
+            self.tx.heard(&self.regs);
+        }
+        count
+    }
+
+    fn discard_received(&mut self) {
+        while self.rx.ready() {
+            self.receive(DISCARD, |_| ());
+        }
+    }
+
+    #[inline]
+    fn service(&mut self) {
+        let taken = Events::now().nic();
+        if taken != self.serviced {
+            self.service_taken(taken);
+        }
+    }
+
+    fn wait(&mut self, until: Until, deadline: u64) {
+        // The CSB driver looks at its rings before the slow register; that debt is paid here.
+        self.service();
+        if until.is_transmit() {
+            self.tx.lend(&self.regs);
+        }
+        let spin_end = if until.is_polled() { time::now() + self.spin } else { 0 };
+        loop {
+            if self.reached(until) {
+                return;
+            }
+            self.service();
+            let now = time::now();
+            if now >= deadline || self.is_moot(until) {
+                return;
+            }
+            let soon = deadline - now < self.overshoot;
+            if now >= spin_end && !soon {
+                break;
+            }
+            core::hint::spin_loop();
+        }
+        self.sleep(until, deadline);
+    }
+
+    fn stop_receiving(&mut self) {
         self.regs.write(regs::RCTL, 0);
     }
 
-    /// Receives and interrupts no more, and leaves no frame on its way in either ring, so that the
-    /// counters agree with the device's.
-    pub fn finish(&mut self) {
+    fn finish(&mut self) {
         self.stop_receiving();
         self.discard_received();
         self.tx.lend(&self.regs);

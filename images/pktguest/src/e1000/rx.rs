@@ -90,7 +90,8 @@ impl RxRing {
             }
             memory::prefetch(rx_buffer(index + AHEAD).address());
             if control & (END | ERRORS) == END {
-                each(RxFrame::new(rx_buffer(index), control as u16));
+                // SAFETY: the descriptor is done, and is not the device's again before we return it.
+                each(unsafe { RxFrame::new(rx_buffer(index), control as u16) });
             }
             descriptor.control.store(0, Release);
             count += 1;

@@ -6,6 +6,7 @@ use super::csb::Csb;
 use super::memory::{self, TX_RING, tx_buffer};
 use super::regs::{self, Regs};
 use crate::frame::HEADER_WORDS;
+use crate::nic::Queue;
 
 /// Descriptor commands (3.3.3.1): end of packet, insert the check sequence, report status.
 const COMMAND: u64 = (1 << 0 | 1 << 1 | 1 << 3) << 24;
@@ -25,6 +26,8 @@ pub struct TxRing {
     /// Descriptors that may be filled.
     free: u32,
     doorbell: Doorbell,
+    /// Frames were pushed since the doorbell rang.
+    pushed: bool,
     /// TDT writes.
     pub tdt_writes: u64,
     /// Frames handed to the device.
@@ -68,7 +71,16 @@ impl TxRing {
             None if sc => Doorbell::Combining { outstanding: false, held: false },
             None => Doorbell::Plain,
         };
-        Self { len, next: 0, clean: 0, free: len - 1, doorbell, tdt_writes: 0, frames: 0 }
+        Self {
+            len,
+            next: 0,
+            clean: 0,
+            free: len - 1,
+            doorbell,
+            pushed: false,
+            tdt_writes: 0,
+            frames: 0,
+        }
     }
 
     /// Sends up to `count` frames of `len` bytes with the headers that `header` makes; returns how
@@ -105,6 +117,13 @@ impl TxRing {
         self.frames += u64::from(count);
         self.ring_doorbell(regs);
         count
+    }
+
+    /// Makes pushed frames known.
+    pub fn flush(&mut self, regs: &Regs) {
+        if core::mem::take(&mut self.pushed) {
+            self.ring_doorbell(regs);
+        }
     }
 
     /// Makes the new tail known, or holds it back.
@@ -171,12 +190,6 @@ impl TxRing {
         self.free != before
     }
 
-    /// Whether the ring has room, after a look at what is done.
-    #[inline]
-    pub fn has_room(&mut self) -> bool {
-        self.free > 0 || self.reclaim()
-    }
-
     /// Whether the device has done all frames, after a look at what is done.
     pub fn is_idle(&mut self) -> bool {
         self.reclaim();
@@ -212,5 +225,26 @@ impl TxRing {
         if let Doorbell::Shared(csb) = self.doorbell {
             csb.guest_need_txkick.store(0, Release);
         }
+    }
+}
+
+impl Queue for TxRing {
+    #[inline]
+    fn has_room(&mut self) -> bool {
+        self.free > 0 || self.reclaim()
+    }
+
+    #[inline]
+    fn push<R>(&mut self, len: u16, fill: impl FnOnce(&mut [u8]) -> R) -> R {
+        // SAFETY: the device knows nothing of the descriptor at the tail, even if the ring is full.
+        let result = fill(unsafe { tx_buffer(self.next).bytes_mut(len) });
+        if self.has_room() {
+            TX_RING.at(self.next).control.store(COMMAND | u64::from(len), Release);
+            self.next = if self.next + 1 == self.len { 0 } else { self.next + 1 };
+            self.free -= 1;
+            self.frames += 1;
+            self.pushed = true;
+        }
+        result
     }
 }

@@ -1,11 +1,11 @@
 //! Takes frames and drops them.
 
 use super::{Session, Tally};
-use crate::e1000::{Nic, Until};
+use crate::nic::{Nic, Until};
 use crate::time;
 
 /// Drops frames until the link goes down or the time is over.
-pub fn run(mut session: Session<'_>, nic: &mut Nic) {
+pub fn run(mut session: Session<'_>, nic: &mut impl Nic) {
     loop {
         nic.discard_received();
         let now = time::now();

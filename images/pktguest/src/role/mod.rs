@@ -7,8 +7,8 @@ mod rx;
 mod tx;
 
 use crate::cmdline::{Config, Role};
-use crate::e1000::{Nic, Until};
 use crate::json::Object;
+use crate::nic::{Nic, Until};
 use crate::serial::Serial;
 use crate::time::{self, Clock};
 
@@ -16,7 +16,7 @@ use crate::time::{self, Clock};
 const BATCH: u32 = 64;
 
 /// Waits for the link, then plays the configured role to its end.
-pub fn run(config: &Config, clock: Clock, nic: &mut Nic, serial: &mut Serial) {
+pub fn run(config: &Config, clock: Clock, nic: &mut impl Nic, serial: &mut Serial) {
     while !nic.link_up() {
         nic.wait(Until::Link, u64::MAX);
     }
@@ -69,7 +69,7 @@ impl<'a> Session<'a> {
     }
 
     /// Whether the role is over at TSC time `now`.
-    fn is_over(&self, now: u64, nic: &Nic) -> bool {
+    fn is_over(&self, now: u64, nic: &impl Nic) -> bool {
         now >= self.end || !nic.link_up()
     }
 
@@ -106,16 +106,16 @@ impl<'a> Session<'a> {
     }
 
     /// Stops the NIC and starts the final line with what all roles report.
-    fn final_line(&mut self, nic: &mut Nic, packets: u64) -> Object<'_, Serial> {
+    fn final_line(&mut self, nic: &mut impl Nic, packets: u64) -> Object<'_, Serial> {
         nic.finish();
         let counters = nic.counters();
         Object::event(self.serial, "final")
             .str("role", self.config.role.name())
             .num("packets", packets)
-            .num("tdt_writes", counters.tdt_writes)
-            .num("rdt_writes", counters.rdt_writes)
+            .num("tdt_writes", counters.tx_doorbells)
+            .num("rdt_writes", counters.rx_doorbells)
             .num("interrupts", counters.interrupts)
-            .num("icr_reads", counters.icr_reads)
+            .num("icr_reads", counters.cause_reads)
             .num("halts", counters.halts)
             .num("tx_frames", counters.tx_frames)
             .num("rx_frames", counters.rx_frames)

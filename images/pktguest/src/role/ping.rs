@@ -1,16 +1,16 @@
 //! Sends requests one at a time and times the answers.
 
 use super::{BATCH, Session, Tally};
-use crate::e1000::{Nic, Until};
 use crate::frame::{Header, Kind};
 use crate::histogram::Histogram;
+use crate::nic::{Nic, Until};
 use crate::time;
 
 /// How long to wait for an answer.
 const TIMEOUT_US: u64 = 200_000;
 
 /// Sends requests until the count is reached, the time is over or the link goes down.
-pub fn run(mut session: Session<'_>, nic: &mut Nic) {
+pub fn run(mut session: Session<'_>, nic: &mut impl Nic) {
     let config = session.config;
     let period = session.clock.ticks(1_000_000).checked_div(config.rate).unwrap_or(0);
     let timeout = session.clock.ticks(TIMEOUT_US);
@@ -61,7 +61,7 @@ pub fn run(mut session: Session<'_>, nic: &mut Nic) {
 }
 
 /// Waits for the answer to request `sequence`, sent at `sent`; returns how many ticks it took.
-fn answer(nic: &mut Nic, sequence: u64, sent: u64, deadline: u64) -> Option<u64> {
+fn answer(nic: &mut impl Nic, sequence: u64, sent: u64, deadline: u64) -> Option<u64> {
     loop {
         let mut found = false;
         nic.receive(BATCH, |frame| {

@@ -1,15 +1,15 @@
 //! Answers requests.
 
 use super::{Session, Tally};
-use crate::e1000::{Nic, Until};
 use crate::frame::{Header, Kind};
+use crate::nic::{Nic, Until};
 use crate::time;
 
 /// Requests to take before answering them.
 const REQUESTS: usize = 16;
 
 /// Answers until the link goes down or the time is over.
-pub fn run(mut session: Session<'_>, nic: &mut Nic) {
+pub fn run(mut session: Session<'_>, nic: &mut impl Nic) {
     let mac = nic.mac();
     let mut total = Tally::default();
     let start = time::now();

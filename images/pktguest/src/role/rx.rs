@@ -1,8 +1,8 @@
 //! Counts frames and checks their sequence numbers.
 
 use super::{BATCH, Session, Tally};
-use crate::e1000::{Nic, Until};
 use crate::frame::Kind;
+use crate::nic::{Nic, Until};
 use crate::sequence::Sequence;
 use crate::time;
 
@@ -10,7 +10,7 @@ use crate::time;
 const POLLS: u64 = 64;
 
 /// Receives until the link goes down or the time is over.
-pub fn run(mut session: Session<'_>, nic: &mut Nic) {
+pub fn run(mut session: Session<'_>, nic: &mut impl Nic) {
     let mut sink = Sink::default();
     loop {
         let count = sink.poll(nic);
@@ -68,7 +68,7 @@ struct Sink {
 impl Sink {
     /// Takes what waits, up to a batch; returns how many descriptors that took.
     #[inline]
-    fn poll(&mut self, nic: &mut Nic) -> u32 {
+    fn poll(&mut self, nic: &mut impl Nic) -> u32 {
         let count = nic.receive(BATCH, |frame| match frame.kind() {
             Some(Kind::Data) => {
                 self.sequence.note(frame.sequence());

@@ -1,8 +1,8 @@
 //! Sends frames as fast as possible or at a rate.
 
 use super::{Session, Tally};
-use crate::e1000::{Nic, Until};
 use crate::frame::{Header, Kind};
+use crate::nic::{Nic, Until};
 use crate::time;
 
 /// Frames between two looks at the clock when sending as fast as possible.
@@ -13,7 +13,7 @@ const MAX_LAG_US: u64 = 10_000;
 const FINISH_US: u64 = 1_000_000;
 
 /// Sends until the count is reached, the time is over or the link goes down.
-pub fn run(mut session: Session<'_>, nic: &mut Nic) {
+pub fn run(mut session: Session<'_>, nic: &mut impl Nic) {
     let config = session.config;
     let (burst, len) = (u32::from(config.burst), config.frame);
     let bytes = |packets| packets * u64::from(len);
