@@ -67,6 +67,11 @@ pub fn route_nic(pin: u8) {
     set_io(register, NIC_VECTOR.into());
 }
 
+/// Where a device writes a vector to interrupt us with it: the address of an MSI.
+pub fn message_address() -> u32 {
+    LOCAL_APIC as u32 | local(ID) >> 24 << 12
+}
+
 /// Ends the NIC's interrupt: the next may come.
 pub fn end_of_interrupt() {
     set_local(EOI, 0);
@@ -77,7 +82,7 @@ pub struct Timer {
     /// TSC ticks per timer count, in 2^-20ths.
     ticks_per_count: u64,
     /// The TSC time it was set to and the timer interrupts before that.
-    armed: Option<(u64, u32)>,
+    armed: Option<(u64, u16)>,
 }
 
 impl Timer {

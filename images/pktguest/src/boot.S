@@ -82,8 +82,11 @@ nic_interrupt:
     iretq
 
 timer_interrupt:
-    inc dword ptr [rip + events + 4]
-    push rax
+    inc word ptr [rip + events + 4]
+    jmp 1f
+link_interrupt:
+    inc word ptr [rip + events + 6]
+1:  push rax
     mov eax, 0xfee000b0               // local APIC, EOI
     mov dword ptr [rax], 0
     pop rax
@@ -131,7 +134,9 @@ fault:
 
 .balign 8
 .global events
-events: .long 0, 0                    // interrupts taken: from the NIC, from the timer
+events:                               // interrupts taken:
+    .long 0                           // from the NIC
+    .word 0, 0                        // from the timer, for a link change
 
 .balign 8
 gdt:
@@ -179,7 +184,9 @@ idt:
     gate nic_interrupt
     .zero 16 * ({timer_vector} - {nic_vector} - 1)
     gate timer_interrupt
-    .zero 16 * ({spurious_vector} - {timer_vector} - 1)
+    .zero 16 * ({link_vector} - {timer_vector} - 1)
+    gate link_interrupt
+    .zero 16 * ({spurious_vector} - {link_vector} - 1)
     gate spurious_interrupt
 idt_end:
 

@@ -12,6 +12,7 @@ core::arch::global_asm!(
     include_str!("boot.S"),
     nic_vector = const irq::NIC_VECTOR,
     timer_vector = const irq::TIMER_VECTOR,
+    link_vector = const irq::LINK_VECTOR,
     spurious_vector = const irq::SPURIOUS_VECTOR,
 );
 

@@ -32,11 +32,34 @@ impl Role {
     }
 }
 
+/// Which network card to drive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Driver {
+    /// Intel 82540EM.
+    E1000,
+    /// virtio-net over PCI.
+    Virtio,
+}
+
+const DRIVERS: [Driver; 2] = [Driver::E1000, Driver::Virtio];
+
+impl Driver {
+    /// The name on the command line and in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::E1000 => "e1000",
+            Self::Virtio => "virtio",
+        }
+    }
+}
+
 /// The guest's configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// What to do.
     pub role: Role,
+    /// Which network card to do it with.
+    pub driver: Driver,
     /// Send combining: hold TDT writes while one is outstanding.
     pub sc: bool,
     /// Use the shared-memory block instead of registers.
@@ -69,6 +92,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             role: Role::Idle,
+            driver: Driver::E1000,
             sc: false,
             csb: false,
             ring: 256,
@@ -130,7 +154,7 @@ pub fn parse(text: &str) -> Result<Config, Error<'_>> {
         let (key, value) = word.split_once('=').ok_or(Error::NotAPair(word))?;
         let expected = match key {
             "role" => set(&mut role, find_role(value).map(Some), "tx, rx, ping, pong or idle"),
-            "driver" => set(&mut (), (value == "e1000").then_some(()), "e1000"),
+            "driver" => set(&mut config.driver, find_driver(value), "e1000 or virtio"),
             "sc" => set(&mut config.sc, flag(value), "0 or 1"),
             "csb" => set(&mut config.csb, flag(value), "0 or 1"),
             "ring" => {
@@ -188,6 +212,10 @@ fn find_role(value: &str) -> Option<Role> {
     ROLES.into_iter().find(|role| role.name() == value)
 }
 
+fn find_driver(value: &str) -> Option<Driver> {
+    DRIVERS.into_iter().find(|driver| driver.name() == value)
+}
+
 fn mac(value: &str) -> Option<[u8; 6]> {
     let mut address = [0; 6];
     let mut parts = value.split(':');
@@ -204,11 +232,12 @@ mod tests {
 
     #[test]
     fn every_key_lands_in_its_field() {
-        let text = "role=ping driver=e1000 sc=1 csb=1 ring=4096 frame=1514 burst=512 rate=7 \
+        let text = "role=ping driver=virtio sc=1 csb=1 ring=4096 frame=1514 burst=512 rate=7 \
                     count=8 duration_ms=9 dst=02:00:0a:00:00:FF spin_us=10 itr=11 interval_ms=12 \
                     tsc_khz=2000000";
         let expected = Config {
             role: Role::Ping,
+            driver: Driver::Virtio,
             sc: true,
             csb: true,
             ring: 4096,
@@ -243,7 +272,7 @@ mod tests {
     fn values_out_of_range_are_refused() {
         for word in [
             "role=sender",
-            "driver=virtio",
+            "driver=rtl8139",
             "sc=2",
             "csb=yes",
             "ring=72",

@@ -7,12 +7,14 @@ pub const NIC_VECTOR: u8 = 0x40;
 /// Vector of the local APIC's timer. Its class is above the NIC's: it may interrupt while the
 /// NIC's interrupt waits for the driver's EOI.
 pub const TIMER_VECTOR: u8 = 0x50;
+/// Vector of a NIC's link changes, where they have one of their own. Of the timer's class.
+pub const LINK_VECTOR: u8 = 0x51;
 /// Vector of the local APIC's spurious interrupt.
 pub const SPURIOUS_VECTOR: u8 = 0xff;
 
 unsafe extern "C" {
-    /// The stub's counters, seen through CPL3's alias: NIC interrupts in the low half, timer
-    /// interrupts in the high half.
+    /// The stub's counters, seen through CPL3's alias: 32 bits of NIC interrupts, 16 of timer
+    /// interrupts, 16 of link changes.
     static events_alias: AtomicU64;
     /// `boot.S`: halts unless the counters differ from `seen`.
     fn halt(seen: u64);
@@ -38,8 +40,14 @@ impl Events {
 
     /// Timer interrupts; wraps.
     #[inline]
-    pub fn timer(self) -> u32 {
-        (self.0 >> 32) as u32
+    pub fn timer(self) -> u16 {
+        (self.0 >> 32) as u16
+    }
+
+    /// Link changes; wraps.
+    #[inline]
+    pub fn link(self) -> u16 {
+        (self.0 >> 48) as u16
     }
 
     /// Halts until an interrupt is taken; returns at once if one was since `self` was read.

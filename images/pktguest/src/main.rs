@@ -22,13 +22,16 @@ mod runtime;
 mod sequence;
 mod serial;
 mod time;
+mod virtio;
+mod wait;
 
-use cmdline::Config;
+use cmdline::{Config, Driver};
 use e1000::E1000;
 use json::Object;
 use nic::Nic;
 use serial::Serial;
 use time::Clock;
+use virtio::Virtio;
 
 /// Runs the guest on the command line it was booted with; called by the stub, at CPL3.
 fn run(cmdline: &str) -> Result<(), Error<'_>> {
@@ -37,16 +40,36 @@ fn run(cmdline: &str) -> Result<(), Error<'_>> {
     let clock = Clock::new(config.tsc_khz).ok_or("No PIT to calibrate the TSC: set tsc_khz")?;
     apic::enable();
     let timer = apic::Timer::new(clock);
-    let device = pci::find(e1000::VENDOR, e1000::DEVICE).ok_or("No 82540EM on PCI bus 0")?;
-    let mut nic = E1000::new(&device, &config, clock, timer)?;
-    announce(&mut serial, &config, &nic, &clock);
-    role::run(&config, clock, &mut nic, &mut serial);
+    match config.driver {
+        Driver::E1000 => {
+            let device =
+                pci::find(e1000::VENDOR, e1000::DEVICE).ok_or("No 82540EM on PCI bus 0")?;
+            play(E1000::new(&device, &config, clock, timer)?, &config, clock, &mut serial);
+        }
+        Driver::Virtio => {
+            let mut device = virtio::Device::open()?;
+            if device.max_rx().min(config.ring.into()) < 1024 {
+                let nic = Virtio::<256>::new(device, &config, clock, timer)?;
+                play(nic, &config, clock, &mut serial);
+            } else {
+                let nic = Virtio::<1024>::new(device, &config, clock, timer)?;
+                play(nic, &config, clock, &mut serial);
+            }
+        }
+    }
     Ok(())
+}
+
+/// Plays the configured role on `nic`.
+fn play(mut nic: impl Nic, config: &Config, clock: Clock, serial: &mut Serial) {
+    announce(serial, config, &nic, &clock);
+    role::run(config, clock, &mut nic, serial);
 }
 
 fn announce(serial: &mut Serial, config: &Config, nic: &impl Nic, clock: &Clock) {
     let ready = Object::event(serial, "ready")
         .str("role", config.role.name())
+        .str("driver", config.driver.name())
         .show("mac", frame::ShowMac(nic.mac()))
         .num("ring", config.ring.into())
         .num("frame", config.frame.into())

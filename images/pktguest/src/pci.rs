@@ -25,17 +25,34 @@ pub struct Device {
 /// Finds function 0 of the first device with these ids on bus 0.
 pub fn find(vendor: u16, device: u16) -> Option<Device> {
     let id = u32::from(device) << 16 | u32::from(vendor);
-    (0..32).map(|slot| Device { slot }).find(|device| device.read(ID) == id)
+    (0..32).map(Device::at).find(|device| device.read(ID) == id)
 }
 
 impl Device {
+    /// The device in slot `slot`, there or not.
+    pub fn at(slot: u8) -> Self {
+        Self { slot }
+    }
+
+    /// Its slot.
+    pub fn slot(&self) -> u8 {
+        self.slot
+    }
+
     fn select(&self, register: u8) {
         port::write32(ADDRESS, ENABLE | u32::from(self.slot) << 11 | u32::from(register));
     }
 
-    fn read(&self, register: u8) -> u32 {
+    /// Reads a register of configuration space.
+    pub fn read(&self, register: u8) -> u32 {
         self.select(register);
         port::read32(DATA)
+    }
+
+    /// Writes a register of configuration space.
+    pub fn write(&self, register: u8, value: u32) {
+        self.select(register);
+        port::write32(DATA, value);
     }
 
     /// Physical address in BAR0 as firmware or VMM assigned it; `None` if it is not memory.
@@ -58,6 +75,6 @@ impl Device {
     pub fn enable(&self) {
         let command = self.read(COMMAND) & 0xffff & !COMMAND_INTX_OFF;
         // Writing Status (the upper half) as zero clears nothing.
-        port::write32(DATA, command | COMMAND_IO | COMMAND_MEMORY | COMMAND_MASTER);
+        self.write(COMMAND, command | COMMAND_IO | COMMAND_MEMORY | COMMAND_MASTER);
     }
 }

@@ -1,0 +1,90 @@
+//! How a driver waits: it polls memory for a while, then has itself interrupted and halts.
+
+use crate::apic::Timer;
+use crate::irq::Events;
+use crate::nic::{Nic, Until};
+use crate::time::{self, Clock};
+
+/// A halt may overshoot by this much, so what is due sooner is spun for.
+const HALT_US: u64 = 100;
+
+/// How long to poll, and what it takes to halt.
+pub struct Patience {
+    timer: Timer,
+    /// TSC ticks to poll memory before halting.
+    spin: u64,
+    /// TSC ticks that a halt may overshoot by.
+    overshoot: u64,
+    /// Times the CPU was halted.
+    pub halts: u64,
+}
+
+impl Patience {
+    /// Polls for `spin_us` microseconds.
+    pub fn new(clock: Clock, timer: Timer, spin_us: u64) -> Self {
+        Self { timer, spin: clock.ticks(spin_us), overshoot: clock.ticks(HALT_US), halts: 0 }
+    }
+}
+
+/// What waiting takes of a driver.
+pub trait Wakeable: Nic {
+    /// Its patience.
+    fn patience(&mut self) -> &mut Patience;
+
+    /// Whether what is waited for is there.
+    fn reached(&mut self, until: Until) -> bool;
+
+    /// Asks for an interrupt when `until` may have come; what comes after this call is either seen
+    /// by [`reached`](Self::reached) or interrupts.
+    fn arm(&mut self, until: Until);
+
+    /// Asks for no more interrupts but those of the link.
+    fn disarm(&mut self);
+
+    /// Whether what is waited for will not come, because the link is down.
+    fn is_moot(&self, until: Until) -> bool {
+        !self.link_up() && until != Until::Link
+    }
+}
+
+/// [`Nic::wait`].
+pub fn wait(driver: &mut impl Wakeable, until: Until, deadline: u64) {
+    let patience = driver.patience();
+    let overshoot = patience.overshoot;
+    let spin_end = if until.is_polled() { time::now() + patience.spin } else { 0 };
+    loop {
+        driver.service();
+        if driver.reached(until) {
+            return;
+        }
+        let now = time::now();
+        if now >= deadline || driver.is_moot(until) {
+            return;
+        }
+        let soon = deadline - now < overshoot;
+        if now >= spin_end && !soon {
+            break;
+        }
+        core::hint::spin_loop();
+    }
+    driver.arm(until);
+    // A little before the deadline: the next `wait` spins for the rest.
+    halt(driver, until, deadline.saturating_sub(overshoot), deadline != u64::MAX);
+    driver.disarm();
+}
+
+fn halt(driver: &mut impl Wakeable, until: Until, wake: u64, is_limited: bool) {
+    loop {
+        let events = Events::now();
+        driver.service();
+        if driver.reached(until) || driver.is_moot(until) || time::now() >= wake {
+            return;
+        }
+        let patience = driver.patience();
+        if is_limited {
+            patience.timer.ensure(wake);
+        }
+        patience.halts += 1;
+        events.halt();
+    }
+}
