@@ -19,11 +19,10 @@ const DEVICES: [u16; 2] = [0x1000, 0x1041];
 pub const RX: u16 = 0;
 pub const TX: u16 = 1;
 
-/// Features (5.1.3, 6): an address, link changes, and no legacy interface. Not
-/// VIRTIO_F_EVENT_IDX: the crate's queue would ask for an interrupt with every frame it takes, and
-/// would miss doorbells when its index wraps.
-const FEATURES: u64 = 1 << 5 | LINK_STATUS | 1 << 32;
+/// Features (5.1.3, 6): an address, link changes, notification by index, no legacy interface.
+const FEATURES: u64 = 1 << 5 | LINK_STATUS | EVENT_IDX | 1 << 32;
 const LINK_STATUS: u64 = 1 << 16;
+const EVENT_IDX: u64 = 1 << 29;
 /// Configuration (5.1.4): where address and status lie, and the status of a link that is up.
 const MAC: usize = 0;
 const STATUS: usize = 6;
@@ -40,6 +39,8 @@ const MSIX_CONFIG: usize = 0x10;
 const QUEUE_SELECT: usize = 0x16;
 const QUEUE_MSIX_VECTOR: usize = 0x1a;
 const QUEUE_NOTIFY_OFF: usize = 0x1e;
+const QUEUE_DRIVER: usize = 0x28;
+const QUEUE_DEVICE: usize = 0x30;
 
 /// MSI-X (6.8.2): capability id, enable bit in its first word, where its table is, an entry's size.
 const MSIX: u8 = 0x11;
@@ -84,14 +85,15 @@ impl Device {
         let features = transport.read_device_features() & FEATURES;
         transport.write_driver_features(features);
         transport.set_status(ours | DeviceStatus::FEATURES_OK);
-        if !transport.get_status().contains(DeviceStatus::FEATURES_OK) {
-            return Err("The NIC wants features that we have not");
+        let agreed = transport.get_status().contains(DeviceStatus::FEATURES_OK);
+        if !agreed || features & EVENT_IDX == 0 {
+            return Err("The NIC and its driver do not agree on features");
         }
         bus.enable_messages(&device).ok_or("The NIC has no MSI-X")?;
-        // SAFETY: as `Device::common_write`.
-        unsafe { mmio::write16(common + MSIX_CONFIG, LINK_ENTRY) };
         let has_link_status = features & LINK_STATUS != 0;
-        Ok(Self { transport, common, notify, multiplier, has_link_status })
+        let nic = Self { transport, common, notify, multiplier, has_link_status };
+        nic.common_write(MSIX_CONFIG, LINK_ENTRY);
+        Ok(nic)
     }
 
     /// The registers as the crate's queues want them.
@@ -104,13 +106,20 @@ impl Device {
         self.transport.max_queue_size(RX)
     }
 
-    /// Has `queue` interrupt us, and returns its doorbell; for a queue that is not yet set up.
+    /// Has `queue` interrupt us, and returns its doorbell; before it is set up.
     pub fn connect(&mut self, queue: u16) -> Doorbell {
         self.common_write(QUEUE_SELECT, queue);
         self.common_write(QUEUE_MSIX_VECTOR, QUEUE_ENTRY);
         // SAFETY: a register of the common configuration.
         let offset = unsafe { mmio::read16(self.common + QUEUE_NOTIFY_OFF) };
         Doorbell { address: self.notify + usize::from(offset) * self.multiplier, queue }
+    }
+
+    /// Where the driver's and the device's area of `queue` lie (2.7), after it was set up.
+    pub fn areas(&mut self, queue: u16) -> [usize; 2] {
+        self.common_write(QUEUE_SELECT, queue);
+        // SAFETY: registers of the common configuration; rings lie below 4 GiB.
+        [QUEUE_DRIVER, QUEUE_DEVICE].map(|area| unsafe { mmio::read(self.common + area) } as usize)
     }
 
     fn common_write(&self, register: usize, value: u16) {

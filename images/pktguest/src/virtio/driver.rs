@@ -17,6 +17,8 @@ use crate::wait::{self, Patience, Wakeable};
 
 /// The shortest frame without its check sequence (IEEE 802.3, 3.2.8).
 const MIN_FRAME: u16 = 60;
+/// Free slots worth waiting for: one at a time, both sides would look at the ring for each frame.
+const ROOM: usize = MAX_TX / 4;
 /// Frames discarded at a time.
 const DISCARD: u32 = 64;
 
@@ -104,7 +106,7 @@ impl<const RX: usize> Nic for Virtio<RX> {
     }
 
     fn unsent(&self) -> u64 {
-        (MAX_TX - self.tx.free) as u64
+        self.tx.pending().into()
     }
 
     fn counters(&self) -> Counters {
@@ -210,7 +212,7 @@ impl<const RX: usize> Wakeable for Virtio<RX> {
     fn reached(&mut self, until: Until) -> bool {
         match until {
             Until::Frame => self.rx.is_ready(),
-            Until::Room => self.tx.has_room(),
+            Until::Room => self.tx.missing() == 0,
             Until::Sent => self.tx.is_idle(),
             Until::Link => self.link,
             Until::Deadline => false,
@@ -218,11 +220,14 @@ impl<const RX: usize> Wakeable for Virtio<RX> {
     }
 
     fn arm(&mut self, until: Until) {
-        if until == Until::Frame {
-            self.rx.arm();
-        }
-        if until.is_transmit() {
-            self.tx.ring.arm();
+        match until {
+            Until::Frame => self.rx.arm(1),
+            Until::Room => {
+                let missing = self.tx.missing();
+                self.tx.ring.arm(missing);
+            }
+            Until::Sent => self.tx.ring.arm(self.tx.pending()),
+            Until::Link | Until::Deadline => (),
         }
     }
 
@@ -276,6 +281,17 @@ impl Transmitter {
             self.slots[self.free] = slot;
             self.free += 1;
         }
+    }
+
+    /// Frames not known to be done.
+    fn pending(&self) -> u16 {
+        (MAX_TX - self.free) as u16
+    }
+
+    /// Slots that must be done before sending goes on.
+    fn missing(&mut self) -> u16 {
+        self.reclaim();
+        ROOM.saturating_sub(self.free) as u16
     }
 
     /// Whether the device has done all frames.
