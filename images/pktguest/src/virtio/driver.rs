@@ -17,8 +17,9 @@ use crate::wait::{self, Patience, Wakeable};
 
 /// The shortest frame without its check sequence (IEEE 802.3, 3.2.8).
 const MIN_FRAME: u16 = 60;
-/// Free slots worth waiting for: one at a time, both sides would look at the ring for each frame.
-const ROOM: usize = MAX_TX / 4;
+/// Free slots worth waiting for, as much as Linux waits for: at one at a time, both sides would look
+/// at the ring for each frame.
+const ROOM: usize = MAX_TX * 3 / 4;
 /// Frames discarded at a time.
 const DISCARD: u32 = 64;
 
