@@ -53,10 +53,10 @@ pub fn wait(driver: &mut impl Wakeable, until: Until, deadline: u64) {
     let overshoot = patience.overshoot;
     let spin_end = if until.is_polled() { time::now() + patience.spin } else { 0 };
     loop {
-        driver.service();
         if driver.reached(until) {
             return;
         }
+        driver.service();
         let now = time::now();
         if now >= deadline || driver.is_moot(until) {
             return;
@@ -76,6 +76,10 @@ pub fn wait(driver: &mut impl Wakeable, until: Until, deadline: u64) {
 fn halt(driver: &mut impl Wakeable, until: Until, wake: u64, is_limited: bool) {
     loop {
         let events = Events::now();
+        // First the rings: to service an interrupt may be slow, and not be worth it any more.
+        if driver.reached(until) {
+            return;
+        }
         driver.service();
         if driver.reached(until) || driver.is_moot(until) || time::now() >= wake {
             return;

@@ -1,4 +1,4 @@
-//! The driver proper: set-up, interrupts, waiting.
+//! The driver proper: set-up and interrupts.
 
 use core::fmt::Write;
 
@@ -15,13 +15,12 @@ use crate::json::Object;
 use crate::nic::{Counters, Nic, Queue, Until};
 use crate::pci::Device;
 use crate::time::{self, Clock};
+use crate::wait::{self, Patience, Wakeable};
 
 /// Causes that interrupt us ...
 const CAUSES: u32 = CSB_CAUSES | regs::CAUSE_RXDMT0 | regs::CAUSE_RXO;
 /// ... and with the CSB, where the device sees in memory how many buffers it has.
 const CSB_CAUSES: u32 = regs::CAUSE_RXT0 | regs::CAUSE_TXDW | regs::CAUSE_LSC;
-/// A halt may overshoot by this much, so what is due sooner is spun for.
-const HALT_US: u64 = 100;
 /// How long CTRL.RST and an EEPROM word may take.
 const RESET_US: u64 = 10_000;
 /// Frames discarded at a time.
@@ -30,7 +29,7 @@ const DISCARD: u32 = 64;
 /// A running 82540EM.
 pub struct E1000 {
     regs: Regs,
-    timer: Timer,
+    patience: Patience,
     tx: TxRing,
     rx: RxRing,
     csb: bool,
@@ -40,14 +39,9 @@ pub struct E1000 {
     link: bool,
     /// Causes that interrupt us.
     causes: u32,
-    /// TSC ticks to poll memory before halting.
-    spin: u64,
-    /// TSC ticks that a halt may overshoot by.
-    overshoot: u64,
     /// NIC interrupts serviced.
     serviced: u32,
     icr_reads: u64,
-    halts: u64,
 }
 
 impl E1000 {
@@ -85,7 +79,7 @@ impl E1000 {
         let link = regs.read(regs::STATUS) & regs::STATUS_LU != 0;
         Ok(Self {
             regs,
-            timer,
+            patience: Patience::new(clock, timer, config.spin_us),
             tx,
             rx,
             csb: config.csb,
@@ -94,11 +88,8 @@ impl E1000 {
             irq,
             link,
             causes,
-            spin: clock.ticks(config.spin_us),
-            overshoot: clock.ticks(HALT_US),
             serviced: 0,
             icr_reads: 0,
-            halts: 0,
         })
     }
 
@@ -117,59 +108,6 @@ impl E1000 {
             self.tx.reclaim();
         }
         self.tx.heard(&self.regs);
-    }
-
-    /// The halting half of [`wait`](Self::wait). Returns a little before the deadline: a halt may
-    /// overshoot, and the next `wait` spins.
-    fn sleep(&mut self, until: Until, deadline: u64) {
-        if until == Until::Frame {
-            self.rx.arm();
-        }
-        if until.is_transmit() {
-            self.tx.arm();
-        }
-        self.tx.lend(&self.regs);
-        if self.rx.take_posted() {
-            // A hypervisor may hold RDT writes back until another exit (KVM's coalesced MMIO), and
-            // a halt is none: without this the device might wait for buffers, and we for frames.
-            self.regs.write(regs::IMS, self.causes);
-        }
-        let wake = deadline.saturating_sub(self.overshoot);
-        loop {
-            let events = Events::now();
-            if self.csb && self.reached(until) {
-                break;
-            }
-            self.service();
-            if self.reached(until) || self.is_moot(until) || time::now() >= wake {
-                break;
-            }
-            if deadline != u64::MAX {
-                self.timer.ensure(wake);
-            }
-            events.halt();
-            self.halts += 1;
-        }
-        self.rx.disarm();
-        self.tx.disarm();
-    }
-
-    /// Whether what is waited for is there.
-    #[inline]
-    fn reached(&mut self, until: Until) -> bool {
-        match until {
-            Until::Frame => self.rx.ready(),
-            Until::Room => self.tx.has_room(),
-            Until::Sent => self.tx.is_idle(),
-            Until::Link => self.link,
-            Until::Deadline => false,
-        }
-    }
-
-    /// Whether it will not come, because the link is down.
-    #[inline]
-    fn is_moot(&self, until: Until) -> bool {
-        !self.link && until != Until::Link
     }
 }
 
@@ -198,7 +136,7 @@ impl Nic for E1000 {
             rx_doorbells: self.rx.rdt_writes,
             interrupts: Events::now().nic().into(),
             cause_reads: self.icr_reads,
-            halts: self.halts,
+            halts: self.patience.halts,
             tx_frames: self.tx.frames,
             rx_frames: self.rx.frames,
         }
@@ -254,23 +192,7 @@ impl Nic for E1000 {
         if until.is_transmit() {
             self.tx.lend(&self.regs);
         }
-        let spin_end = if until.is_polled() { time::now() + self.spin } else { 0 };
-        loop {
-            if self.reached(until) {
-                return;
-            }
-            self.service();
-            let now = time::now();
-            if now >= deadline || self.is_moot(until) {
-                return;
-            }
-            let soon = deadline - now < self.overshoot;
-            if now >= spin_end && !soon {
-                break;
-            }
-            core::hint::spin_loop();
-        }
-        self.sleep(until, deadline);
+        wait::wait(self, until, deadline);
     }
 
     fn stop_receiving(&mut self) {
@@ -282,6 +204,43 @@ impl Nic for E1000 {
         self.discard_received();
         self.tx.lend(&self.regs);
         self.regs.write(regs::IMC, u32::MAX);
+    }
+}
+
+impl Wakeable for E1000 {
+    fn patience(&mut self) -> &mut Patience {
+        &mut self.patience
+    }
+
+    #[inline]
+    fn reached(&mut self, until: Until) -> bool {
+        match until {
+            Until::Frame => self.rx.ready(),
+            Until::Room => self.tx.has_room(),
+            Until::Sent => self.tx.is_idle(),
+            Until::Link => self.link,
+            Until::Deadline => false,
+        }
+    }
+
+    fn arm(&mut self, until: Until) {
+        if until == Until::Frame {
+            self.rx.arm();
+        }
+        if until.is_transmit() {
+            self.tx.arm();
+        }
+        self.tx.lend(&self.regs);
+        if self.rx.take_posted() {
+            // A hypervisor may hold RDT writes back until another exit (KVM's coalesced MMIO), and
+            // a halt is none: without this the device might wait for buffers, and we for frames.
+            self.regs.write(regs::IMS, self.causes);
+        }
+    }
+
+    fn disarm(&mut self) {
+        self.rx.disarm();
+        self.tx.disarm();
     }
 }
 
