@@ -1,5 +1,5 @@
 //! A bare-metal guest that measures packet I/O: it sends, receives or answers Ethernet frames
-//! through its own e1000 driver. README.md has the picture.
+//! through its own e1000 driver or, as a peer, a virtio-net driver. README.md has the picture.
 
 #![no_std]
 #![no_main]
