@@ -21,6 +21,9 @@ mod histogram;
 #[path = "../pktguest/src/json.rs"]
 mod json;
 #[cfg(test)]
+#[path = "../pktguest/src/payload.rs"]
+mod payload;
+#[cfg(test)]
 #[path = "../pktguest/src/sequence.rs"]
 mod sequence;
 

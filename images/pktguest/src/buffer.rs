@@ -81,7 +81,6 @@ impl<'b> RxFrame<'b> {
     }
 
     /// What it holds.
-    #[expect(dead_code, reason = "for the socket roles")]
     #[inline]
     pub fn bytes(&self) -> &'b [u8] {
         let len = usize::from(self.len).min(RX_WORDS * 8);

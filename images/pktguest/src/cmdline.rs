@@ -1,6 +1,7 @@
 //! The kernel command line: `key=value` words.
 
 use core::fmt;
+use core::net::Ipv4Addr;
 
 /// What the guest does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,9 +16,27 @@ pub enum Role {
     Pong,
     /// Takes part in nothing.
     Idle,
+    /// Sends UDP datagrams.
+    UdpTx,
+    /// Counts and checks UDP datagrams.
+    UdpRx,
+    /// Sends a TCP stream.
+    TcpTx,
+    /// Counts and checks what a TCP stream brings.
+    TcpRx,
 }
 
-const ROLES: [Role; 5] = [Role::Tx, Role::Rx, Role::Ping, Role::Pong, Role::Idle];
+const ROLES: [Role; 9] = [
+    Role::Tx,
+    Role::Rx,
+    Role::Ping,
+    Role::Pong,
+    Role::Idle,
+    Role::UdpTx,
+    Role::UdpRx,
+    Role::TcpTx,
+    Role::TcpRx,
+];
 
 impl Role {
     /// The name on the command line and in reports.
@@ -28,6 +47,18 @@ impl Role {
             Self::Ping => "ping",
             Self::Pong => "pong",
             Self::Idle => "idle",
+            Self::UdpTx => "udp-tx",
+            Self::UdpRx => "udp-rx",
+            Self::TcpTx => "tcp-tx",
+            Self::TcpRx => "tcp-rx",
+        }
+    }
+
+    /// The shortest frame it can send or count.
+    fn shortest_frame(self) -> u16 {
+        match self {
+            Self::TcpTx | Self::TcpRx => SHORTEST_TCP,
+            _ => SHORTEST_FRAME,
         }
     }
 }
@@ -66,7 +97,7 @@ pub struct Config {
     pub csb: bool,
     /// Descriptors in each ring: 80 to 4096, a multiple of 8.
     pub ring: u16,
-    /// Bytes per frame without the check sequence: 60 to 1514.
+    /// Bytes per frame without the check sequence: 60 to 1514; 82 to 1514 with TCP.
     pub frame: u16,
     /// Frames handed to the driver per call: 1 to 512.
     pub burst: u16,
@@ -78,6 +109,11 @@ pub struct Config {
     pub duration_ms: u64,
     /// Destination address.
     pub dst: [u8; 6],
+    /// The guest's IP address, a unicast one, and the bits in its network's prefix, 1 to 30. Roles
+    /// that use sockets have it.
+    pub ip: Option<(Ipv4Addr, u8)>,
+    /// Destination IP address, a unicast one. Roles that send through sockets have it.
+    pub to_ip: Option<Ipv4Addr>,
     /// Microseconds to poll memory before arming the interrupt and halting.
     pub spin_us: u64,
     /// Interrupt moderation: value of register ITR, in 256 ns.
@@ -102,6 +138,8 @@ impl Default for Config {
             count: 0,
             duration_ms: 0,
             dst: [0xff; 6],
+            ip: None,
+            to_ip: None,
             spin_us: 50,
             itr: 488,
             interval_ms: 0,
@@ -128,6 +166,10 @@ pub enum Error<'a> {
     },
     /// `role` is missing.
     NoRole,
+    /// The role needs this key.
+    Missing(Role, &'static str),
+    /// Frames of this length are too short for the role.
+    ShortFrame(Role, u16),
 }
 
 impl fmt::Display for Error<'_> {
@@ -139,6 +181,13 @@ impl fmt::Display for Error<'_> {
                 write!(f, "Command line: {key}={value}, expected {expected}")
             }
             Self::NoRole => f.write_str("Command line: role= is missing"),
+            Self::Missing(role, key) => {
+                write!(f, "Command line: role={} needs {key}=", role.name())
+            }
+            Self::ShortFrame(role, frame) => {
+                let (role, shortest) = (role.name(), role.shortest_frame());
+                write!(f, "Command line: frame={frame}, role={role} needs at least {shortest}")
+            }
         }
     }
 }
@@ -153,7 +202,7 @@ pub fn parse(text: &str) -> Result<Config, Error<'_>> {
     for word in text.split_ascii_whitespace() {
         let (key, value) = word.split_once('=').ok_or(Error::NotAPair(word))?;
         let expected = match key {
-            "role" => set(&mut role, find_role(value).map(Some), "tx, rx, ping, pong or idle"),
+            "role" => set(&mut role, find_role(value).map(Some), EXPECTED_ROLE),
             "driver" => set(&mut config.driver, find_driver(value), "e1000 or virtio"),
             "sc" => set(&mut config.sc, flag(value), "0 or 1"),
             "csb" => set(&mut config.csb, flag(value), "0 or 1"),
@@ -169,6 +218,8 @@ pub fn parse(text: &str) -> Result<Config, Error<'_>> {
             "count" => set(&mut config.count, number(value, 0, u64::MAX), "a number"),
             "duration_ms" => set(&mut config.duration_ms, milliseconds(value), "milliseconds"),
             "dst" => set(&mut config.dst, mac(value), "aa:bb:cc:dd:ee:ff"),
+            "ip" => set(&mut config.ip, network(value).map(Some), "10.0.0.1/24"),
+            "to_ip" => set(&mut config.to_ip, unicast(value).map(Some), "10.0.0.2"),
             "spin_us" => set(&mut config.spin_us, number(value, 0, MAX_SPIN_US), "0 to 1000000000"),
             "itr" => set(&mut config.itr, number(value, 0, 65535).map(|n| n as u16), "0 to 65535"),
             "interval_ms" => set(&mut config.interval_ms, milliseconds(value), "milliseconds"),
@@ -183,9 +234,35 @@ pub fn parse(text: &str) -> Result<Config, Error<'_>> {
         }
     }
     config.role = role.ok_or(Error::NoRole)?;
+    check(&config)?;
     Ok(config)
 }
 
+/// Checks what the role wants of the other keys.
+fn check<'a>(config: &Config) -> Result<(), Error<'a>> {
+    let role = config.role;
+    if config.frame < role.shortest_frame() {
+        return Err(Error::ShortFrame(role, config.frame));
+    }
+    let (ip, to_ip) = match role {
+        Role::UdpTx | Role::TcpTx => (true, true),
+        Role::UdpRx | Role::TcpRx => (true, false),
+        Role::Tx | Role::Rx | Role::Ping | Role::Pong | Role::Idle => (false, false),
+    };
+    if ip && config.ip.is_none() {
+        return Err(Error::Missing(role, "ip"));
+    }
+    if to_ip && config.to_ip.is_none() {
+        return Err(Error::Missing(role, "to_ip"));
+    }
+    Ok(())
+}
+
+const EXPECTED_ROLE: &str = "tx, rx, ping, pong, idle, udp-tx, udp-rx, tcp-tx or tcp-rx";
+/// Ethernet's shortest frame.
+const SHORTEST_FRAME: u16 = 60;
+/// The shortest datagram that IPv4 must be able to send whole (RFC 791: 68 bytes), in a frame.
+const SHORTEST_TCP: u16 = 14 + 68;
 const MAX_SPIN_US: u64 = 1_000_000_000;
 const MAX_TSC_KHZ: u64 = 100_000_000;
 /// About a year: far below where TSC arithmetic would overflow.
@@ -226,6 +303,17 @@ fn mac(value: &str) -> Option<[u8; 6]> {
     parts.next().is_none().then_some(address)
 }
 
+fn network(value: &str) -> Option<(Ipv4Addr, u8)> {
+    let (address, prefix) = value.split_once('/')?;
+    Some((unicast(address)?, number(prefix, 1, 30)? as u8))
+}
+
+fn unicast(value: &str) -> Option<Ipv4Addr> {
+    let address: Ipv4Addr = value.parse().ok()?;
+    let other = address.is_unspecified() || address.is_multicast() || address.is_broadcast();
+    (!other).then_some(address)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -233,8 +321,8 @@ mod tests {
     #[test]
     fn every_key_lands_in_its_field() {
         let text = "role=ping driver=virtio sc=1 csb=1 ring=4096 frame=1514 burst=512 rate=7 \
-                    count=8 duration_ms=9 dst=02:00:0a:00:00:FF spin_us=10 itr=11 interval_ms=12 \
-                    tsc_khz=2000000";
+                    count=8 duration_ms=9 dst=02:00:0a:00:00:FF ip=10.0.0.1/16 to_ip=10.0.1.2 \
+                    spin_us=10 itr=11 interval_ms=12 tsc_khz=2000000";
         let expected = Config {
             role: Role::Ping,
             driver: Driver::Virtio,
@@ -247,6 +335,8 @@ mod tests {
             count: 8,
             duration_ms: 9,
             dst: [2, 0, 10, 0, 0, 255],
+            ip: Some((Ipv4Addr::new(10, 0, 0, 1), 16)),
+            to_ip: Some(Ipv4Addr::new(10, 0, 1, 2)),
             spin_us: 10,
             itr: 11,
             interval_ms: 12,
@@ -260,6 +350,22 @@ mod tests {
         let expected = Config { role: Role::Rx, ..Config::default() };
         assert_eq!(parse("  role=rx\n"), Ok(expected));
         assert_eq!(parse("sc=1"), Err(Error::NoRole));
+    }
+
+    #[test]
+    fn sockets_need_addresses() {
+        assert_eq!(parse("role=udp-rx"), Err(Error::Missing(Role::UdpRx, "ip")));
+        assert_eq!(parse("role=udp-rx ip=10.0.0.1/24").map(|config| config.role), Ok(Role::UdpRx));
+        let sender = "role=tcp-tx frame=82 ip=10.0.0.1/24";
+        assert_eq!(parse(sender), Err(Error::Missing(Role::TcpTx, "to_ip")));
+    }
+
+    #[test]
+    fn tcp_needs_room_for_its_headers() {
+        let text = "ip=10.0.0.1/24 to_ip=10.0.0.2 frame=81 role=";
+        assert!(parse(&format!("{text}udp-tx")).is_ok());
+        let error = Error::ShortFrame(Role::TcpTx, 81);
+        assert_eq!(parse(&format!("{text}tcp-tx")), Err(error));
     }
 
     #[test]
@@ -289,6 +395,13 @@ mod tests {
             "dst=02:00:0a:00:00:01:02",
             "dst=02:00:0a:00:00:1",
             "dst=02:00:0a:00:00:xx",
+            "ip=10.0.0.1",
+            "ip=10.0.0.1/0",
+            "ip=10.0.0.1/31",
+            "ip=224.0.0.1/24",
+            "to_ip=0.0.0.0",
+            "to_ip=255.255.255.255",
+            "to_ip=10.0.0.1/24",
             "tsc_khz=0",
         ] {
             let (key, value) = word.split_once('=').unwrap();

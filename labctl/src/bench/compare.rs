@@ -187,6 +187,7 @@ fn warnings(old: &Results, new: &Results) -> Vec<String> {
         ("rr", &old.settings.rr, &new.settings.rr),
     ] {
         if let (Some(old), Some(new)) = (old, new) {
+            differ(&format!("{kind} protocol"), old.protocol.to_string(), new.protocol.to_string());
             differ(&format!("{kind} frame"), old.frame.to_string(), new.frame.to_string());
             differ(&format!("{kind} burst"), old.burst.to_string(), new.burst.to_string());
             differ(&format!("{kind} rate"), old.rate.to_string(), new.rate.to_string());

@@ -30,6 +30,9 @@ fn metrics(samples: &[Sample]) -> Metrics {
 
     Metrics {
         throughput_mpps: stats::estimate(&load.iter().filter_map(|s| s.mpps()).collect::<Vec<_>>()),
+        goodput_gbps: stats::estimate(
+            &load.iter().filter_map(|s| s.goodput_gbps()).collect::<Vec<_>>(),
+        ),
         rr_us: round_trip(&rr),
         exits_per_packet: per_packet(|s| s.counters.total_exits()),
         exits_per_packet_by_kind: exits_by_kind(&load, packets),
@@ -115,6 +118,7 @@ mod tests {
             elapsed_ns: 500_000_000,
             sent: received + dropped,
             received,
+            payload_bytes: None,
             dropped,
             drops: vec![
                 Drop { place: "sw0:1".into(), cause: "ring full".into(), frames: dropped },

@@ -11,7 +11,7 @@ use vmm_core::switch::PortCounters;
 use crate::error::Error;
 use crate::lab::network::PortStats;
 use crate::lab::{FabricCounters, Final, LabCounters, RunningLab};
-use crate::results::{Counters, Drop, Latency, Sample, TrialKind};
+use crate::results::{Counters, Drop, Latency, Protocol, Sample, TrialKind};
 use crate::topology::{Lab, Role, TrialSpec};
 
 /// How much longer than asked a guest may take to finish: what is queued must drain.
@@ -52,8 +52,8 @@ fn assigned(lab: &Lab, kind: TrialKind, spec: &TrialSpec) -> Lab {
         let Some(pktguest) = guest.pktguest_mut() else { continue };
         let work = &mut pktguest.workload;
         work.role = match kind {
-            TrialKind::Throughput if index == spec.from => Role::Tx { to: spec.to },
-            TrialKind::Throughput if index == spec.to => Role::Rx,
+            TrialKind::Throughput if index == spec.from => Role::sender(spec.protocol, spec.to),
+            TrialKind::Throughput if index == spec.to => Role::receiver(spec.protocol),
             TrialKind::Rr if index == spec.from => Role::Ping { to: spec.to },
             TrialKind::Rr if index == spec.to => Role::Pong,
             _ => Role::Idle,
@@ -85,7 +85,11 @@ async fn measure(
     let reports = last_words(running, spec.from).await?;
     let after = running.counters().await?;
 
-    let drops = drops(running, spec, &after);
+    let drops = match spec.protocol {
+        Protocol::Raw | Protocol::Udp => drops(running, spec, &after),
+        // A frame that is dropped is sent again: no part of the stream is.
+        Protocol::Tcp => Vec::new(),
+    };
     let counters = counted(&before, &after, cpu_ns);
     if let Some(silent) = reports.iter().position(Option::is_none) {
         let reason = format!("guest `{}` did not finish in time", running.name(silent));
@@ -106,6 +110,7 @@ async fn measure(
         elapsed_ns: sender.elapsed_ns.max(receiver.elapsed_ns),
         sent,
         received,
+        payload_bytes: (!spec.protocol.is_raw()).then_some(receiver.bytes),
         dropped,
         drops,
         conserved: false,
@@ -113,7 +118,7 @@ async fn measure(
         latency: (kind == TrialKind::Rr && sender.packets > 0).then(|| latency(sender)),
         counters: Counters { halts: sender.halts + receiver.halts, ..counters },
     };
-    sample.void_reason = books(&sample, &reports, receiver, &after).err();
+    sample.void_reason = books(&sample, spec, &reports, &after).err();
     sample.conserved = sample.void_reason.is_none();
     if sample.void_reason.is_none() && received == 0 {
         sample.void_reason = Some("no packet arrived".to_owned());
@@ -136,10 +141,11 @@ async fn last_words(running: &mut RunningLab, sender: usize) -> Result<Vec<Optio
 /// Audits a trial: every frame must be found again at every stage of its way.
 fn books(
     sample: &Sample,
+    spec: &TrialSpec,
     reports: &[&Final],
-    receiver: &Final,
     counters: &LabCounters,
 ) -> Result<(), String> {
+    let (sender, receiver) = (reports[spec.from], reports[spec.to]);
     let check = |what: &str, left: u64, right: u64| {
         (left == right).then_some(()).ok_or_else(|| format!("{what}: {left} is not {right}"))
     };
@@ -155,8 +161,13 @@ fn books(
         reports.iter().map(|report| report.rx_frames).sum(),
     )?;
     fabric_books(counters, &check)?;
-    match sample.kind {
-        TrialKind::Throughput => {
+    match (sample.kind, spec.protocol) {
+        (TrialKind::Throughput, Protocol::Tcp) => {
+            check("records written, and read", sample.sent, sample.received)?;
+            check("bytes written, and read", sender.bytes, receiver.bytes)?;
+            check("records not acknowledged, and damaged", sender.unsent + receiver.damaged, 0)?;
+        }
+        (TrialKind::Throughput, Protocol::Raw | Protocol::Udp) => {
             check(
                 "packets sent, and received or dropped",
                 sample.sent,
@@ -167,7 +178,7 @@ fn books(
             check("packets dropped, and missing in sequence", sample.dropped, missing)?;
         }
         // A lost request or answer is a dropped frame; either may have been lost.
-        TrialKind::Rr => check(
+        (TrialKind::Rr, _) => check(
             "requests unanswered, and frames dropped",
             sample.sent - sample.received,
             sample.dropped,
@@ -341,6 +352,7 @@ pub fn void(
         elapsed_ns: 0,
         sent: 0,
         received: 0,
+        payload_bytes: None,
         dropped: drops.iter().map(|drop| drop.frames).sum(),
         drops,
         conserved: false,

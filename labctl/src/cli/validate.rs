@@ -130,7 +130,9 @@ fn bench_lines(lab: &Lab, bench: &Bench) -> String {
     let name = |guest: usize| lab.guests.get(guest).map_or("?", |guest| &guest.name);
     let line = |kind: &str, trial: &TrialSpec| {
         let (from, to, time) = (name(trial.from), name(trial.to), human_time(trial.duration));
-        format!("  {kind:<13}{from} -> {to}, {} B, {time} a trial\n", trial.frame)
+        let sockets =
+            if trial.protocol.is_raw() { String::new() } else { format!(" {}", trial.protocol) };
+        format!("  {kind:<13}{from} -> {to}, {} B{sockets}, {time} a trial\n", trial.frame)
     };
     text += &bench.throughput.iter().map(|trial| line("throughput", trial)).collect::<String>();
     text += &bench.rr.iter().map(|trial| line("rr", trial)).collect::<String>();

@@ -20,6 +20,11 @@ pub fn command_line(lab: &Lab, index: usize, guest: &Pktguest, tsc_khz: Option<u
     if let Some((to, (_, their_nic))) = link {
         words.push(format!("dst={}", human_mac(lab.guests[to].nics[their_nic].mac)));
     }
+    if !work.role.protocol().is_raw() {
+        words.push(format!("ip={}", guest.ip));
+        let peer = work.role.to().and_then(|to| lab.guests.get(to)?.pktguest());
+        words.extend(peer.map(|peer| format!("to_ip={}", peer.ip.address)));
+    }
     if let Some(khz) = tsc_khz {
         words.push(format!("tsc_khz={khz}"));
     }
@@ -56,8 +61,11 @@ impl Report {
 #[expect(missing_docs, reason = "the names are pktguest's, documented there")]
 pub struct Final {
     pub packets: u64,
+    pub bytes: u64,
     pub elapsed_ns: u64,
     pub sent: u64,
+    pub unsent: u64,
+    pub damaged: u64,
     pub next: u64,
     pub lost: u64,
     pub reordered: u64,

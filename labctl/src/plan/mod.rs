@@ -132,9 +132,10 @@ impl Plan {
         };
         let trial = |kind| -> Option<TrialSettings> {
             let (_, duration) = self.kinds.iter().find(|(k, _)| *k == kind)?;
-            let TrialSpec { from, to, frame, burst, rate, .. } = *spec(kind)?;
+            let TrialSpec { from, to, protocol, frame, burst, rate, .. } = *spec(kind)?;
             let duration_ms = duration.as_millis() as u64;
-            Some(TrialSettings { from: name(from), to: name(to), frame, burst, rate, duration_ms })
+            let (from, to) = (name(from), name(to));
+            Some(TrialSettings { from, to, protocol, frame, burst, rate, duration_ms })
         };
         let sender = TrialKind::ALL.into_iter().find_map(spec).and_then(|spec| guest(spec.from));
         Settings {

@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 use super::glyphs::Glyphs;
 use super::number::{metric, percent, significant};
 use crate::results::{
-    Cell, Effect, Estimate, Optimization, Optimizations, Parameters, Ratio, Results, Rung,
-    TrialSettings,
+    Cell, Effect, Estimate, Optimization, Optimizations, Parameters, Protocol, Ratio, Results,
+    Rung, TrialSettings,
 };
 
 /// A header and rows of as many columns.
@@ -60,24 +60,34 @@ pub fn cells(results: &Results, g: &Glyphs) -> Table {
     cells.sort_by_key(|cell| (&cell.parameters, cell.optimizations.index()));
     let axes: BTreeSet<&str> =
         cells.iter().flat_map(|cell| cell.parameters.keys()).map(String::as_str).collect();
-    let titles = ["Mpps", "interval", "rr us", "p99 us", "exits/pkt", "intr/s", "batch"];
+    let sockets = cells.iter().any(|cell| cell.metrics.goodput_gbps.is_some());
+    let goodput = sockets.then(|| figures("Gbit/s"));
+    let titles = ["rr us", "p99 us", "exits/pkt", "intr/s", "batch"];
     // `throughput.frame` is a long title for a column of small numbers.
     let axis_titles = axes.iter().map(|axis| axis.rsplit('.').next().unwrap_or(axis));
     let columns = toggle_columns()
         .chain(axis_titles.map(figures))
+        .chain(["Mpps", "interval"].map(figures))
+        .chain(goodput)
         .chain(titles.map(figures))
         .chain([words("drops")])
         .collect();
-    Table { columns, rows: cells.into_iter().map(|cell| cell_row(cell, &axes, g)).collect() }
+    Table {
+        columns,
+        rows: cells.into_iter().map(|cell| cell_row(cell, &axes, sockets, g)).collect(),
+    }
 }
 
-fn cell_row(cell: &Cell, axes: &BTreeSet<&str>, g: &Glyphs) -> Vec<String> {
+fn cell_row(cell: &Cell, axes: &BTreeSet<&str>, sockets: bool, g: &Glyphs) -> Vec<String> {
     let m = &cell.metrics;
     let or_none = |text: Option<String>| text.unwrap_or_else(|| g.none.to_owned());
     let parameter = |axis: &&str| or_none(cell.parameters.get(*axis).map(u64::to_string));
-    let figures = [
+    let throughput = [
         or_none(m.throughput_mpps.map(|e| significant(e.median))),
         or_none(m.throughput_mpps.map(|e| interval(e.low, e.high, g))),
+    ];
+    let goodput = sockets.then(|| or_none(m.goodput_gbps.map(|e| significant(e.median))));
+    let figures = [
         or_none(m.rr_us.map(|rr| significant(rr.median))),
         or_none(m.rr_us.map(|rr| significant(rr.p99))),
         or_none(m.exits_per_packet.map(significant)),
@@ -85,7 +95,12 @@ fn cell_row(cell: &Cell, axes: &BTreeSet<&str>, g: &Glyphs) -> Vec<String> {
         or_none(m.mean_batch.map(significant)),
         shorten(&drops(cell), CAUSE_WIDTH, g),
     ];
-    toggles(cell.optimizations, g).chain(axes.iter().map(parameter)).chain(figures).collect()
+    toggles(cell.optimizations, g)
+        .chain(axes.iter().map(parameter))
+        .chain(throughput)
+        .chain(goodput)
+        .chain(figures)
+        .collect()
 }
 
 /// What was lost and where, or why there is nothing to tell.
@@ -218,8 +233,13 @@ fn setting(parameters: Option<&Parameters>) -> String {
 
 /// A kind of trial in a few words.
 pub fn describe(trial: &TrialSettings) -> String {
-    let TrialSettings { from, to, frame, burst, rate, duration_ms } = trial;
+    let TrialSettings { from, to, protocol, frame, burst, rate, duration_ms } = trial;
     let mut text = format!("{from} to {to}, {frame} B frames, {duration_ms} ms a trial");
+    match protocol {
+        Protocol::Raw => {}
+        Protocol::Udp => text += ", UDP sockets",
+        Protocol::Tcp => text += ", TCP sockets",
+    }
     if *burst > 1 {
         text += &format!(", bursts of {burst}");
     }

@@ -15,6 +15,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 pub use crate::optimizations::{Optimization, Optimizations};
+pub use crate::protocol::Protocol;
 pub use file::ReadError;
 pub use host::Host;
 pub use layout::to_json;
@@ -97,9 +98,12 @@ pub struct TrialSettings {
     pub from: String,
     /// The guest that receives or answers.
     pub to: String,
+    /// What was sent.
+    #[serde(default, skip_serializing_if = "Protocol::is_raw")]
+    pub protocol: Protocol,
     /// Frame length in bytes, without CRC.
     pub frame: u16,
-    /// Frames the workload hands to its driver per call.
+    /// Packets the workload hands to its driver per call.
     pub burst: u16,
     /// Offered packets per second, 0 for as fast as possible.
     pub rate: u64,
@@ -158,6 +162,9 @@ pub fn cell_name(optimizations: Optimizations, parameters: &Parameters) -> Strin
 pub struct Metrics {
     /// Millions of packets per second that arrived, over trials.
     pub throughput_mpps: Option<Estimate>,
+    /// Gigabits of payload per second that sockets delivered, over trials; absent without sockets.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub goodput_gbps: Option<Estimate>,
     /// Request/response time in microseconds.
     pub rr_us: Option<RoundTrip>,
     /// VM exits of all guests per packet received.
@@ -265,11 +272,14 @@ pub struct Sample {
     pub order: u32,
     /// Length of the measured window in nanoseconds: first to last packet or transaction.
     pub elapsed_ns: u64,
-    /// Packets sent; in an `rr` trial, requests.
+    /// Packets sent; in an `rr` trial, requests; with TCP, records of one segment's length.
     pub sent: u64,
     /// Packets received by the workload; in an `rr` trial, answered requests.
     pub received: u64,
-    /// Packets dropped: the sum over `drops`.
+    /// Bytes that the workload got from its socket; absent if it uses none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub payload_bytes: Option<u64>,
+    /// Packets dropped: the sum over `drops`. TCP sends what was dropped again: it drops none.
     pub dropped: u64,
     /// Where and why packets were dropped.
     pub drops: Vec<Drop>,
@@ -295,6 +305,12 @@ impl Sample {
     pub fn adds_up(&self) -> bool {
         let known: u64 = self.drops.iter().map(|d| d.frames).sum();
         known == self.dropped && self.received.checked_add(self.dropped) == Some(self.sent)
+    }
+
+    /// Gigabits of payload received per second; `None` if nothing arrived, or not through sockets.
+    pub fn goodput_gbps(&self) -> Option<f64> {
+        let bytes = self.payload_bytes.filter(|bytes| *bytes > 0 && self.elapsed_ns > 0)?;
+        Some(bytes as f64 * 8.0 / self.elapsed_ns as f64)
     }
 
     /// Millions of packets received per second; `None` if nothing arrived.
@@ -435,6 +451,7 @@ mod tests {
             elapsed_ns: 1_000_000,
             sent: 100,
             received: 90,
+            payload_bytes: None,
             dropped: 10,
             drops: vec![Drop { place: "sw0:1".into(), cause: "ring full".into(), frames: 10 }],
             conserved: true,

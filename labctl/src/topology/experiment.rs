@@ -6,9 +6,10 @@ use super::{
     Axis, AxisKey, AxisValue, Bench, Lab, Quick, Role, TrialSpec,
     file::{BenchSpec, KindSpec, Matrix},
     index::join,
-    resolve::{DEFAULT_BURST, DEFAULT_FRAME, Resolver},
+    resolve::{DEFAULT_BURST, Resolver, default_frame},
     units::Int,
 };
+use crate::protocol::Protocol;
 
 const DEFAULT_TRIAL: Duration = Duration::from_millis(500);
 const DEFAULT_ROUNDS: u32 = 6;
@@ -23,10 +24,12 @@ impl Resolver<'_> {
         self.check_guests_can_be_measured();
         let throughput = spec.throughput.as_ref().map(|trial| {
             let (from, to) = self.pair("/bench/throughput", &trial.from, &trial.to);
+            let protocol = trial.protocol.unwrap_or_default();
             TrialSpec {
                 from,
                 to,
-                frame: trial.frame.map_or(DEFAULT_FRAME, Int::get),
+                protocol,
+                frame: trial.frame.map_or(default_frame(protocol), Int::get),
                 burst: trial.burst.map_or(DEFAULT_BURST, Int::get),
                 rate: trial.rate.map_or(0, |rate| rate.0),
                 duration: trial.duration.map_or(DEFAULT_TRIAL, |time| time.get()),
@@ -37,7 +40,8 @@ impl Resolver<'_> {
             TrialSpec {
                 from,
                 to,
-                frame: trial.frame.map_or(DEFAULT_FRAME, Int::get),
+                protocol: Protocol::Raw,
+                frame: trial.frame.map_or(default_frame(Protocol::Raw), Int::get),
                 burst: 1,
                 rate: 0,
                 duration: trial.duration.map_or(DEFAULT_TRIAL, |time| time.get()),
@@ -205,7 +209,7 @@ fn axis_pointer(key: AxisKey) -> String {
 }
 
 /// The numbers an axis takes, with their places; none if there is no such axis.
-fn axis_values(bench: &Bench, key: AxisKey) -> Vec<(String, u16)> {
+pub(super) fn axis_values(bench: &Bench, key: AxisKey) -> Vec<(String, u16)> {
     let axis = bench.matrix.iter().find(|axis| axis.key == key);
     let values = axis.into_iter().flat_map(|axis| axis.values.iter().enumerate());
     values

@@ -12,7 +12,8 @@ use serde::{
 
 use vmm_core::platform::{LINUX_CMDLINE, LINUX_CMDLINE_MAX};
 
-use super::units::{Int, Line, Mac, Memory, Rate, Time};
+use super::units::{Int, Line, Mac, Memory, Network, Rate, Time};
+use crate::protocol::Protocol;
 
 /// Descriptors in each of a NIC's two rings. The 82540EM wants TDLEN and RDLEN in steps of 128
 /// bytes, which is 8 descriptors, and takes 80 to 4096 (manual, section 3.4).
@@ -88,6 +89,7 @@ pub struct GuestSpec {
     pub ring: Option<Ring>,
     pub spin: Option<Spin>,
     pub itr: Option<ItrInterval>,
+    pub ip: Option<Network>,
     /// `None` items are those that decoding set aside; see `decode.rs`.
     pub nics: Option<Vec<Option<NicSpec>>>,
     pub workload: Option<WorkloadSpec>,
@@ -125,13 +127,17 @@ pub struct WorkloadSpec {
 
 /// The workloads a guest knows.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub enum RoleSpec {
     Tx,
     Rx,
     Ping,
     Pong,
     Idle,
+    UdpTx,
+    UdpRx,
+    TcpTx,
+    TcpRx,
 }
 
 /// A factorial experiment: which cells, which trials, how long.
@@ -173,6 +179,7 @@ pub struct Matrix {
 pub struct ThroughputSpec {
     pub from: String,
     pub to: String,
+    pub protocol: Option<Protocol>,
     pub frame: Option<FrameSize>,
     pub burst: Option<Burst>,
     pub rate: Option<Rate>,

@@ -12,6 +12,7 @@ mod file;
 mod find;
 mod index;
 mod model;
+mod network;
 mod nics;
 mod problem;
 mod resolve;
@@ -29,7 +30,7 @@ pub use model::{
 };
 pub use problem::Problem;
 
-pub use units::{human_mac, human_memory, human_time, parse_time};
+pub use units::{Network, human_mac, human_memory, human_time, parse_time};
 
 use crate::error::Error;
 

@@ -4,8 +4,9 @@ use std::{fmt, path::PathBuf, time::Duration};
 
 use serde::{Serialize, Serializer};
 
-use super::units::{human_mac, human_time};
+use super::units::{Network, human_mac, human_time};
 use crate::optimizations::Optimizations;
+use crate::protocol::Protocol;
 
 /// A lab: guests, the switches between them, and what to measure.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -77,6 +78,9 @@ pub struct Pktguest {
     pub itr_interval: u16,
     /// How long an empty-handed guest polls memory before it halts, in microseconds; 0 is at once.
     pub spin_us: u32,
+    /// The address its sockets have, and its network; no other guest has the same address.
+    #[serde(serialize_with = "network_as_text")]
+    pub ip: Network,
     /// What it does under `labctl up`; `bench` gives the guests it measures roles of its own.
     pub workload: Workload,
 }
@@ -96,9 +100,9 @@ pub struct Nic {
 pub struct Workload {
     /// The part it plays, and towards whom.
     pub role: Role,
-    /// Bytes in a frame without its CRC, 60 to 1514.
+    /// Bytes in a frame without its CRC, 60 to 1514; with TCP, 82 to 1514.
     pub frame: u16,
-    /// Frames handed to the driver per call, 1 to 512 and at most the ring.
+    /// Packets handed to the driver per call, 1 to 512 and at most the ring.
     pub burst: u16,
     /// Packets per second, 0 for as fast as possible.
     pub rate: u64,
@@ -110,7 +114,7 @@ pub struct Workload {
 
 /// The part a guest plays; `to` is an index into [`Lab::guests`].
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
-#[serde(tag = "name", rename_all = "lowercase")]
+#[serde(tag = "name", rename_all = "kebab-case")]
 pub enum Role {
     /// Sends frames.
     Tx {
@@ -128,6 +132,20 @@ pub enum Role {
     Pong,
     /// Does nothing.
     Idle,
+    /// Sends UDP datagrams through a socket.
+    UdpTx {
+        /// The receiving guest.
+        to: usize,
+    },
+    /// Counts the UDP datagrams that a socket gets.
+    UdpRx,
+    /// Sends a TCP stream.
+    TcpTx {
+        /// The receiving guest.
+        to: usize,
+    },
+    /// Takes a TCP stream.
+    TcpRx,
 }
 
 /// A factorial experiment over the lab.
@@ -207,9 +225,11 @@ pub struct TrialSpec {
     pub from: usize,
     /// The guest that receives or answers; another guest on a common switch.
     pub to: usize,
-    /// Bytes in a frame without its CRC, 60 to 1514.
+    /// What is sent; raw frames for `rr`.
+    pub protocol: Protocol,
+    /// Bytes in a frame without its CRC, 60 to 1514; with TCP, 82 to 1514.
     pub frame: u16,
-    /// Frames handed to the driver per call, 1 to 512 and at most the sender's ring; 1 for `rr`.
+    /// Packets handed to the driver per call, 1 to 512 and at most the sender's ring; 1 for `rr`.
     pub burst: u16,
     /// Offered packets per second, 0 for as fast as possible.
     pub rate: u64,
@@ -320,20 +340,59 @@ impl Role {
             Self::Ping { .. } => "ping",
             Self::Pong => "pong",
             Self::Idle => "idle",
+            Self::UdpTx { .. } => "udp-tx",
+            Self::UdpRx => "udp-rx",
+            Self::TcpTx { .. } => "tcp-tx",
+            Self::TcpRx => "tcp-rx",
         }
     }
 
     /// The guest it talks to, for those that start a conversation.
     pub fn to(self) -> Option<usize> {
         match self {
-            Self::Tx { to } | Self::Ping { to } => Some(to),
-            Self::Rx | Self::Pong | Self::Idle => None,
+            Self::Tx { to } | Self::Ping { to } | Self::UdpTx { to } | Self::TcpTx { to } => {
+                Some(to)
+            }
+            Self::Rx | Self::Pong | Self::Idle | Self::UdpRx | Self::TcpRx => None,
+        }
+    }
+
+    /// What it sends or receives.
+    pub fn protocol(self) -> Protocol {
+        match self {
+            Self::UdpTx { .. } | Self::UdpRx => Protocol::Udp,
+            Self::TcpTx { .. } | Self::TcpRx => Protocol::Tcp,
+            Self::Tx { .. } | Self::Rx | Self::Ping { .. } | Self::Pong | Self::Idle => {
+                Protocol::Raw
+            }
+        }
+    }
+
+    /// The role that sends packets of `protocol` to the guest `to`.
+    pub fn sender(protocol: Protocol, to: usize) -> Self {
+        match protocol {
+            Protocol::Raw => Self::Tx { to },
+            Protocol::Udp => Self::UdpTx { to },
+            Protocol::Tcp => Self::TcpTx { to },
+        }
+    }
+
+    /// The role that receives packets of `protocol`.
+    pub fn receiver(protocol: Protocol) -> Self {
+        match protocol {
+            Protocol::Raw => Self::Rx,
+            Protocol::Udp => Self::UdpRx,
+            Protocol::Tcp => Self::TcpRx,
         }
     }
 }
 
 fn mac_as_text<S: Serializer>(mac: &[u8; 6], serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&human_mac(*mac))
+}
+
+fn network_as_text<S: Serializer>(network: &Network, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(network)
 }
 
 fn time_as_text<S: Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {

@@ -3,7 +3,7 @@
 use std::{collections::HashSet, path::Path, time::Duration};
 
 use super::{
-    Guest, Lab, Pktguest, Role, Switch, System, Workload,
+    Guest, Lab, Network, Pktguest, Role, Switch, System, Workload,
     document::Document,
     file::{File, GuestSpec, RoleSpec, WorkloadSpec},
     index::join,
@@ -11,6 +11,7 @@ use super::{
     units::Int,
 };
 use crate::optimizations::Optimizations;
+use crate::protocol::Protocol;
 
 /// ITR counts 256 ns (82540EM manual, section 13.4.18).
 const ITR_UNIT_NS: u128 = 256;
@@ -21,9 +22,16 @@ const DEFAULT_LINUX_MEMORY_MIB: u32 = 256;
 const DEFAULT_RING: u16 = 1024;
 const DEFAULT_SPIN: Duration = Duration::from_micros(50);
 const DEFAULT_ITR: Duration = Duration::from_micros(125);
-/// Smallest Ethernet frame without its CRC.
-pub(super) const DEFAULT_FRAME: u16 = 60;
 pub(super) const DEFAULT_BURST: u16 = 1;
+
+/// The frame that packets of a protocol come in unless the file says otherwise: a stream fills the
+/// longest.
+pub(super) fn default_frame(protocol: Protocol) -> u16 {
+    match protocol {
+        Protocol::Raw | Protocol::Udp => 60,
+        Protocol::Tcp => 1514,
+    }
+}
 
 /// Fills in defaults, resolves names and checks what no single key can tell. The lab is only
 /// meaningful if the document is still sound afterwards.
@@ -32,11 +40,13 @@ pub fn resolve(path: &Path, file: &File, document: &mut Document) -> Lab {
     let mut resolver = Resolver { file, directory, document };
     let lab = resolver.lab(path);
     resolver.check_bursts(&lab);
+    resolver.check_frames(&lab);
+    resolver.check_networks(&lab);
     lab
 }
 
-/// A file being resolved. What guests run is in `system.rs`, NICs are in `nics.rs`, the benchmark is
-/// in `experiment.rs`.
+/// A file being resolved. What guests run is in `system.rs`, NICs are in `nics.rs`, IP addresses and
+/// what sockets need in `network.rs`, the benchmark is in `experiment.rs`.
 pub(super) struct Resolver<'a> {
     pub file: &'a File,
     /// Where the file is.
@@ -57,6 +67,7 @@ impl<'a> Resolver<'a> {
         self.check_kinds();
         self.check_ports();
         self.assign_macs(&mut guests);
+        self.assign_addresses(&mut guests);
         let on = &file.optimizations;
         Lab {
             name: file.name.clone().unwrap_or_default(),
@@ -125,6 +136,8 @@ impl<'a> Resolver<'a> {
             // Both fit: the ranges in `file.rs` see to it.
             itr_interval: u16::try_from((itr + ITR_UNIT_NS / 2) / ITR_UNIT_NS).unwrap_or(u16::MAX),
             spin_us: u32::try_from(spin).unwrap_or(u32::MAX),
+            // Until `assign_addresses` gives it one.
+            ip: Network::UNASSIGNED,
             workload: self.workload(name),
         }
     }
@@ -168,7 +181,7 @@ impl<'a> Resolver<'a> {
     fn workload(&mut self, guest: &str) -> Workload {
         let mut workload = Workload {
             role: Role::Idle,
-            frame: DEFAULT_FRAME,
+            frame: default_frame(Protocol::Raw),
             burst: DEFAULT_BURST,
             rate: 0,
             count: 0,
@@ -180,8 +193,12 @@ impl<'a> Resolver<'a> {
         };
         self.check_workload_keys(&pointer, spec);
         let to = match spec.role {
-            RoleSpec::Tx | RoleSpec::Ping => self.target(&pointer, guest, spec),
-            RoleSpec::Rx | RoleSpec::Pong | RoleSpec::Idle => None,
+            RoleSpec::Tx | RoleSpec::Ping | RoleSpec::UdpTx | RoleSpec::TcpTx => {
+                self.target(&pointer, guest, spec)
+            }
+            RoleSpec::Rx | RoleSpec::Pong | RoleSpec::Idle | RoleSpec::UdpRx | RoleSpec::TcpRx => {
+                None
+            }
         };
         let to = to.unwrap_or_default();
         workload.role = match spec.role {
@@ -190,10 +207,15 @@ impl<'a> Resolver<'a> {
             RoleSpec::Ping => Role::Ping { to },
             RoleSpec::Pong => Role::Pong,
             RoleSpec::Idle => Role::Idle,
+            RoleSpec::UdpTx => Role::UdpTx { to },
+            RoleSpec::UdpRx => Role::UdpRx,
+            RoleSpec::TcpTx => Role::TcpTx { to },
+            RoleSpec::TcpRx => Role::TcpRx,
         };
+        let default_frame = default_frame(workload.role.protocol());
         let duration = spec.duration.map_or(Duration::ZERO, |duration| duration.get());
         Workload {
-            frame: spec.frame.map_or(workload.frame, Int::get),
+            frame: spec.frame.map_or(default_frame, Int::get),
             burst: spec.burst.map_or(workload.burst, Int::get),
             rate: spec.rate.map_or(workload.rate, |rate| rate.0),
             count: spec.count.map_or(workload.count, Int::get),
@@ -204,10 +226,15 @@ impl<'a> Resolver<'a> {
 
     /// A key that its role ignores is a misunderstanding: say so.
     fn check_workload_keys(&mut self, pointer: &str, spec: &WorkloadSpec) {
+        const SENDER: &[&str] = &["to", "frame", "burst", "rate", "count", "duration"];
         let (role, known): (_, &[&str]) = match spec.role {
-            RoleSpec::Tx => ("tx", &["to", "frame", "burst", "rate", "count", "duration"]),
+            RoleSpec::Tx => ("tx", SENDER),
+            RoleSpec::UdpTx => ("udp-tx", SENDER),
+            RoleSpec::TcpTx => ("tcp-tx", SENDER),
             RoleSpec::Ping => ("ping", &["to", "frame", "rate", "count", "duration"]),
             RoleSpec::Rx => ("rx", &["duration"]),
+            RoleSpec::UdpRx => ("udp-rx", &["duration"]),
+            RoleSpec::TcpRx => ("tcp-rx", &["frame", "duration"]),
             RoleSpec::Pong => ("pong", &["duration"]),
             RoleSpec::Idle => ("idle", &[]),
         };

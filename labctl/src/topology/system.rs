@@ -14,7 +14,7 @@ use super::{
 };
 
 /// The keys that only one kind of guest has.
-const PKTGUEST_KEYS: [&str; 4] = ["ring", "spin", "itr", "workload"];
+const PKTGUEST_KEYS: [&str; 5] = ["ring", "spin", "itr", "ip", "workload"];
 const LINUX_KEYS: [&str; 4] = ["kernel", "initrd", "cmdline", "vcpus"];
 
 impl KindSpec {
@@ -27,10 +27,10 @@ impl KindSpec {
         }
     }
 
-    fn own_keys(self) -> [&'static str; 4] {
+    fn own_keys(self) -> &'static [&'static str] {
         match self {
-            Self::Pktguest => PKTGUEST_KEYS,
-            Self::Linux => LINUX_KEYS,
+            Self::Pktguest => &PKTGUEST_KEYS,
+            Self::Linux => &LINUX_KEYS,
         }
     }
 }
@@ -41,6 +41,7 @@ fn special_keys(spec: &GuestSpec) -> Vec<&'static str> {
         ("ring", spec.ring.is_some()),
         ("spin", spec.spin.is_some()),
         ("itr", spec.itr.is_some()),
+        ("ip", spec.ip.is_some()),
         ("workload", spec.workload.is_some()),
         ("kernel", spec.kernel.is_some()),
         ("initrd", spec.initrd.is_some()),

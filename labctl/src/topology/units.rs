@@ -3,7 +3,7 @@
 //! Each type states its range in its parameters, so the file format and its limits are declared
 //! in one place (`file.rs`) and every violation is reported at the scalar itself.
 
-use std::{fmt, marker::PhantomData, time::Duration};
+use std::{fmt, marker::PhantomData, net::Ipv4Addr, time::Duration};
 
 use serde::{
     Deserialize, Deserializer,
@@ -59,6 +59,7 @@ deserialize_scalar! {
     [const MIN_MIB: u64, const MAX_MIB: u64] Memory<MIN_MIB, MAX_MIB>,
     [] Rate,
     [] Mac,
+    [] Network,
     [const MAX: usize] Line<MAX>,
 }
 
@@ -228,6 +229,49 @@ pub fn human_mac(mac: [u8; 6]) -> String {
     mac.map(|byte| format!("{byte:02x}")).join(":")
 }
 
+/// An interface's IPv4 address and its network, `10.0.0.1/24`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Network {
+    /// The address: one that a host may have.
+    pub address: Ipv4Addr,
+    /// Bits in the network's prefix, 1 to 30.
+    pub prefix: u8,
+}
+
+impl Network {
+    /// No address yet.
+    pub const UNASSIGNED: Self = Self { address: Ipv4Addr::UNSPECIFIED, prefix: 1 };
+
+    /// Whether `address` is in the network.
+    pub fn contains(self, address: Ipv4Addr) -> bool {
+        let host_bits = 32 - u32::from(self.prefix);
+        (self.address.to_bits() ^ address.to_bits()) >> host_bits == 0
+    }
+}
+
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "{}/{}", self.address, self.prefix)
+    }
+}
+
+impl Scalar for Network {
+    fn parse(text: &str) -> Option<Self> {
+        let (address, prefix) = text.split_once('/')?;
+        let address: Ipv4Addr = address.parse().ok()?;
+        let prefix = prefix.parse().ok().filter(|prefix| (1..=30).contains(prefix))?;
+        let host = u32::MAX >> prefix;
+        // All zeros and all ones stand for the network and everyone in it.
+        let in_range = (1..host).contains(&(address.to_bits() & host));
+        let unicast = !address.is_multicast() && !address.is_loopback() && address.octets()[0] != 0;
+        (in_range && unicast).then_some(Self { address, prefix })
+    }
+
+    fn expected() -> String {
+        "a host's IPv4 address with its network's prefix, such as 10.0.0.1/24".to_owned()
+    }
+}
+
 /// Reads `1.5ms`-like text as a count of the smallest unit; only zero needs no unit.
 fn with_unit(text: &str, units: &[(&str, u64)]) -> Option<u64> {
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
@@ -289,6 +333,20 @@ mod tests {
         assert_eq!(Ring::parse("80").map(|n| n.get::<u16>()), Some(80));
         for text in ["79", "81", "4104", "-8", "0x50", ""] {
             assert_eq!(Ring::parse(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn only_addresses_of_hosts_are_taken() {
+        let network = Network::parse("10.0.1.7/23").unwrap();
+        assert_eq!(network.to_string(), "10.0.1.7/23");
+        assert!(network.contains(Ipv4Addr::new(10, 0, 0, 255)));
+        assert!(!network.contains(Ipv4Addr::new(10, 0, 2, 0)));
+        for text in ["10.0.0.1", "10.0.0.1/0", "10.0.0.1/31", "10.0.0.0/24", "10.0.0.255/24"] {
+            assert_eq!(Network::parse(text), None, "{text}");
+        }
+        for text in ["224.0.0.1/24", "127.0.0.1/8", "0.0.0.1/8", "10.0.0/24", "a.b.c.d/24"] {
+            assert_eq!(Network::parse(text), None, "{text}");
         }
     }
 

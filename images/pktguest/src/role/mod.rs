@@ -1,10 +1,16 @@
 //! What the guest does once its NIC works.
 
 mod idle;
+mod pace;
 mod ping;
 mod pong;
 mod rx;
+mod sink;
+mod tcp_rx;
+mod tcp_tx;
 mod tx;
+mod udp_rx;
+mod udp_tx;
 
 use crate::cmdline::{Config, Role};
 use crate::json::Object;
@@ -14,6 +20,10 @@ use crate::time::{self, Clock};
 
 /// Frames to take from the driver at a time.
 const BATCH: u32 = 64;
+/// Packets between two looks at the clock when sending as fast as possible.
+const CHUNK: u32 = 64;
+/// How long the device may take over the last frames.
+const FINISH_US: u64 = 1_000_000;
 
 /// Waits for the link, then plays the configured role to its end.
 pub fn run(config: &Config, clock: Clock, nic: &mut impl Nic, serial: &mut Serial) {
@@ -28,6 +38,10 @@ pub fn run(config: &Config, clock: Clock, nic: &mut impl Nic, serial: &mut Seria
         Role::Ping => ping::run(session, nic),
         Role::Pong => pong::run(session, nic),
         Role::Idle => idle::run(session, nic),
+        Role::UdpTx => udp_tx::run(session, nic),
+        Role::UdpRx => udp_rx::run(session, nic),
+        Role::TcpTx => tcp_tx::run(session, nic),
+        Role::TcpRx => tcp_rx::run(session, nic),
     }
 }
 
@@ -76,6 +90,14 @@ impl<'a> Session<'a> {
     /// Whether `done` is the configured count.
     fn is_enough(&self, done: u64) -> bool {
         self.config.count != 0 && done >= self.config.count
+    }
+
+    /// How many of the configured count are left after `done`.
+    fn left(&self, done: u64) -> u64 {
+        match self.config.count {
+            0 => u64::MAX,
+            count => count.saturating_sub(done),
+        }
     }
 
     /// The next TSC time at which the role has something to do of itself.

@@ -1,0 +1,119 @@
+//! IP addresses of guests, and what sockets ask of a lab.
+
+use std::collections::HashMap;
+use std::net::Ipv4Addr;
+
+use super::{
+    AxisKey, Guest, Lab, Network, experiment::axis_values, index::join, resolve::Resolver,
+};
+use crate::protocol::Protocol;
+
+/// Where guests live that the file gives no address: guest `n` is host `n + 1` there.
+const HOME: Network = Network { address: Ipv4Addr::new(10, 0, 0, 0), prefix: 16 };
+/// The shortest frame for TCP: IPv4 wants to send 68 bytes whole (RFC 791).
+const SHORTEST_TCP: u16 = 14 + 68;
+
+impl Resolver<'_> {
+    /// Checks the given IP addresses and generates the others.
+    pub fn assign_addresses(&mut self, guests: &mut [Guest]) {
+        let file = self.file;
+        let mut taken: HashMap<Ipv4Addr, String> = HashMap::new();
+        for (guest, name) in guests.iter_mut().zip(file.guests.names()) {
+            let given = self.setting(name, "ip", |guest| guest.ip.as_ref());
+            let (Some((pointer, ip)), Some(pktguest)) = (given, guest.pktguest_mut()) else {
+                continue;
+            };
+            pktguest.ip = *ip;
+            if let Some(first) = taken.insert(ip.address, pointer.clone()) {
+                self.address_taken(&pointer, &first, ip.address);
+            }
+        }
+        let home = HOME.address.to_bits();
+        let mut free = (1..u32::MAX >> HOME.prefix)
+            .map(|host| Ipv4Addr::from_bits(home | host))
+            .filter(|address| !taken.contains_key(address));
+        for pktguest in guests.iter_mut().filter_map(Guest::pktguest_mut) {
+            if pktguest.ip == Network::UNASSIGNED
+                && let Some(address) = free.next()
+            {
+                pktguest.ip = Network { address, ..HOME };
+            }
+        }
+    }
+
+    fn address_taken(&mut self, pointer: &str, first: &str, address: Ipv4Addr) {
+        let message = format!("two guests have the IP address {address}");
+        let problem = if first == pointer {
+            let label = "inherited by more than one guest";
+            self.document.value_problem(pointer, &message, label)
+        } else {
+            let first = self.document.index().value(first);
+            self.document.value_problem(pointer, &message, "again here").also(first, "first here")
+        };
+        problem.help("leave `ip` out to have one generated");
+    }
+
+    /// Guests that talk through sockets must be in one network: nothing routes between two.
+    pub fn check_networks(&mut self, lab: &Lab) {
+        let mut talks = Vec::new();
+        for (from, guest) in lab.guests.iter().enumerate() {
+            let Some(role) = guest.pktguest().map(|pktguest| pktguest.workload.role) else {
+                continue;
+            };
+            let workload = self.setting(&guest.name, "workload", |guest| guest.workload.as_ref());
+            if let (Some((pointer, _)), Some(to), false) =
+                (workload, role.to(), role.protocol().is_raw())
+            {
+                talks.push((join(&pointer, "to"), from, to));
+            }
+        }
+        let trial = lab.bench.as_ref().and_then(|bench| bench.throughput.as_ref());
+        if let Some(trial) = trial.filter(|trial| !trial.protocol.is_raw()) {
+            talks.push(("/bench/throughput/to".to_owned(), trial.from, trial.to));
+        }
+        for (pointer, from, to) in talks {
+            let guest = |index: usize| lab.guests.get(index);
+            let ip = |index| Some(guest(index)?.pktguest()?.ip);
+            let (Some(ours), Some(theirs)) = (ip(from), ip(to)) else { continue };
+            if !ours.contains(theirs.address) || !theirs.contains(ours.address) {
+                let message = format!("{ours} and {theirs} are not in one network");
+                self.document
+                    .value_problem(&pointer, &message, "cannot be reached by IP")
+                    .help("leave `ip` out to have all guests in one network");
+            }
+        }
+    }
+
+    /// A TCP segment needs room for its headers.
+    pub fn check_frames(&mut self, lab: &Lab) {
+        for guest in &lab.guests {
+            let Some(pktguest) = guest.pktguest() else { continue };
+            let workload = self.setting(&guest.name, "workload", |guest| guest.workload.as_ref());
+            if let (Some((pointer, _)), Protocol::Tcp) =
+                (workload, pktguest.workload.role.protocol())
+            {
+                self.check_tcp_frame(&join(&pointer, "frame"), pktguest.workload.frame);
+            }
+        }
+        let Some(bench) = &lab.bench else { return };
+        let Some(trial) = bench.throughput.as_ref().filter(|t| t.protocol == Protocol::Tcp) else {
+            return;
+        };
+        let mut frames = axis_values(bench, AxisKey::ThroughputFrame);
+        if frames.is_empty() {
+            frames.push(("/bench/throughput/frame".to_owned(), trial.frame));
+        }
+        for (pointer, frame) in frames {
+            self.check_tcp_frame(&pointer, frame);
+        }
+    }
+
+    fn check_tcp_frame(&mut self, pointer: &str, frame: u16) {
+        // A frame of 0 stands for one already reported.
+        if frame != 0 && frame < SHORTEST_TCP {
+            let message = format!("a frame of {frame} bytes is too short for TCP");
+            let label = format!("expected at least {SHORTEST_TCP}");
+            self.document.value_problem(pointer, &message, label);
+        }
+    }
+}
