@@ -9,6 +9,9 @@ pub const PKTGUEST: &[u8] = include_bytes!(env!("PKTGUEST_PATH"));
 
 // The guest's logic that needs no hardware is tested here, on the host.
 #[cfg(test)]
+#[path = "../pktguest/src/bytes.rs"]
+mod bytes;
+#[cfg(test)]
 #[path = "../pktguest/src/cmdline.rs"]
 mod cmdline;
 #[cfg(test)]

@@ -7,6 +7,7 @@
 mod apic;
 mod boot;
 mod buffer;
+mod bytes;
 mod cmdline;
 mod e1000;
 mod frame;

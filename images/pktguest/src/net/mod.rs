@@ -107,15 +107,17 @@ impl<'a, S: AnySocket<'a>> Stack<'a, S> {
     /// After [`send`](Self::send), waits for what lets the stack go on: room for what it has to
     /// send, a frame, one of its timers; or for TSC time `deadline`, or the end of the link.
     pub fn wait(&mut self, nic: &mut impl Nic, deadline: u64) {
-        match self.interface.poll_at(self.now, &self.sockets) {
-            Some(at) if at <= self.now => nic.wait(Until::Room, deadline),
-            Some(at) => {
-                // Rounded up, or the timer would still have a moment to go.
-                let timer = self.clock.ticks(at.total_micros() as u64 + 1);
-                nic.wait(Until::Frame, deadline.min(timer));
-            }
-            None => nic.wait(Until::Frame, deadline),
+        let deadline = match self.interface.poll_at(self.now, &self.sockets) {
+            Some(at) if at <= self.now => return nic.wait(Until::Room, deadline),
+            // Rounded up, or the timer would still have a moment to go.
+            Some(at) => deadline.min(self.clock.ticks(at.total_micros() as u64 + 1)),
+            None => deadline,
+        };
+        // What we wait for may be the answer to a frame that the device has not looked at yet.
+        if nic.unsent() > 0 {
+            nic.wait(Until::Sent, 0);
         }
+        nic.wait(Until::Frame, deadline);
     }
 }
 

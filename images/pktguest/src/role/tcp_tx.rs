@@ -49,7 +49,7 @@ pub fn run(mut session: Session<'_>, nic: &mut impl Nic) {
             break;
         }
         session.report(now, tally(sent));
-        if room(socket) < len {
+        if room(socket) < BUFFER / 3 {
             // Not connected yet, or the receiver is slower.
             blocked += 1;
             stack.wait(nic, session.wake());
