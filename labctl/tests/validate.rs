@@ -197,6 +197,31 @@ fn a_given_mac_is_never_generated_again() {
 }
 
 #[test]
+fn addresses_are_given_in_order_around_those_in_the_file() {
+    let text = "name: t\nswitches: { sw0: {} }\ndefaults: { nics: [{ switch: sw0 }] }\n\
+                guests: { a: , b: { ip: 10.0.0.1/16 }, c: , d: { ip: 192.168.0.7/24 } }";
+    let lab = parse(text).unwrap();
+    let ip = |guest: usize| lab.guests[guest].pktguest().unwrap().ip.to_string();
+    let ips: Vec<_> = (0..4).map(ip).collect();
+    assert_eq!(ips, ["10.0.0.2/16", "10.0.0.1/16", "10.0.0.3/16", "192.168.0.7/24"]);
+}
+
+#[test]
+fn a_stream_has_long_frames_unless_the_file_says_otherwise() {
+    let frame = |protocol: &str| {
+        let text = format!(
+            "name: t\nswitches: {{ sw0: {{}} }}\ndefaults: {{ nics: [{{ switch: sw0 }}] }}\n\
+             guests: {{ a: {{ workload: {{ role: tcp-rx }} }}, b: }}\n\
+             bench: {{ throughput: {{ from: a, to: b, protocol: {protocol} }} }}"
+        );
+        let lab = parse(&text).unwrap();
+        let trial = lab.bench.unwrap().throughput.unwrap();
+        (lab.guests[0].pktguest().unwrap().workload.frame, trial.frame)
+    };
+    assert_eq!([frame("raw"), frame("udp"), frame("tcp")], [(1514, 60), (1514, 60), (1514, 1514)]);
+}
+
+#[test]
 fn cells_change_what_their_axis_names_and_nothing_else() {
     let lab = parse(PAPER_PAIR).expect("valid");
     let with = |key, value| {

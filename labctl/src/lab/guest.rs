@@ -84,7 +84,23 @@ pub struct Final {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
+
+    #[test]
+    fn sockets_are_told_their_addresses_and_raw_roles_are_not() {
+        let text = "name: t\nswitches: { sw0: {} }\ndefaults: { nics: [{ switch: sw0 }] }\n\
+                    guests: { a: { workload: { role: tcp-tx, to: b } }, \
+                    b: { ip: 10.0.9.9/16, workload: { role: tcp-rx } }, \
+                    c: { workload: { role: tx, to: b } } }";
+        let lab = Lab::parse(Path::new("t.lab.yaml"), text).unwrap();
+        let line =
+            |guest: usize| command_line(&lab, guest, lab.guests[guest].pktguest().unwrap(), None);
+        assert!(line(0).ends_with(" ip=10.0.0.1/16 to_ip=10.0.9.9"), "{}", line(0));
+        assert!(line(1).ends_with(" ip=10.0.9.9/16"), "{}", line(1));
+        assert!(!line(2).contains("ip="), "{}", line(2));
+    }
 
     #[test]
     fn reports_are_told_from_other_output() {
