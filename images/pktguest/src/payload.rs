@@ -58,7 +58,9 @@ mod tests {
     }
 
     #[test]
-    fn the_shortest_payload_is_a_number() {
+    fn its_length_is_kept_within_bounds() {
+        assert_eq!(Payload::new(1514 - TCP_HEADERS).len(), 1460);
+        assert_eq!(Payload::new(u16::MAX).len(), LONGEST);
         assert_eq!(Payload::new(0).numbered(7), 7u64.to_le_bytes());
         assert_eq!(number(&[0; 7]), None);
     }
