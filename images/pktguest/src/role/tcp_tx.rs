@@ -50,7 +50,8 @@ pub fn run(mut session: Session<'_>, nic: &mut impl Nic) {
         }
         session.report(now, tally(sent));
         if room(socket) < BUFFER / 3 {
-            // Not connected yet, or the receiver is slower.
+            // Not connected yet, or the receiver is slower. Whoever fills every little gap sends
+            // segments one by one, with a doorbell each.
             blocked += 1;
             stack.wait(nic, session.wake());
             continue;
