@@ -31,6 +31,14 @@ pub fn allowed() -> io::Result<Vec<usize>> {
 /// # Errors
 /// The kernel's, such as EINVAL for a CPU that is not there or not allowed.
 pub fn pin_this_thread(cpu: usize) -> io::Result<()> {
+    pin_thread(0, cpu)
+}
+
+/// Keeps thread `tid` of any process on one CPU; 0 is the calling thread.
+///
+/// # Errors
+/// The kernel's, as above, and ESRCH if there is no such thread.
+pub fn pin_thread(tid: i32, cpu: usize) -> io::Result<()> {
     if cpu >= libc::CPU_SETSIZE as usize {
         return Err(io::Error::from_raw_os_error(libc::EINVAL));
     }
@@ -39,7 +47,7 @@ pub fn pin_this_thread(cpu: usize) -> io::Result<()> {
     // SAFETY: the index was checked above; the kernel reads the size given, of a set of that size.
     let result = unsafe {
         libc::CPU_SET(cpu, &mut set);
-        libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &set)
+        libc::sched_setaffinity(tid, size_of::<libc::cpu_set_t>(), &set)
     };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
