@@ -9,6 +9,7 @@ pub mod error;
 pub mod lab;
 pub mod optimizations;
 pub mod plan;
+pub mod platform;
 pub mod protocol;
 pub mod report;
 pub mod results;

@@ -6,7 +6,7 @@
 use serde::Serialize;
 
 use super::stats;
-use crate::results::{Cell, Estimate, Optimizations, Parameters, Ratio, Results, cell_name};
+use crate::results::{Cell, CellId, Estimate, Ratio, Results};
 
 /// What a comparison concludes, from best to worst.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -51,24 +51,15 @@ pub struct Comparison {
 /// One cell's change.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct CellChange {
-    /// The cell's optimizations.
-    pub optimizations: Optimizations,
-    /// The cell's other parameters.
-    #[serde(skip_serializing_if = "Parameters::is_empty")]
-    pub parameters: Parameters,
+    /// The cell.
+    #[serde(flatten)]
+    pub id: CellId,
     /// The worse of both verdicts.
     pub verdict: Verdict,
     /// Throughput in Mpps; it is worse below 1. Absent if neither document has it.
     pub throughput: Option<Change>,
     /// Request/response time in microseconds; it is worse above 1.
     pub rr: Option<Change>,
-}
-
-impl CellChange {
-    /// The cell's name.
-    pub fn name(&self) -> String {
-        cell_name(self.optimizations, &self.parameters)
-    }
 }
 
 /// One figure's change.
@@ -92,17 +83,14 @@ enum Better {
 
 /// Compares two documents; `threshold` is the fraction by which a figure may get worse.
 pub fn compare(old: &Results, new: &Results, threshold: f64) -> Comparison {
-    let same =
-        |a: &Cell, b: &Cell| a.optimizations == b.optimizations && a.parameters == b.parameters;
+    let same = |a: &Cell, b: &Cell| a.id == b.id;
     let missing_in = |those: &[Cell], from: &[Cell]| -> Vec<String> {
-        let missing = from.iter().filter(|cell| !those.iter().any(|other| same(cell, other)));
-        missing.map(Cell::name).collect()
+        let missing = measured(from).filter(|cell| !measured(those).any(|other| same(cell, other)));
+        missing.map(|cell| cell.id.to_string()).collect()
     };
-    let cells: Vec<_> = new
-        .cells
-        .iter()
+    let cells: Vec<_> = measured(&new.cells)
         .filter_map(|cell| {
-            let before = old.cells.iter().find(|other| same(cell, other))?;
+            let before = measured(&old.cells).find(|other| same(cell, other))?;
             Some(compare_cell(before, cell, threshold))
         })
         .collect();
@@ -116,6 +104,11 @@ pub fn compare(old: &Results, new: &Results, threshold: f64) -> Comparison {
     }
 }
 
+/// A cell that was skipped on one host is as absent as if its file had no such cell.
+fn measured(cells: &[Cell]) -> impl Iterator<Item = &Cell> {
+    cells.iter().filter(|cell| cell.skipped.is_none())
+}
+
 fn compare_cell(old: &Cell, new: &Cell, threshold: f64) -> CellChange {
     let rr = |cell: &Cell| cell.metrics.rr_us.map(|rr| rr.estimate());
     let loads = (old.metrics.throughput_mpps, new.metrics.throughput_mpps);
@@ -123,8 +116,7 @@ fn compare_cell(old: &Cell, new: &Cell, threshold: f64) -> CellChange {
     let rr = change(rr(old), rr(new), Better::Lower, threshold);
     let verdicts = [&throughput, &rr].into_iter().flatten().map(|change| change.verdict);
     CellChange {
-        optimizations: new.optimizations,
-        parameters: new.parameters.clone(),
+        id: new.id.clone(),
         verdict: verdicts.max().unwrap_or(Verdict::Inconclusive),
         throughput,
         rr,
@@ -181,6 +173,9 @@ fn warnings(old: &Results, new: &Results) -> Vec<String> {
     differ("KVM", old.host.kvm.clone(), new.host.kvm.clone());
     differ("kernel", old.host.kernel.clone(), new.host.kernel.clone());
     differ("virtual machine monitor", old.vmm.clone(), new.vmm.clone());
+    if let (Some(old), Some(new)) = (&old.host.qemu, &new.host.qemu) {
+        differ("QEMU", old.clone(), new.clone());
+    }
     differ("ring", old.settings.ring.to_string(), new.settings.ring.to_string());
     for (kind, old, new) in [
         ("throughput", &old.settings.throughput, &new.settings.throughput),

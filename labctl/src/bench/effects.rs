@@ -32,12 +32,13 @@ pub fn ladder(cells: &[Cell]) -> Vec<Rung> {
     runs(cells).iter().flat_map(Run::ladder).collect()
 }
 
-/// One factorial experiment for each setting of the other parameters, in order of appearance.
+/// One factorial experiment for each setting of the other parameters, in order of appearance. Cells
+/// with names belong to none.
 fn runs(cells: &[Cell]) -> Vec<Run<'_>> {
     let mut settings: Vec<&Parameters> = vec![];
-    for cell in cells {
-        if !settings.contains(&&cell.parameters) {
-            settings.push(&cell.parameters);
+    for cell in cells.iter().filter(|cell| cell.is_factorial()) {
+        if !settings.contains(&&cell.id.parameters) {
+            settings.push(&cell.id.parameters);
         }
     }
     settings.into_iter().map(|parameters| Run::new(cells, parameters)).collect()
@@ -53,8 +54,9 @@ struct Run<'a> {
 
 impl<'a> Run<'a> {
     fn new(cells: &'a [Cell], parameters: &'a Parameters) -> Run<'a> {
-        let cells: Vec<_> = cells.iter().filter(|c| c.parameters == *parameters).collect();
-        let takes = |which, on| cells.iter().any(|c| c.optimizations.get(which) == on);
+        let cells: Vec<_> =
+            cells.iter().filter(|c| c.is_factorial() && c.id.parameters == *parameters).collect();
+        let takes = |which, on| cells.iter().any(|c| c.id.optimizations.get(which) == on);
         let varied = Optimization::ALL
             .into_iter()
             .filter(|&which| takes(which, true) && takes(which, false))
@@ -107,7 +109,7 @@ impl<'a> Run<'a> {
     }
 
     fn cell(&self, optimizations: Optimizations) -> Option<&'a Cell> {
-        self.cells.iter().copied().find(|c| c.optimizations == optimizations)
+        self.cells.iter().copied().find(|c| c.id.optimizations == optimizations)
     }
 
     fn get(&self, optimizations: Optimizations, metric: Metric) -> Option<Estimate> {
@@ -154,7 +156,7 @@ impl<'a> Run<'a> {
 
     /// The varied optimizations as told, the others as in every cell.
     fn set_varied(&self, on: impl Fn(usize) -> bool) -> Optimizations {
-        let fixed = self.cells.first().map_or(Optimizations::NONE, |c| c.optimizations);
+        let fixed = self.cells.first().map_or(Optimizations::NONE, |c| c.id.optimizations);
         self.varied.iter().enumerate().fold(fixed, |acc, (i, &which)| acc.with(which, on(i)))
     }
 }
@@ -162,7 +164,8 @@ impl<'a> Run<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::results::{Metrics, RoundTrip};
+    use crate::bench::summary;
+    use crate::results::{CellId, Metrics, RoundTrip};
     use Optimization::{Csb, Itr, Sc, Vale};
 
     /// Cells whose throughput is given exactly, and whose latency is its inverse. Optimizations
@@ -192,8 +195,8 @@ mod tests {
             };
             let metrics =
                 Metrics { throughput_mpps: Some(estimate), rr_us: Some(rr), ..Metrics::default() };
-            let parameters = Parameters::new();
-            Cell { optimizations, parameters, metrics, conserved: true, samples: vec![] }
+            let id = CellId { optimizations, ..CellId::default() };
+            Cell { metrics, ..summary::cell(id, vec![]) }
         };
         (0..1 << varied.len()).map(corner).map(cell).collect()
     }
@@ -302,11 +305,23 @@ mod tests {
     }
 
     #[test]
+    fn cells_with_names_are_no_part_of_the_experiment() {
+        let mut cells = full(|o| factor(o.csb, 10.0));
+        let alone = (effects(&cells), ladder(&cells));
+        let mut peer = cells[0].clone();
+        peer.id.name = Some("peer".into());
+        peer.metrics.throughput_mpps = None;
+        cells.insert(0, peer.clone());
+        assert_eq!((effects(&cells), ladder(&cells)), alone);
+        assert_eq!((effects(&[peer.clone()]), ladder(&[peer])), (vec![], vec![]));
+    }
+
+    #[test]
     fn settings_of_other_parameters_are_kept_apart() {
         let mut both = full(|o| factor(o.csb, 10.0));
         let mut larger = full(|o| factor(o.csb, 20.0));
         for cell in &mut larger {
-            cell.parameters.insert("ring".into(), 4096);
+            cell.id.parameters.insert("ring".into(), 4096);
         }
         both.append(&mut larger);
         let effects = effects(&both);

@@ -2,7 +2,9 @@
 
 pub mod compare;
 pub mod effects;
+pub mod peer;
 pub mod runner;
+pub mod side_by_side;
 pub mod stats;
 pub mod summary;
 pub mod trial;

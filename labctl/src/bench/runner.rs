@@ -7,7 +7,7 @@ use std::time::{Instant, SystemTime};
 use vmm_core::kvm::Hypervisor;
 
 use super::trial::{self, Place};
-use super::{effects, summary};
+use super::{effects, side_by_side, summary};
 use crate::error::{Error, Exit};
 use crate::plan::{Plan, PlannedCell, Trial};
 use crate::results::{self, Counters, Host, Results, SCHEMA_VERSION, Sample, TrialKind, rfc3339};
@@ -38,7 +38,7 @@ pub async fn run(
     mut progress: impl FnMut(Progress<'_>),
     stop: impl Future<Output = ()>,
 ) -> Result<Results, Error> {
-    let host = Host::probe();
+    let host = Host { qemu: plan.qemu.clone(), ..Host::probe() };
     let started = SystemTime::now();
     let clock = Instant::now();
     let mut stop = pin!(stop);
@@ -83,10 +83,17 @@ pub async fn run(
         }
     }
 
+    let settings = plan.settings(lab, rounds);
     let cells = plan.cells.iter().zip(samples);
-    let cells: Vec<_> = cells
-        .map(|(cell, samples)| summary::cell(cell.optimizations, cell.parameters.clone(), samples))
+    let mut cells: Vec<_> = cells
+        .map(|(cell, samples)| match &cell.skipped {
+            Some(reason) => summary::skipped(cell.id.clone(), reason.clone()),
+            None => summary::cell(cell.id.clone(), samples),
+        })
         .collect();
+    if let Some(reference) = &plan.reference {
+        side_by_side::compare(&mut cells, reference, &settings);
+    }
     Ok(Results {
         schema_version: SCHEMA_VERSION,
         vmm: "labctl".to_owned(),
@@ -100,10 +107,11 @@ pub async fn run(
         started: rfc3339(started),
         duration_s: clock.elapsed().as_secs_f64(),
         complete,
-        settings: plan.settings(lab, rounds),
+        settings,
         effects: effects::effects(&cells),
         ladder: effects::ladder(&cells),
         cells,
+        reference: plan.reference.clone(),
     })
 }
 
@@ -126,7 +134,7 @@ async fn run_one(
 ) -> Result<Sample, Error> {
     match trial::run(hypervisor, lab, kind, spec, place).await {
         Err(error) if matches!(error.exit(), Exit::Failed | Exit::Timeout) => {
-            tracing::warn!(cell = %lab.optimizations, %kind, "trial failed: {error}");
+            tracing::warn!(on = %lab.platform(), %kind, "trial failed: {error}");
             Ok(trial::void(kind, place, Vec::new(), Counters::default(), error.to_string()))
         }
         outcome => outcome,

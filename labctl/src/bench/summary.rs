@@ -3,14 +3,27 @@
 use std::collections::BTreeMap;
 
 use super::stats;
-use crate::results::{
-    Cell, Drop, Metrics, Optimizations, Parameters, RoundTrip, Sample, TrialKind,
-};
+use crate::results::{Cell, CellId, Drop, Metrics, RoundTrip, Sample, TrialKind, Vmm};
 
 /// A cell and its figures over all valid samples.
-pub fn cell(optimizations: Optimizations, parameters: Parameters, samples: Vec<Sample>) -> Cell {
+pub fn cell(id: CellId, samples: Vec<Sample>) -> Cell {
     let conserved = !samples.is_empty() && samples.iter().all(|s| s.conserved);
-    Cell { optimizations, parameters, metrics: metrics(&samples), conserved, samples }
+    let metrics = match id.platform.vmm {
+        Vmm::Labctl => metrics(&samples),
+        // Its exits and system calls are its own affair: not none, but unknown.
+        Vmm::Qemu => Metrics {
+            exits_per_packet: None,
+            tap_syscalls_per_packet: None,
+            rr_exits_per_transaction: None,
+            ..metrics(&samples)
+        },
+    };
+    Cell { id, skipped: None, metrics, to_reference: None, conserved, samples }
+}
+
+/// A cell that was not measured.
+pub fn skipped(id: CellId, reason: String) -> Cell {
+    Cell { skipped: Some(reason), ..cell(id, Vec::new()) }
 }
 
 fn metrics(samples: &[Sample]) -> Metrics {
@@ -24,6 +37,7 @@ fn metrics(samples: &[Sample]) -> Metrics {
     let interrupts = total(&load, |s| s.counters.interrupts);
     let drops_by_cause = merge_drops(&load);
     let drops = drops_by_cause.iter().map(|d| d.frames).sum();
+    let lost = total(&load, |s| s.lost);
     let per_packet = |count: fn(&Sample) -> u64| over(total(&load, count), packets as f64);
 
     let transactions = total(&rr, |s| s.received) as f64;
@@ -44,6 +58,8 @@ fn metrics(samples: &[Sample]) -> Metrics {
         ),
         drops,
         drop_ratio: over(drops, total(&load, |s| s.sent) as f64),
+        lost,
+        lost_ratio: over(lost, total(&load, |s| s.sent) as f64).filter(|ratio| *ratio > 0.0),
         drops_by_cause,
         tdt_writes_per_packet: per_packet(|s| s.counters.tdt_writes),
         kicks_per_packet: per_packet(|s| s.counters.kicks),
@@ -124,6 +140,7 @@ mod tests {
                 Drop { place: "sw0:1".into(), cause: "ring full".into(), frames: dropped },
                 Drop { place: "sw0:1".into(), cause: "too short".into(), frames: 0 },
             ],
+            lost: 0,
             conserved: true,
             void_reason: None,
             latency: None,
@@ -150,7 +167,7 @@ mod tests {
     #[test]
     fn figures_are_ratios_of_sums_and_medians_of_trials() {
         let samples = vec![load(1000, 100), load(3000, 300), load(8000, 0), rr(20_000, 90_000)];
-        let cell = cell(Optimizations::ALL, Parameters::new(), samples);
+        let cell = cell(CellId::default(), samples);
         assert!(cell.conserved);
         let m = &cell.metrics;
         assert_eq!(m.throughput_mpps.unwrap().median, 0.006);
@@ -172,7 +189,7 @@ mod tests {
         void.conserved = false;
         void.void_reason = Some("7 packets unaccounted for".into());
         let samples = vec![load(1000, 0), void.clone(), load(1000, 0)];
-        let some = cell(Optimizations::NONE, Parameters::new(), samples);
+        let some = cell(CellId::default(), samples);
         assert_eq!(some.void_reason(), None, "two trials remain");
         assert_eq!(some.samples.len(), 3);
         assert_eq!(some.metrics.throughput_mpps.unwrap().samples, 2);
@@ -180,14 +197,36 @@ mod tests {
         assert!(!some.conserved);
 
         let samples = vec![void, rr(20_000, 90_000)];
-        let none = cell(Optimizations::NONE, Parameters::new(), samples);
+        let none = cell(CellId::default(), samples);
         assert_eq!(none.void_reason(), Some("7 packets unaccounted for"));
         assert!(none.metrics.throughput_mpps.is_none() && none.metrics.rr_us.is_some());
     }
 
     #[test]
+    fn what_a_peer_hides_is_unknown_and_what_it_loses_is_not_dropped() {
+        let mut sample = load(900, 40);
+        (sample.sent, sample.lost, sample.conserved) = (1000, 60, false);
+        sample.counters.exits.clear();
+        let mut id = CellId::default();
+        id.platform.vmm = Vmm::Qemu;
+        let cell = cell(id, vec![sample]);
+        let m = &cell.metrics;
+        assert_eq!((m.exits_per_packet, m.tap_syscalls_per_packet), (None, None));
+        assert_eq!((m.drops, m.drop_ratio), (40, Some(0.04)));
+        assert_eq!((m.lost, m.lost_ratio), (60, Some(0.06)));
+        assert!(m.throughput_mpps.is_some() && !cell.conserved);
+    }
+
+    #[test]
+    fn a_skipped_cell_has_neither_figures_nor_failed() {
+        let cell = skipped(CellId::default(), "no QEMU".into());
+        assert_eq!((cell.void_reason(), cell.skipped.as_deref()), (None, Some("no QEMU")));
+        assert_eq!(cell.metrics, Metrics::default());
+    }
+
+    #[test]
     fn a_cell_without_trials_has_no_figures() {
-        let cell = cell(Optimizations::NONE, Parameters::new(), vec![]);
+        let cell = cell(CellId::default(), vec![]);
         assert!(!cell.conserved);
         assert_eq!(cell.metrics, Metrics::default());
         assert_eq!(cell.void_reason(), Some("no trial was completed"));

@@ -8,10 +8,11 @@ use vmm_core::e1000::NicCounters;
 use vmm_core::kvm::Hypervisor;
 use vmm_core::switch::PortCounters;
 
+use super::peer;
 use crate::error::Error;
 use crate::lab::network::PortStats;
 use crate::lab::{FabricCounters, Final, LabCounters, RunningLab};
-use crate::results::{Counters, Drop, Latency, Protocol, Sample, TrialKind};
+use crate::results::{Counters, Drop, Latency, Protocol, Sample, TrialKind, Vmm};
 use crate::topology::{Lab, Role, TrialSpec};
 
 /// How much longer than asked a guest may take to finish: what is queued must drain.
@@ -39,7 +40,7 @@ pub async fn run(
     place: Place,
 ) -> Result<Sample, Error> {
     let mut running = RunningLab::start(hypervisor, &assigned(lab, kind, spec)).await?;
-    let outcome = measure(&mut running, kind, spec, place).await;
+    let outcome = measure(&mut running, lab.platform().vmm, kind, spec, place).await;
     running.stop();
     outcome
 }
@@ -70,17 +71,19 @@ fn assigned(lab: &Lab, kind: TrialKind, spec: &TrialSpec) -> Lab {
 
 async fn measure(
     running: &mut RunningLab,
+    vmm: Vmm,
     kind: TrialKind,
     spec: &TrialSpec,
     place: Place,
 ) -> Result<Sample, Error> {
     running.ready().await?;
     let before = running.counters().await?;
-    let cpu_before = cpu_time();
+    let cpu_before = cpu_time() + running.cpu_time_elsewhere();
     running.set_links(true);
 
     running.finished(spec.from, Instant::now() + spec.duration + GRACE).await?;
-    let cpu_ns = cpu_time().saturating_sub(cpu_before).as_nanos() as u64;
+    let cpu_after = cpu_time() + running.cpu_time_elsewhere();
+    let cpu_ns = cpu_after.saturating_sub(cpu_before).as_nanos() as u64;
     running.settle().await?;
     let reports = last_words(running, spec.from).await?;
     let after = running.counters().await?;
@@ -102,6 +105,10 @@ async fn measure(
         TrialKind::Rr => (sender.sent, sender.packets),
     };
     let dropped = drops.iter().map(|drop| drop.frames).sum();
+    let counters = match vmm {
+        Vmm::Labctl => Counters { halts: sender.halts + receiver.halts, ..counters },
+        Vmm::Qemu => peer::counted(&reports, cpu_ns),
+    };
     let mut sample = Sample {
         kind,
         round: place.round,
@@ -113,13 +120,20 @@ async fn measure(
         payload_bytes: (!spec.protocol.is_raw()).then_some(receiver.bytes),
         dropped,
         drops,
+        lost: 0,
         conserved: false,
         void_reason: None,
         latency: (kind == TrialKind::Rr && sender.packets > 0).then(|| latency(sender)),
-        counters: Counters { halts: sender.halts + receiver.halts, ..counters },
+        counters,
     };
-    sample.void_reason = books(&sample, spec, &reports, &after).err();
-    sample.conserved = sample.void_reason.is_none();
+    sample.void_reason = match vmm {
+        Vmm::Labctl => books(&sample, spec, &reports, &after).err(),
+        Vmm::Qemu => {
+            sample.lost = peer::lost(&sample);
+            peer::books(&sample, spec.protocol, receiver, &after.fabric).err()
+        }
+    };
+    sample.conserved = sample.void_reason.is_none() && sample.lost == 0;
     if sample.void_reason.is_none() && received == 0 {
         sample.void_reason = Some("no packet arrived".to_owned());
     }
@@ -227,6 +241,8 @@ fn fabric_books(
             }
             Ok(())
         }
+        // Audited in `peer.rs`.
+        FabricCounters::Lent { .. } => Ok(()),
     }
 }
 
@@ -259,6 +275,12 @@ fn drops(running: &RunningLab, spec: &TrialSpec, counters: &LabCounters) -> Vec<
                 taps.iter().enumerate().filter(|(g, _)| takes_part(*g))
             {
                 tap_drops(interface, ours, kernel, &mut add);
+            }
+        }
+        FabricCounters::Lent { taps } => {
+            for (_, (interface, kernel)) in taps.iter().enumerate().filter(|(g, _)| takes_part(*g))
+            {
+                tap_drops(interface, &TapCounters::default(), kernel, &mut add);
             }
         }
     }
@@ -318,7 +340,7 @@ fn counted(before: &LabCounters, after: &LabCounters, cpu_ns: u64) -> Counters {
         .map(|(kind, (after, before))| (kind.to_owned(), after - before))
         .collect();
     let tap_syscalls = |of: &LabCounters| match &of.fabric {
-        FabricCounters::Vale { .. } => 0,
+        FabricCounters::Vale { .. } | FabricCounters::Lent { .. } => 0,
         FabricCounters::Bridges { taps } => {
             taps.iter().map(|(_, ours, _)| ours.tx_syscalls + ours.rx_syscalls).sum::<u64>()
         }
@@ -355,6 +377,7 @@ pub fn void(
         payload_bytes: None,
         dropped: drops.iter().map(|drop| drop.frames).sum(),
         drops,
+        lost: 0,
         conserved: false,
         void_reason: Some(reason),
         latency: None,

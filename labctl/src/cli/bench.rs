@@ -11,7 +11,7 @@ use serde_json::json;
 use super::{LabFile, next, note, print};
 use crate::bench::runner::{self, Progress};
 use crate::error::{Error, Exit};
-use crate::lab::open_hypervisor;
+use crate::lab::{open_hypervisor, qemu};
 use crate::plan::{self, Plan};
 use crate::report::{self, Format};
 use crate::results::Results;
@@ -20,6 +20,7 @@ use crate::topology::Lab;
 const EXAMPLES: &str = "\
 Examples:
   labctl bench topologies/paper-pair.lab.yaml            all 16 cells, about four minutes
+  labctl bench topologies/peers.lab.yaml                 beside QEMU, in one table
   labctl bench --quick                                   the only *.lab.yaml here, 45 seconds
   labctl bench -o markdown lab.lab.yaml > table.md       the table for a pull request
   labctl bench --results new.json lab.lab.yaml && labctl compare old.json new.json";
@@ -29,6 +30,8 @@ Examples:
 /// Boots the lab's guests anew for every trial, runs the cells in random interleaved rounds, and
 /// prints one row per cell with the counters that explain it, then what each optimization is worth.
 /// The whole result, raw samples included, goes to a JSON file.
+///
+/// Cells of another VMM are skipped, which is no failure, where it is not installed; the table says so.
 ///
 /// Exits 1 if a cell has no valid trial, and 14 if it was interrupted; what was measured until then
 /// is kept.
@@ -70,11 +73,22 @@ pub fn run(args: Args) -> Result<Exit, Error> {
     check_writable(&args.results)?;
     let hypervisor = open_hypervisor()?;
     let seed = args.seed.map_or_else(plan::random_seed, u64::from);
-    let plan = Plan::new(&lab, bench, args.quick, seed);
+    let mut plan = Plan::new(&lab, bench, args.quick, seed);
+    if plan.wants_qemu() {
+        plan = plan.with_qemu(qemu::version());
+    }
+    let skipped = plan.cells.iter().filter_map(|cell| Some((&cell.id, cell.skipped.as_ref()?)));
+    for (cell, reason) in skipped.clone() {
+        note(&format!("{cell}: skipped: {reason}"));
+    }
+    if skipped.count() == plan.cells.len() {
+        let message = "every cell of the experiment was skipped";
+        return Err(Error::new(Exit::HostLacks, message));
+    }
     note(&format!(
         "{}: {} cells, about {} trials in {} (seed {seed})",
         lab.name,
-        plan.cells.len(),
+        plan.cells.iter().filter(|cell| cell.skipped.is_none()).count(),
         plan.expected_trials(),
         report::number::duration(plan.expected_duration().as_secs_f64()),
     ));
@@ -162,8 +176,7 @@ impl Journal {
     fn add(&self, progress: &Progress<'_>) {
         let cell = progress.cell;
         let line = json!({
-            "optimizations": cell.optimizations,
-            "parameters": cell.parameters,
+            "cell": cell.id,
             "sample": progress.sample,
         });
         // A full disk must not end the measurement; the results are written in the end or not.
@@ -211,7 +224,7 @@ impl Display {
             (Some(mpps), None) => format!("{}pps", report::number::metric(mpps * 1e6)),
             (None, None) => "nothing".to_owned(),
         };
-        let text = format!("round {round}, {}: {figure}", cell.optimizations);
+        let text = format!("round {round}, {}: {figure}", cell.id);
         self.bar.set_length(self.bar.length().unwrap_or(0).max(done as u64));
         self.bar.set_position(done as u64);
         self.bar.set_message(text.clone());

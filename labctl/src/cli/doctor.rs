@@ -12,7 +12,7 @@ use vmm_core::kvm::{Cost, HostCosts, Hypervisor, probe_costs};
 
 use super::{next, print};
 use crate::error::{Error, Exit};
-use crate::lab::network;
+use crate::lab::{network, qemu};
 use crate::report::number::significant;
 use crate::results::Host;
 
@@ -71,6 +71,11 @@ pub fn run(args: Args) -> Result<Exit, Error> {
         Ok(_) => "pktguest only: kernel code is interpreted, Linux cannot boot".to_owned(),
         Err(_) => "none".to_owned(),
     };
+    // A peer for comparison: without it a lab lacks nothing.
+    let peers = match qemu::version() {
+        Ok(version) => format!("QEMU {version}, for cells with `vmm: qemu`"),
+        Err(reason) => format!("none: {reason}"),
+    };
     let tap = match network::check_privileges() {
         Ok(()) => passed("TAP and bridge", "for labs with `vale: false`".to_owned()),
         Err(error) => {
@@ -86,10 +91,11 @@ pub fn run(args: Args) -> Result<Exit, Error> {
     let costs = costs.and_then(Result::ok);
     let host = Host::probe();
     print(&match args.output {
-        Output::Table => table(&host, &guests, &checks, costs.as_ref()),
+        Output::Table => table(&host, &guests, &peers, &checks, costs.as_ref()),
         Output::Json => {
-            let document =
-                json!({ "host": host, "guests": guests, "checks": checks, "costs": costs });
+            let document = json!({
+                "host": host, "guests": guests, "peers": peers, "checks": checks, "costs": costs
+            });
             format!("{document:#}\n")
         }
     })?;
@@ -125,7 +131,13 @@ fn kvm_remedy() -> Option<String> {
     })
 }
 
-fn table(host: &Host, guests: &str, checks: &[Check], costs: Option<&HostCosts>) -> String {
+fn table(
+    host: &Host,
+    guests: &str,
+    peers: &str,
+    checks: &[Check],
+    costs: Option<&HostCosts>,
+) -> String {
     let gib = host.memory_bytes as f64 / f64::from(1 << 30);
     let mut text = format!(
         "{}, {} cores, {} GiB, Linux {}\n",
@@ -141,7 +153,7 @@ fn table(host: &Host, guests: &str, checks: &[Check], costs: Option<&HostCosts>)
             text += &format!("         mended by: {remedy}\n");
         }
     }
-    text += &format!("guests   {guests}\n");
+    text += &format!("guests   {guests}\npeers    {peers}\n");
     if let Some(costs) = costs {
         text += &format!("\n{}\n", cost_table(costs));
     }

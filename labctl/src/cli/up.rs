@@ -101,9 +101,11 @@ impl<'a> Counters<'a> {
 
     fn write(mut self, lab: &Lab, counters: &LabCounters) -> Result<(), Error> {
         let guests = lab.guests.iter().zip(&counters.guests);
-        let guests = guests.map(
-            |(guest, (exits, nics))| json!({ "name": guest.name, "exits": exits, "nics": nics }),
-        );
+        let guests = guests.map(|(guest, (exits, nics))| match lab.qemu {
+            None => json!({ "name": guest.name, "exits": exits, "nics": nics }),
+            // It tells nothing of either.
+            Some(_) => json!({ "name": guest.name, "exits": null, "nics": null }),
+        });
         let guests: Vec<_> = guests.collect();
         let document = json!({ "lab": lab.name, "guests": guests, "fabric": counters.fabric });
         writeln!(self.file, "{document:#}").map_err(|error| cannot_write(self.path, error))
@@ -142,7 +144,8 @@ async fn watch(lab: &Lab, running: &mut RunningLab) -> Result<(), Error> {
                     note(&format!("guest `{name}` halted; it ends `up` only with `reboot -f`"));
                 }
             }
-            _ = seconds.tick() => {
+            // Of QEMU's NICs nothing is known while it runs.
+            _ = seconds.tick(), if lab.qemu.is_none() => {
                 let now = (Instant::now(), running.counters().await?);
                 rates(lab, width, &before, &now);
                 before = now;

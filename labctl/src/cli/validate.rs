@@ -83,6 +83,9 @@ fn table(lab: &Lab) -> String {
         text += &format!("{}\n", line.trim_end());
     }
     text += &format!("\noptimizations  {}\n", lab.optimizations);
+    if lab.qemu.is_some() {
+        text += &format!("runs on        {}\n", lab.platform());
+    }
     if let Some(bench) = &lab.bench {
         text += &bench_lines(lab, bench);
     }
@@ -134,6 +137,15 @@ fn bench_lines(lab: &Lab, bench: &Bench) -> String {
             if trial.protocol.is_raw() { String::new() } else { format!(" {}", trial.protocol) };
         format!("  {kind:<13}{from} -> {to}, {} B{sockets}, {time} a trial\n", trial.frame)
     };
+    for cell in &bench.cells {
+        let mut of_cell = lab.clone();
+        of_cell.apply(cell);
+        text += &format!("  {:<24}{}, {}", cell.name, of_cell.platform(), cell.optimizations);
+        text +=
+            &cell.numbers().map(|(key, number)| format!(", {key} {number}")).collect::<String>();
+        text += &cell.only.map_or_else(String::new, |only| format!(", only {only}"));
+        text.push('\n');
+    }
     text += &bench.throughput.iter().map(|trial| line("throughput", trial)).collect::<String>();
     text += &bench.rr.iter().map(|trial| line("rr", trial)).collect::<String>();
     text

@@ -2,15 +2,19 @@
 
 use serde::Deserialize;
 
+use crate::platform::NicModel;
 use crate::topology::{Lab, Pktguest, human_mac};
 
 /// The command line of guest number `index`.
 pub fn command_line(lab: &Lab, index: usize, guest: &Pktguest, tsc_khz: Option<u32>) -> String {
     let work = &guest.workload;
     let bit = u8::from;
+    let driver = match lab.platform().nic {
+        NicModel::E1000 => "e1000",
+        NicModel::VirtioNet => "virtio",
+    };
     let mut words = vec![
-        format!("role={}", work.role.as_str()),
-        "driver=e1000".to_owned(),
+        format!("role={} driver={driver}", work.role.as_str()),
         format!("sc={} csb={}", bit(lab.optimizations.sc), bit(lab.optimizations.csb)),
         format!("ring={} spin_us={} itr={}", guest.ring, guest.spin_us, guest.itr_interval),
         format!("frame={} burst={} rate={}", work.frame, work.burst, work.rate),
@@ -80,6 +84,9 @@ pub struct Final {
     pub tx_frames: u64,
     pub rx_frames: u64,
     pub halts: u64,
+    pub interrupts: u64,
+    pub tdt_writes: u64,
+    pub rdt_writes: u64,
 }
 
 #[cfg(test)]

@@ -2,14 +2,17 @@
 //!
 //! [`RunningLab::start`] turns a checked [`Lab`] into running machines with their links down.
 //! [`RunningLab::set_links`] lets them go all at once. Everything ends when the value is dropped:
-//! guests are threads of this process, TAPs are file descriptors, and the network namespace of the
-//! bridges has no name, so that the kernel cleans up whatever way the process ends.
+//! guests are threads of this process, or QEMUs that the kernel kills with it, TAPs are file
+//! descriptors, and the network namespace of the bridges has no name, so that the kernel cleans up
+//! whatever way the process ends.
 
 mod console;
 mod fabric;
 mod guest;
 mod linux;
 pub mod network;
+pub mod qemu;
+mod vm;
 
 use std::collections::VecDeque;
 use std::sync::{Arc, OnceLock};
@@ -17,22 +20,20 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 use tokio::time::timeout_at;
-use vmm_core::boot::Kernel;
 use vmm_core::clock::MonotonicClock;
-use vmm_core::cpus;
 use vmm_core::e1000::{E1000, NicCounters};
 use vmm_core::kvm::{ExitReason, Hypervisor, HypervisorError, VcpuCounters};
-use vmm_core::machine::{Machine, MachineConfig, MachineError, NicConfig};
-use vmm_core::policy::Policy;
 
 pub use console::Line;
 pub use fabric::{FabricCounters, FabricError};
 pub use guest::{Final, Report};
 
 use crate::error::{Error, Exit};
-use crate::topology::{Guest, Lab, System};
+use crate::topology::Lab;
 use console::{Console, printable};
 use fabric::{Fabric, Plug};
+use qemu::Qemu;
+use vm::Vm;
 
 /// How long a guest may take to boot.
 const BOOT_TIME: Duration = Duration::from_secs(10);
@@ -55,7 +56,9 @@ struct RunningGuest {
     name: String,
     // Stopped before the machine: it delivers into the machine's NICs.
     plugs: Vec<Plug>,
-    machine: Machine,
+    vm: Vm,
+    /// Whether its workload starts a conversation, so that the others should listen before.
+    starts: bool,
     linux: bool,
     panic: Arc<OnceLock<String>>,
     ready: bool,
@@ -86,7 +89,7 @@ pub struct RunningLab {
 /// Everything that was counted in a lab, at one moment.
 #[derive(Clone, Debug)]
 pub struct LabCounters {
-    /// Per guest, in the file's order: its exits and its NICs.
+    /// Per guest, in the file's order: its exits and its NICs; nothing of those that QEMU runs.
     pub guests: Vec<(VcpuCounters, Vec<NicCounters>)>,
     /// What lies between the NICs.
     pub fabric: FabricCounters,
@@ -103,45 +106,30 @@ impl RunningLab {
         let clock = Arc::new(MonotonicClock::new());
         let (sender, lines) = mpsc::unbounded_channel();
         let mut fabric = Fabric::new(lab, clock.clone()).await.map_err(host_lacks)?;
-        let cpus = cpus_for(lab.guests.len());
+        let cpus = vm::cpus_for(lab);
         let mut guests = Vec::with_capacity(lab.guests.len());
         for (index, guest) in lab.guests.iter().enumerate() {
-            let mut nics = Vec::new();
-            let mut sockets = Vec::new();
-            for (number, nic) in guest.nics.iter().enumerate() {
-                let attached = fabric.attach(nic.switch, &guest.name, number).await;
-                let (backend, socket) = attached.map_err(host_lacks)?;
-                let on = lab.optimizations;
-                nics.push(NicConfig {
-                    mac: nic.mac,
-                    itr: on.itr,
-                    csb: on.csb,
-                    policy: Policy::Pull,
-                    backend,
-                });
-                sockets.push(socket);
-            }
             let console = Console::new(index, sender.clone());
             let panic = console.panic();
-            let config = MachineConfig {
-                name: guest.name.clone(),
-                ram_bytes: u64::from(guest.memory_mib) << 20,
-                kernel: kernel(hypervisor, lab, index)?,
-                nics,
-                console: Box::new(console),
-                clock: clock.clone(),
-                cpu: cpus.get(index).copied(),
+            let place = vm::Place { hypervisor, lab, index, cpu: cpus.get(index).copied() };
+            let (vm, plugs) = if lab.qemu.is_some() {
+                vm::start_qemu(place, &mut fabric, console).await?
+            } else {
+                vm::start_machine(place, &mut fabric, &clock, console).await?
             };
-            let machine =
-                Machine::start(hypervisor, config).map_err(|error| cannot_start(guest, error))?;
-            let plugs = sockets.into_iter().zip(machine.nics());
-            let plugs = plugs.map(|(socket, nic)| fabric.connect(socket, nic));
-            let plugs = plugs.collect::<Result<_, _>>().map_err(host_lacks)?;
             let name = guest.name.clone();
+            let starts = guest.pktguest().is_some_and(|guest| guest.workload.role.to().is_some());
             // Linux says nothing that could be waited for; its driver copes with a cable at any time.
             let linux = guest.is_linux();
             let (ready, done, reset) = (linux, None, false);
-            guests.push(RunningGuest { name, plugs, machine, linux, panic, ready, done, reset });
+            guests.push(RunningGuest { name, plugs, vm, starts, linux, panic, ready, done, reset });
+        }
+        // They have all begun by now, so that nobody waits for the sum of their starts.
+        for (index, guest) in guests.iter_mut().enumerate() {
+            let booted = guest.vm.qemu_mut().map(|qemu| qemu.boot(cpus.get(index).copied()));
+            if let Some(Err(words)) = booted {
+                return Err(guest.failed(&words));
+            }
         }
         let (unread, next_check) = (VecDeque::new(), Instant::now());
         Ok(Self { guests, fabric, lines, unread, next_check })
@@ -157,15 +145,31 @@ impl RunningLab {
         &self.guests[guest].name
     }
 
-    /// Plugs all cables in, or out, at one instant.
-    pub fn set_links(&self, up: bool) {
-        let nics: Vec<_> = self.guests.iter().flat_map(|g| g.machine.nics().to_vec()).collect();
+    /// Plugs all cables in, or out, at one instant. QEMUs are told one by one, and to plug in those
+    /// first whose guests listen.
+    pub fn set_links(&mut self, up: bool) {
+        let nics: Vec<_> = self.guests.iter().flat_map(|guest| guest.vm.nics().to_vec()).collect();
         E1000::set_links(&nics, up);
+        for starts in [!up, up] {
+            let guests = self.guests.iter_mut().filter(|guest| guest.starts == starts);
+            guests.filter_map(|guest| guest.vm.qemu_mut()).for_each(|qemu| qemu.set_link(up));
+        }
     }
 
     /// Plugs one guest's cables out.
-    pub fn unplug(&self, guest: usize) {
-        E1000::set_links(self.guests[guest].machine.nics(), false);
+    pub fn unplug(&mut self, guest: usize) {
+        let vm = &mut self.guests[guest].vm;
+        E1000::set_links(vm.nics(), false);
+        vm.qemu_mut().into_iter().for_each(|qemu| qemu.set_link(false));
+    }
+
+    fn qemus(&self) -> impl Iterator<Item = &Qemu> {
+        self.guests.iter().filter_map(|guest| guest.vm.qemu())
+    }
+
+    /// CPU time of other processes that run guests.
+    pub fn cpu_time_elsewhere(&self) -> Duration {
+        self.qemus().map(Qemu::cpu_time).sum()
     }
 
     /// Waits until every pktguest has said that it is ready.
@@ -184,6 +188,8 @@ impl RunningLab {
                 }
             }
         }
+        let deaf = self.qemus().map(Qemu::deaf_for).max().unwrap_or_default();
+        tokio::time::sleep(deaf).await;
         Ok(())
     }
 
@@ -280,7 +286,10 @@ impl RunningLab {
             if let Some(message) = guest.panic.get().filter(|_| guest.linux) {
                 return Err(guest.failed(message));
             }
-            if let Some(reason) = guest.machine.exited() {
+            if let Some(words) = guest.vm.qemu_mut().and_then(Qemu::exited) {
+                return Err(guest.failed(&words));
+            }
+            if let Some(reason) = guest.vm.exited() {
                 if guest.linux && reason == ExitReason::Reset {
                     guest.reset = true;
                     continue;
@@ -306,12 +315,8 @@ impl RunningLab {
     /// # Errors
     /// If the kernel does not tell its own.
     pub async fn counters(&self) -> Result<LabCounters, Error> {
-        let of = |guest: &RunningGuest| {
-            let nics = guest.machine.nics().iter().map(|nic| nic.counters()).collect();
-            (guest.machine.counters(), nics)
-        };
         Ok(LabCounters {
-            guests: self.guests.iter().map(of).collect(),
+            guests: self.guests.iter().map(|guest| guest.vm.counters()).collect(),
             fabric: self.fabric.counters(self.plugs()).await.map_err(host_lacks)?,
         })
     }
@@ -320,44 +325,15 @@ impl RunningLab {
         self.guests.iter().flat_map(|guest| &guest.plugs).collect()
     }
 
-    /// Stops everything. Returns why each guest ended.
-    pub fn stop(self) -> Vec<(String, ExitReason)> {
+    /// Stops everything. Returns why each of our own guests ended.
+    pub fn stop(mut self) -> Vec<(String, ExitReason)> {
         // Nobody is to send to a guest that is being taken down.
         self.set_links(false);
         let stop = |guest: RunningGuest| {
             drop(guest.plugs);
-            (guest.name, guest.machine.stop())
+            Some((guest.name, guest.vm.stop()?))
         };
-        self.guests.into_iter().map(stop).collect()
-    }
-}
-
-/// What a guest boots.
-fn kernel(hypervisor: &Hypervisor, lab: &Lab, index: usize) -> Result<Kernel, Error> {
-    let guest = &lab.guests[index];
-    match &guest.system {
-        System::Pktguest(pktguest) => Ok(Kernel {
-            image: images::PKTGUEST.into(),
-            cmdline: guest::command_line(lab, index, pktguest, hypervisor.tsc_khz()),
-            ..Kernel::default()
-        }),
-        System::Linux(linux) => linux::kernel(guest, linux),
-    }
-}
-
-fn cannot_start(guest: &Guest, error: MachineError) -> Error {
-    let message = format!("cannot start guest `{}`", guest.name);
-    match error {
-        MachineError::Boot(error) => {
-            let help = match &guest.system {
-                System::Linux(linux) => Some(linux::boot_help(linux, &error)),
-                System::Pktguest(_) => None,
-            };
-            let error = Error::new(Exit::InvalidFile, message).because(error);
-            with_help(error, help)
-        }
-        MachineError::TooManyNics(_) => Error::new(Exit::InvalidFile, message).because(error),
-        error => Error::new(Exit::HostLacks, message).because(error).help("run `labctl doctor`"),
+        self.guests.into_iter().filter_map(stop).collect()
     }
 }
 
@@ -397,15 +373,6 @@ fn available_memory_mib() -> Option<u64> {
     let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
     let kib: u64 = line.split_whitespace().next()?.parse().ok()?;
     Some(kib / 1024)
-}
-
-/// A host CPU for each guest, or none for any: to pin some would favour the others.
-fn cpus_for(guests: usize) -> Vec<usize> {
-    let mut cpus = cpus::allowed().unwrap_or_default();
-    if guests > cpus.len() {
-        cpus.clear();
-    }
-    cpus
 }
 
 fn host_lacks(error: FabricError) -> Error {

@@ -10,22 +10,32 @@ use rand::rngs::SmallRng;
 use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 
-use crate::results::{CONFIDENCE, Optimizations, Parameters, Settings, TrialKind, TrialSettings};
-use crate::topology::{AxisValue, Bench, Guest, Lab, TrialSpec};
+use crate::platform::{NicModel, Platform, Vmm};
+use crate::results::{CONFIDENCE, CellId, Parameters, Settings, TrialKind, TrialSettings};
+use crate::topology::{AxisValue, Bench, Guest, Lab, NamedCell, TrialSpec};
 
 /// What a trial costs besides its duration: booting two guests and taking them down. Only the
 /// forecast rests on it; the run itself goes by the time that rounds really took.
-pub const TRIAL_OVERHEAD: Duration = Duration::from_millis(150);
+fn overhead(platform: Platform) -> Duration {
+    Duration::from_millis(match (platform.vmm, platform.nic) {
+        (Vmm::Labctl, _) => 150,
+        // Its NIC lets us wait: see `lab::qemu`.
+        (Vmm::Qemu, NicModel::E1000) => 1400,
+        (Vmm::Qemu, NicModel::VirtioNet) => 400,
+    })
+}
 
-/// One cell of the matrix.
+/// One cell of the experiment.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PlannedCell {
-    /// The optimizations that are on.
-    pub optimizations: Optimizations,
-    /// The values of the other axes.
-    pub parameters: Parameters,
-    /// The lab with all of them applied, its `bench` included.
+    /// What tells it from the others.
+    pub id: CellId,
+    /// The lab with all that applied, its `bench` included.
     pub lab: Lab,
+    /// The only kind of trial to run, if not all.
+    pub only: Option<TrialKind>,
+    /// Why it is not to be measured on this host, if so.
+    pub skipped: Option<String>,
 }
 
 /// One trial to run.
@@ -46,6 +56,10 @@ pub struct Plan {
     pub seed: u64,
     /// The cells, in table order.
     pub cells: Vec<PlannedCell>,
+    /// Name of the cell that those with names are compared with.
+    pub reference: Option<String>,
+    /// Version of the QEMU that runs some of them.
+    pub qemu: Option<String>,
     /// The kinds of trial each cell gets, and how long they take.
     pub kinds: Vec<(TrialKind, Duration)>,
     /// Rounds to run, if time permits.
@@ -68,6 +82,8 @@ impl Plan {
         Plan {
             seed,
             cells: cells(lab, bench),
+            reference: bench.reference.and_then(|cell| Some(bench.cells.get(cell)?.name.clone())),
+            qemu: None,
             kinds: kinds
                 .into_iter()
                 .filter_map(|(kind, spec)| Some((kind, length(spec.as_ref()?))))
@@ -77,12 +93,30 @@ impl Plan {
         }
     }
 
+    /// Whether QEMU is to run any cell.
+    pub fn wants_qemu(&self) -> bool {
+        self.cells.iter().any(|cell| cell.id.platform.vmm == Vmm::Qemu)
+    }
+
+    /// Notes the version of the QEMU that is there, or why its cells have to be left out.
+    pub fn with_qemu(mut self, found: Result<String, String>) -> Plan {
+        match found {
+            Ok(version) => self.qemu = Some(version),
+            Err(reason) => {
+                let theirs = self.cells.iter_mut().filter(|c| c.id.platform.vmm == Vmm::Qemu);
+                theirs.for_each(|cell| cell.skipped = Some(reason.clone()));
+            }
+        }
+        self
+    }
+
     /// Trials to run first and forget. The two extreme cells between them touch everything that a
     /// host loads, allocates or clocks up on first use.
     pub fn warm_up(&self) -> Vec<Trial> {
-        let mut cells = vec![0, self.cells.len().saturating_sub(1)];
-        cells.dedup();
-        self.trials_of(cells)
+        let mut measured =
+            (0..).zip(&self.cells).filter(|(_, c)| c.skipped.is_none()).map(|(cell, _)| cell);
+        let first = measured.next();
+        self.trials_of(first.into_iter().chain(measured.last()))
     }
 
     /// The trials of a round, counted from 1: the same for the same seed and round, whatever ran
@@ -151,20 +185,44 @@ impl Plan {
 
     fn time_of_rounds(&self, rounds: u32) -> Duration {
         let cost = |trials: &[Trial]| -> Duration {
-            trials.iter().map(|trial| trial.duration + TRIAL_OVERHEAD).sum()
+            let platform = |trial: &Trial| self.cells[trial.cell].id.platform;
+            trials.iter().map(|trial| trial.duration + overhead(platform(trial))).sum()
         };
         cost(&self.warm_up()) + cost(&self.round(1)) * rounds
     }
 
     fn trials_of(&self, cells: impl IntoIterator<Item = usize>) -> Vec<Trial> {
-        let of_cell =
+        let all =
             |cell| self.kinds.iter().map(move |&(kind, duration)| Trial { cell, kind, duration });
-        cells.into_iter().flat_map(of_cell).collect()
+        let wanted = |trial: &Trial| {
+            let PlannedCell { only, skipped, .. } = &self.cells[trial.cell];
+            skipped.is_none() && only.is_none_or(|only| only == trial.kind)
+        };
+        cells.into_iter().flat_map(all).filter(wanted).collect()
     }
 }
 
-/// Every combination of the axes' values, in table order.
+/// The matrix's cells in table order, then those of their own in the file's.
 fn cells(lab: &Lab, bench: &Bench) -> Vec<PlannedCell> {
+    let combinations = if bench.has_matrix() { combinations(lab, bench) } else { Vec::new() };
+    let named = bench.cells.iter().map(|cell| named(lab, cell));
+    combinations.into_iter().chain(named).collect()
+}
+
+fn named(lab: &Lab, cell: &NamedCell) -> PlannedCell {
+    let mut lab = lab.clone();
+    lab.apply(cell);
+    let id = CellId {
+        name: Some(cell.name.clone()),
+        platform: lab.platform(),
+        optimizations: lab.optimizations,
+        parameters: cell.numbers().map(|(key, number)| (key.to_owned(), number)).collect(),
+    };
+    PlannedCell { id, lab, only: cell.only, skipped: None }
+}
+
+/// Every combination of the axes' values, in table order.
+fn combinations(lab: &Lab, bench: &Bench) -> Vec<PlannedCell> {
     let mut cells = vec![(lab.clone(), Parameters::new())];
     for axis in &bench.matrix {
         cells = cells
@@ -181,15 +239,15 @@ fn cells(lab: &Lab, bench: &Bench) -> Vec<PlannedCell> {
             })
             .collect();
     }
-    let planned = |(lab, parameters): (Lab, Parameters)| PlannedCell {
-        optimizations: lab.optimizations,
-        parameters,
-        lab,
+    let planned = |(lab, parameters): (Lab, Parameters)| {
+        let (platform, optimizations) = (lab.platform(), lab.optimizations);
+        let id = CellId { name: None, platform, optimizations, parameters };
+        PlannedCell { id, lab, only: None, skipped: None }
     };
     let mut cells: Vec<_> = cells.into_iter().map(planned).collect();
     cells.sort_by(|a, b| {
-        let by_parameters = a.parameters.cmp(&b.parameters);
-        by_parameters.then(a.optimizations.index().cmp(&b.optimizations.index()))
+        let by_parameters = a.id.parameters.cmp(&b.id.parameters);
+        by_parameters.then(a.id.optimizations.index().cmp(&b.id.optimizations.index()))
     });
     cells
 }
@@ -245,7 +303,7 @@ bench:
     #[test]
     fn the_full_matrix_has_16_cells_in_table_order() {
         let cells = full(false).cells;
-        let indices: Vec<_> = cells.iter().map(|c| c.optimizations.index()).collect();
+        let indices: Vec<_> = cells.iter().map(|c| c.id.optimizations.index()).collect();
         assert_eq!(indices, (0..16).collect::<Vec<_>>());
         assert!(cells[9].lab.optimizations.itr && cells[9].lab.optimizations.vale);
     }
@@ -257,8 +315,11 @@ bench:
         let plan = plan(matrix, false, 1);
         assert_eq!(plan.cells.len(), 2);
         let cell = &plan.cells[0];
-        assert!(cell.optimizations.sc);
-        assert_eq!((cell.parameters["ring"], cell.parameters["throughput.frame"]), (80, 1514));
+        assert!(cell.id.optimizations.sc);
+        assert_eq!(
+            (cell.id.parameters["ring"], cell.id.parameters["throughput.frame"]),
+            (80, 1514)
+        );
         assert_eq!(cell.lab.guests[0].pktguest().unwrap().ring, 80);
         let bench = cell.lab.bench.as_ref().unwrap();
         assert_eq!(bench.throughput.as_ref().unwrap().frame, 1514);
@@ -300,6 +361,66 @@ bench:
         assert_eq!((load.from.as_str(), load.frame, load.duration_ms), ("left", 60, 60));
         assert_eq!((rr.from.as_str(), rr.duration_ms), ("right", 60));
         assert_eq!((settings.ring, settings.rounds, settings.warm_up_trials), (1024, 5, 2));
+    }
+
+    const NAMED: &str = "
+  rr: { from: left, to: right, duration: 400ms }
+  reference: theirs
+  cells:
+    ours: { ring: 80, throughput: { frame: 1514 } }
+    theirs: { vmm: qemu }
+    theirs-rr: { vmm: qemu, nic: virtio-net, link: socket, spin: 0, only: rr }
+";
+
+    #[test]
+    fn cells_of_their_own_follow_those_of_the_matrix() {
+        let alone = plan(NAMED, false, 1);
+        let names: Vec<_> = alone.cells.iter().map(|cell| cell.id.to_string()).collect();
+        assert_eq!(names, ["ours", "theirs", "theirs-rr"], "there is no matrix");
+        let matrix = NAMED.to_owned() + "  matrix: { optimizations.csb: [false, true] }";
+        let both = plan(&matrix, false, 1);
+        let names: Vec<_> = both.cells.iter().map(|cell| cell.id.to_string()).collect();
+        assert_eq!(names[..3], ["itr+sc+vale", "itr+sc+csb+vale", "ours"]);
+        assert_eq!(both.reference.as_deref(), Some("theirs"));
+    }
+
+    #[test]
+    fn a_cell_of_its_own_is_the_lab_with_its_changes() {
+        let cells = plan(NAMED, false, 1).cells;
+        let ours = &cells[0];
+        assert_eq!(ours.id.platform.to_string(), "labctl e1000 vale");
+        assert_eq!(
+            (ours.id.parameters["ring"], ours.id.parameters["throughput.frame"]),
+            (80, 1514)
+        );
+        let bench = ours.lab.bench.as_ref().unwrap();
+        assert_eq!(bench.throughput.as_ref().unwrap().frame, 1514);
+        assert_eq!(bench.rr.as_ref().unwrap().frame, 60);
+        assert_eq!(ours.lab.guests[1].pktguest().unwrap().ring, 80);
+        let theirs = &cells[1];
+        assert_eq!(theirs.id.platform.to_string(), "qemu e1000 tap");
+        assert_eq!(theirs.id.optimizations.to_string(), "itr+sc", "what QEMU's e1000 can have");
+        assert_eq!(cells[2].id.platform.to_string(), "qemu virtio-net socket");
+        assert_eq!(cells[2].id.optimizations, Default::default());
+        assert_eq!(cells[2].lab.guests[0].pktguest().unwrap().spin_us, 0);
+    }
+
+    #[test]
+    fn a_cell_may_want_one_kind_of_trial() {
+        let trials = plan(NAMED, false, 1).round(1);
+        let kinds = |cell| trials.iter().filter(|trial| trial.cell == cell).count();
+        assert_eq!([0, 1, 2].map(kinds), [2, 2, 1]);
+    }
+
+    #[test]
+    fn without_qemu_its_cells_are_skipped_and_the_others_are_not() {
+        let there = plan(NAMED, false, 1).with_qemu(Ok("7.2".into()));
+        assert!(there.wants_qemu() && there.cells.iter().all(|cell| cell.skipped.is_none()));
+        assert_eq!(there.qemu.as_deref(), Some("7.2"));
+        let missing = plan(NAMED, false, 1).with_qemu(Err("no QEMU".into()));
+        assert_eq!(missing.cells[1].skipped.as_deref(), Some("no QEMU"));
+        assert!(missing.round(1).iter().chain(&missing.warm_up()).all(|trial| trial.cell == 0));
+        assert!(missing.expected_duration() < there.expected_duration());
     }
 
     #[test]

@@ -5,7 +5,7 @@ use super::number::{percent, significant};
 use super::tables::{Table, figures, ratio, ratio_interval, toggle_columns, toggles, words};
 use super::{markdown, terminal};
 use crate::bench::compare::{CellChange, Change, Comparison, Verdict};
-use crate::results::Estimate;
+use crate::results::{CellId, Estimate};
 
 /// The comparison on a terminal.
 pub fn comparison_terminal(comparison: &Comparison, g: &Glyphs) -> String {
@@ -27,7 +27,8 @@ pub fn comparison_markdown(comparison: &Comparison) -> String {
 }
 
 fn table(comparison: &Comparison, g: &Glyphs) -> Table {
-    let with_parameters = comparison.cells.iter().any(|cell| !cell.parameters.is_empty());
+    let of_their_own = |cell: &CellChange| own_words(&cell.id);
+    let with_parameters = comparison.cells.iter().any(|cell| !of_their_own(cell).is_empty());
     let titles =
         ["old Mpps", "new", "change", "interval", "old rr us", "new", "change", "interval"];
     let columns = toggle_columns()
@@ -36,16 +37,20 @@ fn table(comparison: &Comparison, g: &Glyphs) -> Table {
         .chain([words("verdict")])
         .collect();
     let row = |cell: &CellChange| {
-        let parameters: Vec<_> =
-            cell.parameters.iter().map(|(key, value)| format!("{key} {value}")).collect();
-        toggles(cell.optimizations, g)
-            .chain(with_parameters.then(|| parameters.join(", ")))
+        toggles(cell.id.optimizations, g)
+            .chain(with_parameters.then(|| of_their_own(cell)))
             .chain(change(&cell.throughput, g))
             .chain(change(&cell.rr, g))
             .chain([verdict(cell)])
             .collect()
     };
     Table { columns, rows: comparison.cells.iter().map(row).collect() }
+}
+
+/// A cell's name, or else its parameters.
+fn own_words(id: &CellId) -> String {
+    let parameters = id.parameters.iter().map(|(key, value)| format!("{key} {value}"));
+    id.name.clone().unwrap_or_else(|| parameters.collect::<Vec<_>>().join(", "))
 }
 
 fn change(change: &Option<Change>, g: &Glyphs) -> [String; 4] {

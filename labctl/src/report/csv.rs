@@ -8,21 +8,31 @@ use crate::results::{Cell, Metrics, Optimization, Results};
 /// axes and metrics are names of ours, and the rest are numbers.
 pub fn csv(results: &Results) -> String {
     let axes: BTreeSet<&str> =
-        results.cells.iter().flat_map(|c| c.parameters.keys()).map(String::as_str).collect();
-    let mut columns = vec!["itr", "sc", "csb", "vale"];
+        results.cells.iter().flat_map(|c| c.id.parameters.keys()).map(String::as_str).collect();
+    let named = results.cells.iter().any(|cell| !cell.is_factorial());
+    let mut columns = if named { vec!["cell", "vmm", "nic", "link"] } else { vec![] };
+    columns.extend(["itr", "sc", "csb", "vale"]);
     columns.extend(&axes);
     columns.extend(["metric", "value", "low", "high", "trials"]);
     let header = columns.join(",") + "\n";
-    results.cells.iter().fold(header, |text, cell| text + &lines(cell, &axes))
+    results.cells.iter().fold(header, |text, cell| text + &lines(cell, named, &axes))
 }
 
-fn lines(cell: &Cell, axes: &BTreeSet<&str>) -> String {
-    let toggle = |which| if cell.optimizations.get(which) { "1" } else { "0" }.to_owned();
+fn lines(cell: &Cell, named: bool, axes: &BTreeSet<&str>) -> String {
+    let toggle = |which| if cell.id.optimizations.get(which) { "1" } else { "0" }.to_owned();
     let parameter =
-        |axis: &&str| cell.parameters.get(*axis).map_or_else(String::new, u64::to_string);
-    let coordinates: Vec<_> =
-        Optimization::ALL.map(toggle).into_iter().chain(axes.iter().map(parameter)).collect();
+        |axis: &&str| cell.id.parameters.get(*axis).map_or_else(String::new, u64::to_string);
+    let mut coordinates = vec![];
+    if named {
+        let platform = cell.id.platform;
+        coordinates.push(cell.id.name.clone().unwrap_or_default());
+        let words = [platform.vmm.as_str(), platform.nic.as_str(), platform.link.as_str()];
+        coordinates.extend(words.map(str::to_owned));
+    }
+    coordinates.extend(Optimization::ALL.map(toggle));
+    coordinates.extend(axes.iter().map(parameter));
     let m = &cell.metrics;
+    let to_reference = cell.to_reference;
     let cell = coordinates.join(",");
     let estimates =
         [("throughput_mpps", m.throughput_mpps), ("rr_us", m.rr_us.map(|rr| rr.estimate()))];
@@ -31,6 +41,13 @@ fn lines(cell: &Cell, axes: &BTreeSet<&str>) -> String {
         if let Some(e) = estimate {
             let (value, low, high, trials) = (e.median, e.low, e.high, e.samples);
             text += &format!("{cell},{metric},{value},{low},{high},{trials}\n");
+        }
+    }
+    let ratios = to_reference.map(|to| [("throughput", to.throughput), ("rr", to.rr)]);
+    for (metric, ratio) in ratios.into_iter().flatten() {
+        if let Some(r) = ratio {
+            let (value, low, high) = (r.ratio, r.low, r.high);
+            text += &format!("{cell},{metric}_to_reference,{value},{low},{high},\n");
         }
     }
     for (metric, value) in plain(m) {
@@ -45,7 +62,7 @@ fn lines(cell: &Cell, axes: &BTreeSet<&str>) -> String {
 }
 
 /// Metrics without an interval, named as in the document.
-fn plain(m: &Metrics) -> [(&'static str, Option<f64>); 13] {
+fn plain(m: &Metrics) -> [(&'static str, Option<f64>); 14] {
     [
         ("rr_p99_us", m.rr_us.map(|rr| rr.p99)),
         ("exits_per_packet", m.exits_per_packet),
@@ -54,6 +71,7 @@ fn plain(m: &Metrics) -> [(&'static str, Option<f64>); 13] {
         ("mean_batch", m.mean_batch),
         ("drops", Some(m.drops as f64)),
         ("drop_ratio", m.drop_ratio),
+        ("lost_ratio", m.lost_ratio),
         ("tdt_writes_per_packet", m.tdt_writes_per_packet),
         ("kicks_per_packet", m.kicks_per_packet),
         ("tap_syscalls_per_packet", m.tap_syscalls_per_packet),

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use super::{Glyphs, comparison_markdown, comparison_terminal, csv, markdown, terminal};
 use crate::bench::compare::{Verdict, compare};
-use crate::bench::{effects, summary};
-use crate::results::{Cell, Results};
+use crate::bench::{effects, side_by_side, summary};
+use crate::results::{Cell, CellId, Link, NicModel, Platform, Results, Sample, Vmm};
 
 fn directory() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/report")
@@ -24,11 +24,11 @@ fn troubled() -> Results {
     results.complete = false;
     results.cells.truncate(4);
     for cell in &mut results.cells {
-        cell.parameters.insert("ring".into(), 80);
+        cell.id.parameters.insert("ring".into(), 80);
     }
     let mut larger = results.cells.clone();
     for cell in &mut larger {
-        cell.parameters.insert("ring".into(), 4096);
+        cell.id.parameters.insert("ring".into(), 4096);
     }
     for sample in &mut larger[1].samples {
         sample.conserved = false;
@@ -36,11 +36,48 @@ fn troubled() -> Results {
     }
     results.cells.append(&mut larger);
     for cell in &mut results.cells {
-        let (optimizations, parameters) = (cell.optimizations, cell.parameters.clone());
-        *cell = summary::cell(optimizations, parameters, std::mem::take(&mut cell.samples));
+        *cell = summary::cell(cell.id.clone(), std::mem::take(&mut cell.samples));
     }
     results.effects = effects::effects(&results.cells);
     results.ladder = effects::ladder(&results.cells);
+    results
+}
+
+/// A run of cells with names: two of the sample's, and QEMU's, one of which loses packets, one fails
+/// and one is skipped.
+fn peers() -> Results {
+    let mut results = sample();
+    let (base, best) = (results.cells[0].clone(), results.cells[15].clone());
+    let cell = |name: &str, platform: Platform, samples: &[Sample]| {
+        let id = CellId { name: Some(name.into()), platform, ..base.id.clone() };
+        summary::cell(id, samples.to_vec())
+    };
+    let qemu = |nic, link| Platform { vmm: Vmm::Qemu, nic, link };
+    let mut fastest = cell("all-on", best.id.platform, &best.samples);
+    fastest.id.optimizations = best.id.optimizations;
+    let base = cell("all-off", base.id.platform, &base.samples);
+    let mut slow = base.samples.clone();
+    for sample in &mut slow {
+        sample.elapsed_ns = sample.elapsed_ns * 3 / 2;
+        sample.lost = sample.received / 20;
+        sample.received -= sample.lost;
+        sample.conserved = false;
+        sample.counters.exits.clear();
+    }
+    let slow = cell("qemu-e1000-tap", qemu(NicModel::E1000, Link::Tap), &slow);
+    let mut failing = base.samples.clone();
+    for sample in &mut failing {
+        sample.void_reason = Some("guest `left` failed: QEMU ended with exit status: 1".into());
+    }
+    let failing = cell("qemu-e1000-socket", qemu(NicModel::E1000, Link::Socket), &failing);
+    let virtio = cell("qemu-virtio-tap", qemu(NicModel::VirtioNet, Link::Tap), &[]);
+    let virtio = summary::skipped(virtio.id, "QEMU 4.2 is too old".into());
+    results.cells = vec![fastest, base, slow, failing, virtio];
+    side_by_side::compare(&mut results.cells, "qemu-e1000-tap", &results.settings);
+    results.effects = effects::effects(&results.cells);
+    results.ladder = effects::ladder(&results.cells);
+    results.reference = Some("qemu-e1000-tap".into());
+    results.host.qemu = Some("7.2.22".into());
     results
 }
 
@@ -59,18 +96,21 @@ fn terminal_tables() {
     check("terminal.txt", &terminal(&sample(), &Glyphs::UNICODE));
     check("terminal-ascii.txt", &terminal(&sample(), &Glyphs::ASCII));
     check("terminal-troubled.txt", &terminal(&troubled(), &Glyphs::UNICODE));
+    check("terminal-peers.txt", &terminal(&peers(), &Glyphs::UNICODE));
 }
 
 #[test]
 fn markdown_page() {
     check("report.md", &markdown(&sample()));
     check("report-troubled.md", &markdown(&troubled()));
+    check("report-peers.md", &markdown(&peers()));
 }
 
 #[test]
 fn csv_lines() {
     check("results.csv", &csv(&sample()));
     check("results-troubled.csv", &csv(&troubled()));
+    check("results-peers.csv", &csv(&peers()));
 }
 
 #[test]
@@ -83,8 +123,7 @@ fn json_is_laid_out_as_in_the_file() {
 fn the_sample_follows_from_its_trials() {
     let mut results = sample();
     for cell in &mut results.cells {
-        let (parameters, samples) = (cell.parameters.clone(), cell.samples.clone());
-        *cell = summary::cell(cell.optimizations, parameters, samples);
+        *cell = summary::cell(cell.id.clone(), cell.samples.clone());
     }
     results.effects = effects::effects(&results.cells);
     results.ladder = effects::ladder(&results.cells);
@@ -103,6 +142,7 @@ fn tables_fit_120_columns_and_ascii_is_ascii() {
     for text in [
         terminal(&results, &Glyphs::ASCII),
         terminal(&sample(), &Glyphs::ASCII),
+        terminal(&peers(), &Glyphs::ASCII),
         comparison_terminal(&comparison, &Glyphs::ASCII),
     ] {
         assert!(text.is_ascii());
@@ -140,7 +180,7 @@ fn worse() -> Results {
     }
     for cell in &mut results.cells {
         let samples = std::mem::take(&mut cell.samples);
-        *cell = summary::cell(cell.optimizations, cell.parameters.clone(), samples);
+        *cell = summary::cell(cell.id.clone(), samples);
     }
     results.cells.remove(3);
     results
@@ -149,8 +189,12 @@ fn worse() -> Results {
 #[test]
 fn a_comparison_names_what_got_worse() {
     let found = compare(&sample(), &worse(), 0.05);
-    let failed: Vec<_> =
-        found.cells.iter().filter(|c| c.verdict == Verdict::Fail).map(|c| c.name()).collect();
+    let failed: Vec<_> = found
+        .cells
+        .iter()
+        .filter(|c| c.verdict == Verdict::Fail)
+        .map(|c| c.id.to_string())
+        .collect();
     assert_eq!(failed, ["itr", "itr+sc+csb+vale"]);
     assert_eq!(found.verdict, Verdict::Fail);
     assert_eq!(
@@ -164,6 +208,23 @@ fn a_comparison_names_what_got_worse() {
     assert_eq!(json["verdict"], "fail");
     assert_eq!(json["cells"][14]["optimizations"]["vale"], true);
     assert!(json["cells"][14]["throughput"]["ratio"]["high"].as_f64().unwrap() < 0.95);
+}
+
+#[test]
+fn a_document_of_peers_survives_a_round_trip_and_compares_by_name() {
+    let json = peers().to_json();
+    let again: Results = serde_json::from_str(&json).unwrap();
+    assert_eq!(again.cells.len(), 5);
+    assert!(again.to_json() == json);
+    let document: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let cell = &document["cells"][4];
+    let words = ["name", "vmm", "nic", "link", "skipped"].map(|key| cell[key].as_str().unwrap());
+    assert_eq!(words, ["qemu-virtio-tap", "qemu", "virtio-net", "tap", "QEMU 4.2 is too old"]);
+    assert!(document["cells"][2].get("to_reference").is_none(), "the reference itself");
+    let found = compare(&peers(), &peers(), 0.05);
+    let names: Vec<_> = found.cells.iter().map(|cell| cell.id.to_string()).collect();
+    assert_eq!(names, ["all-on", "all-off", "qemu-e1000-tap", "qemu-e1000-socket"]);
+    assert_eq!(compare(&sample(), &peers(), 0.05).cells, [], "none of the matrix is there");
 }
 
 #[test]

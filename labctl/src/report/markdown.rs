@@ -2,6 +2,7 @@
 
 use super::glyphs::Glyphs;
 use super::number::duration;
+use super::side_by_side::side_by_side;
 use super::tables::{self, Align, Table, describe};
 use crate::results::Results;
 
@@ -10,7 +11,12 @@ const G: &Glyphs = &Glyphs::UNICODE;
 /// All tables, and the host's description folded away below them.
 pub fn markdown(results: &Results) -> String {
     let mut text = format!("### labctl bench: {}\n\n", results.lab.name);
-    text += &draw(&tables::cells(results, G));
+    if let Some(cells) = tables::cells(results, G) {
+        text += &draw(&cells);
+    }
+    if let Some((title, cells)) = side_by_side(results, G) {
+        text += &format!("\n{}:\n\n{}", escape(&title), draw(&cells));
+    }
     for note in tables::notes(results) {
         text += &format!("\n{}\n", escape(&note));
     }
@@ -40,8 +46,9 @@ fn metadata(results: &Results) -> String {
         ("load average", host.load_average.to_string()),
         ("labctl", host.version()),
     ];
+    let qemu = host.qemu.iter().map(|version| ("QEMU", version.clone()));
     let mut text = "\n<details><summary>Run and host</summary>\n\n| | |\n|---|---|\n".to_owned();
-    for (name, value) in facts {
+    for (name, value) in facts.into_iter().chain(qemu) {
         text += &format!("| {name} | {} |\n", escape(&value));
     }
     text + "\n</details>\n"

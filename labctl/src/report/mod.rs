@@ -7,6 +7,7 @@ mod glyphs;
 mod golden;
 mod markdown;
 pub mod number;
+mod side_by_side;
 mod step_summary;
 mod tables;
 mod terminal;

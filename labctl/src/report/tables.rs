@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use super::glyphs::Glyphs;
 use super::number::{metric, percent, significant};
+use super::side_by_side;
 use crate::results::{
     Cell, Effect, Estimate, Optimization, Optimizations, Parameters, Protocol, Ratio, Results,
     Rung, TrialSettings,
@@ -54,12 +55,16 @@ pub fn toggles(on: Optimizations, g: &Glyphs) -> impl Iterator<Item = String> {
 /// Room for the cause of drops or voidness: the table, with one more axis, fits 120 columns.
 const CAUSE_WIDTH: usize = 26;
 
-/// One row per cell, in table order. Axes other than the optimizations get a column each.
-pub fn cells(results: &Results, g: &Glyphs) -> Table {
-    let mut cells: Vec<_> = results.cells.iter().collect();
-    cells.sort_by_key(|cell| (&cell.parameters, cell.optimizations.index()));
+/// One row per cell of the matrix, in table order. Axes other than the optimizations get a column
+/// each. `None` if all cells have names.
+pub fn cells(results: &Results, g: &Glyphs) -> Option<Table> {
+    let mut cells: Vec<_> = results.cells.iter().filter(|cell| cell.is_factorial()).collect();
+    if cells.is_empty() {
+        return None;
+    }
+    cells.sort_by_key(|cell| (&cell.id.parameters, cell.id.optimizations.index()));
     let axes: BTreeSet<&str> =
-        cells.iter().flat_map(|cell| cell.parameters.keys()).map(String::as_str).collect();
+        cells.iter().flat_map(|cell| cell.id.parameters.keys()).map(String::as_str).collect();
     let sockets = cells.iter().any(|cell| cell.metrics.goodput_gbps.is_some());
     let goodput = sockets.then(|| figures("Gbit/s"));
     let titles = ["rr us", "p99 us", "exits/pkt", "intr/s", "batch"];
@@ -72,16 +77,14 @@ pub fn cells(results: &Results, g: &Glyphs) -> Table {
         .chain(titles.map(figures))
         .chain([words("drops")])
         .collect();
-    Table {
-        columns,
-        rows: cells.into_iter().map(|cell| cell_row(cell, &axes, sockets, g)).collect(),
-    }
+    let rows = cells.into_iter().map(|cell| cell_row(cell, &axes, sockets, g)).collect();
+    Some(Table { columns, rows })
 }
 
 fn cell_row(cell: &Cell, axes: &BTreeSet<&str>, sockets: bool, g: &Glyphs) -> Vec<String> {
     let m = &cell.metrics;
     let or_none = |text: Option<String>| text.unwrap_or_else(|| g.none.to_owned());
-    let parameter = |axis: &&str| or_none(cell.parameters.get(*axis).map(u64::to_string));
+    let parameter = |axis: &&str| or_none(cell.id.parameters.get(*axis).map(u64::to_string));
     let throughput = [
         or_none(m.throughput_mpps.map(|e| significant(e.median))),
         or_none(m.throughput_mpps.map(|e| interval(e.low, e.high, g))),
@@ -95,7 +98,7 @@ fn cell_row(cell: &Cell, axes: &BTreeSet<&str>, sockets: bool, g: &Glyphs) -> Ve
         or_none(m.mean_batch.map(significant)),
         shorten(&drops(cell), CAUSE_WIDTH, g),
     ];
-    toggles(cell.optimizations, g)
+    toggles(cell.id.optimizations, g)
         .chain(axes.iter().map(parameter))
         .chain(throughput)
         .chain(goodput)
@@ -192,11 +195,13 @@ pub fn ratio_interval(ratio: Option<Ratio>, g: &Glyphs) -> String {
     ratio.map_or_else(|| g.none.to_owned(), |r| interval(r.low, r.high, g))
 }
 
-fn interval(low: f64, high: f64, g: &Glyphs) -> String {
+/// `1.41–1.63`.
+pub fn interval(low: f64, high: f64, g: &Glyphs) -> String {
     format!("{}{}{}", significant(low), g.to, significant(high))
 }
 
-fn shorten(text: &str, width: usize, g: &Glyphs) -> String {
+/// The text, or as much of it as fits.
+pub fn shorten(text: &str, width: usize, g: &Glyphs) -> String {
     if text.chars().count() <= width {
         return text.to_owned();
     }
@@ -258,10 +263,11 @@ pub fn notes(results: &Results) -> Vec<String> {
         let void = cell.samples.iter().filter(|s| !s.is_valid()).count();
         let reason = cell.samples.iter().find_map(|s| s.void_reason.as_deref());
         if let Some(reason) = reason {
-            let (all, name) = (cell.samples.len(), cell.name());
+            let (all, name) = (cell.samples.len(), &cell.id);
             notes.push(format!("{name}: {void} of {all} trials void: {reason}"));
         }
     }
+    notes.extend(side_by_side::notes(results));
     if !results.complete {
         notes.push("The run was interrupted: fewer rounds than planned.".to_owned());
     }

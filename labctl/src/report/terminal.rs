@@ -7,13 +7,19 @@ use tabled::settings::{Alignment, Style};
 
 use super::glyphs::Glyphs;
 use super::number::duration;
+use super::side_by_side::side_by_side;
 use super::tables::{self, Align, Table, describe};
 use crate::results::{Results, Settings, TrialKind, TrialSettings};
 
 /// All tables, at most 120 columns wide.
 pub fn terminal(results: &Results, g: &Glyphs) -> String {
     let mut text = summary(results) + "\n";
-    text += &draw(&tables::cells(results, g), g);
+    if let Some(cells) = tables::cells(results, g) {
+        text += &draw(&cells, g);
+    }
+    if let Some((title, cells)) = side_by_side(results, g) {
+        text += &format!("\n{title}.\n{}", draw(&cells, g));
+    }
     for note in tables::notes(results) {
         text += &note;
         text.push('\n');

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use thiserror::Error;
 
-use super::{Results, SCHEMA_VERSION, to_json};
+use super::{Link, Results, SCHEMA_VERSION, Vmm, to_json};
 
 /// Why a result document could not be read.
 #[derive(Debug, Error)]
@@ -62,7 +62,15 @@ impl Results {
         if found != u64::from(SCHEMA_VERSION) {
             return Err(ReadError::Version { path: path.to_owned(), found });
         }
-        serde_json::from_str(text).map_err(malformed)
+        let mut results: Results = serde_json::from_str(text).map_err(malformed)?;
+        // Documents from before the peers do not say; for our own cells it follows.
+        for cell in &mut results.cells {
+            if cell.id.platform.vmm == Vmm::Labctl {
+                let vale = cell.id.optimizations.vale;
+                cell.id.platform.link = if vale { Link::Vale } else { Link::Tap };
+            }
+        }
+        Ok(results)
     }
 
     /// The document as JSON text, ending in a newline.
@@ -135,6 +143,18 @@ mod tests {
         ] {
             assert!(metrics.pointer(pointer).is_some_and(|v| v.is_number()), "{pointer}");
         }
+    }
+
+    #[test]
+    fn a_document_from_before_the_peers_is_of_our_own_cells() {
+        let mut old: serde_json::Value = serde_json::from_str(SAMPLE).unwrap();
+        for cell in old["cells"].as_array_mut().unwrap() {
+            let cell = cell.as_object_mut().unwrap();
+            for key in ["vmm", "nic", "link"] {
+                assert!(cell.remove(key).is_some(), "{key}");
+            }
+        }
+        assert_eq!(parse(&old.to_string()).unwrap(), parse(SAMPLE).unwrap());
     }
 
     #[test]

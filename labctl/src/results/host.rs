@@ -24,6 +24,9 @@ pub struct Host {
     pub clocksource: String,
     /// Load average of the last minute when the run started.
     pub load_average: f64,
+    /// Version of QEMU, if a cell asked for it and it is there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub qemu: Option<String>,
     /// Version of labctl.
     pub labctl_version: String,
     /// Commit labctl was built from, if known.
@@ -47,6 +50,7 @@ impl Host {
                 "/sys/devices/system/clocksource/clocksource0/current_clocksource",
             )),
             load_average: first_number(&read("/proc/loadavg")).unwrap_or(0.0),
+            qemu: None,
             labctl_version: env!("CARGO_PKG_VERSION").to_owned(),
             labctl_commit: option_env!("LABCTL_COMMIT").map(str::to_owned),
         }

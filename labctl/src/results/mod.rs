@@ -15,6 +15,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 pub use crate::optimizations::{Optimization, Optimizations};
+pub use crate::platform::{Link, NicModel, Platform, Vmm};
 pub use crate::protocol::Protocol;
 pub use file::ReadError;
 pub use host::Host;
@@ -33,7 +34,7 @@ pub const CONFIDENCE: f64 = 0.95;
 pub struct Results {
     /// [`SCHEMA_VERSION`] of the writer.
     pub schema_version: u32,
-    /// The virtual machine monitor that ran the guests: `labctl`, or a peer it was compared with.
+    /// The program that measured, `labctl`; each cell says what ran its guests.
     pub vmm: String,
     /// What was measured.
     pub lab: Lab,
@@ -49,8 +50,11 @@ pub struct Results {
     pub complete: bool,
     /// The parameters of the trials.
     pub settings: Settings,
-    /// One entry per combination of optimizations.
+    /// One entry per cell: the combinations of the matrix, then the cells with names.
     pub cells: Vec<Cell>,
+    /// Name of the cell that those with names are compared with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reference: Option<String>,
     /// What each optimization, and each pair of them, changes.
     pub effects: Vec<Effect>,
     /// The paper's ladder: one more optimization on every rung.
@@ -91,6 +95,18 @@ pub struct Settings {
     pub confidence: f64,
 }
 
+impl Settings {
+    /// Frame length in a cell's trials of a kind, in bytes without CRC; `None` without such trials.
+    pub fn frame(&self, kind: TrialKind, cell: &CellId) -> Option<u64> {
+        let trial = match kind {
+            TrialKind::Throughput => self.throughput.as_ref(),
+            TrialKind::Rr => self.rr.as_ref(),
+        };
+        let own = cell.parameters.get(&format!("{kind}.frame"));
+        trial.map(|trial| own.copied().unwrap_or_else(|| trial.frame.into()))
+    }
+}
+
 /// Parameters of one kind of trial.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TrialSettings {
@@ -114,20 +130,66 @@ pub struct TrialSettings {
 /// Values of a matrix's axes other than the optimizations, by key, as in `ring`.
 pub type Parameters = BTreeMap<String, u64>;
 
-/// One combination of optimizations and all that was measured of it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Cell {
-    /// The combination.
+/// What tells a cell from the others.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct CellId {
+    /// Its name, if the lab file gives it one; those of the matrix have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// What its guests ran on.
+    #[serde(flatten)]
+    pub platform: Platform,
+    /// The optimizations that were on.
     pub optimizations: Optimizations,
-    /// Values of the other axes, if the matrix has any.
+    /// What its throughput trials sent.
+    #[serde(default, skip_serializing_if = "Protocol::is_raw")]
+    pub protocol: Protocol,
+    /// The other settings that are its own, if any.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub parameters: Parameters,
+}
+
+/// The name, or optimizations and parameters, as in `itr+csb, ring 256`.
+impl fmt::Display for CellId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.name {
+            Some(name) => f.write_str(name),
+            None => {
+                write!(f, "{}", self.optimizations)?;
+                self.parameters.iter().try_for_each(|(key, value)| write!(f, ", {key} {value}"))
+            }
+        }
+    }
+}
+
+/// One cell and all that was measured of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Cell {
+    /// What tells it from the others.
+    #[serde(flatten)]
+    pub id: CellId,
+    /// Why it was not measured on this host, if so. That is no failure.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub skipped: Option<String>,
     /// Figures over all valid trials.
     pub metrics: Metrics,
+    /// How it compares with the reference, if there is one and it is not this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to_reference: Option<ToReference>,
     /// True if every trial accounted for every packet.
     pub conserved: bool,
     /// Every trial, in the order they ran, void ones included.
     pub samples: Vec<Sample>,
+}
+
+/// A cell's figures over those of the reference. In every round both were measured once; the ratio is
+/// the median over rounds.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ToReference {
+    /// Of packets per second; absent if the packets differ in length or protocol.
+    pub throughput: Option<Ratio>,
+    /// Of the median request/response times; below 1 is faster.
+    pub rr: Option<Ratio>,
 }
 
 impl Cell {
@@ -137,23 +199,19 @@ impl Cell {
         let of = |kind| self.samples.iter().filter(move |s| s.kind == kind);
         let void = |&kind: &TrialKind| of(kind).all(|s| !s.is_valid());
         let reason = |kind| of(kind).find_map(|s| s.void_reason.as_deref());
+        if self.skipped.is_some() {
+            return None;
+        }
         if self.samples.is_empty() {
             return Some("no trial was completed");
         }
         TrialKind::ALL.into_iter().filter(void).find_map(reason)
     }
 
-    /// The cell's optimizations and parameters, as in `itr+csb, ring 256`.
-    pub fn name(&self) -> String {
-        cell_name(self.optimizations, &self.parameters)
+    /// Whether it is one of the matrix, whose cells differ in the axes' values alone.
+    pub fn is_factorial(&self) -> bool {
+        self.id.name.is_none()
     }
-}
-
-/// The name of the cell with these coordinates.
-pub fn cell_name(optimizations: Optimizations, parameters: &Parameters) -> String {
-    parameters
-        .iter()
-        .fold(optimizations.to_string(), |name, (key, value)| format!("{name}, {key} {value}"))
 }
 
 /// A cell's figures. Those per packet, per second and per batch come from throughput trials, as
@@ -167,7 +225,7 @@ pub struct Metrics {
     pub goodput_gbps: Option<Estimate>,
     /// Request/response time in microseconds.
     pub rr_us: Option<RoundTrip>,
-    /// VM exits of all guests per packet received.
+    /// VM exits of all guests per packet received; absent if another VMM does not tell.
     pub exits_per_packet: Option<f64>,
     /// The same by kind of exit.
     pub exits_per_packet_by_kind: BTreeMap<String, f64>,
@@ -181,7 +239,13 @@ pub struct Metrics {
     pub drops: u64,
     /// Dropped packets as a fraction of those sent, 0 to 1.
     pub drop_ratio: Option<f64>,
-    /// The same packets by place and cause, most frequent first.
+    /// Packets lost where nobody counts, in all valid throughput trials: inside another VMM.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub lost: u64,
+    /// Lost packets as a fraction of those sent, 0 to 1; absent if none was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lost_ratio: Option<f64>,
+    /// The dropped packets by place and cause, most frequent first.
     pub drops_by_cause: Vec<Drop>,
     /// TDT register writes per packet received.
     pub tdt_writes_per_packet: Option<f64>,
@@ -283,6 +347,10 @@ pub struct Sample {
     pub dropped: u64,
     /// Where and why packets were dropped.
     pub drops: Vec<Drop>,
+    /// Packets that are missing in sequence and that nobody counted: another VMM keeps to itself
+    /// what it drops.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub lost: u64,
     /// True if `sent = received + dropped`.
     pub conserved: bool,
     /// Why this trial does not count, if so. One in which nothing arrived is void too.
@@ -293,6 +361,10 @@ pub struct Sample {
     pub latency: Option<Latency>,
     /// What guests, devices and backends counted.
     pub counters: Counters,
+}
+
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 impl Sample {
@@ -454,6 +526,7 @@ mod tests {
             payload_bytes: None,
             dropped: 10,
             drops: vec![Drop { place: "sw0:1".into(), cause: "ring full".into(), frames: 10 }],
+            lost: 0,
             conserved: true,
             void_reason: None,
             latency: None,

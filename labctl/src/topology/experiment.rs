@@ -55,6 +55,8 @@ impl Resolver<'_> {
         }
         Bench {
             matrix: self.matrix(&spec.matrix),
+            cells: self.cells(spec),
+            reference: self.reference(spec),
             throughput,
             rr,
             rounds: spec.rounds.map_or(DEFAULT_ROUNDS, Int::get),
@@ -168,6 +170,22 @@ impl Resolver<'_> {
         let Some(pktguest) = sender.pktguest() else {
             return;
         };
+        for cell in &bench.cells {
+            let pointer = join("/bench/cells", &cell.name);
+            let ring = match cell.ring {
+                Some(ring) => (join(&pointer, "ring"), ring),
+                None => self.ring_of(&sender.name, pktguest.ring),
+            };
+            let own = join(&join(&pointer, "throughput"), "burst");
+            let (at, burst) = match cell.throughput_burst {
+                Some(burst) => (own, burst),
+                None => ("/bench/throughput/burst".to_owned(), trial.burst),
+            };
+            self.check_burst(&at, burst, &ring);
+        }
+        if !bench.has_matrix() {
+            return;
+        }
         let rings = axis_values(bench, AxisKey::Ring);
         let smallest = rings.into_iter().min_by_key(|(_, ring)| *ring);
         let ring = smallest.unwrap_or_else(|| self.ring_of(&sender.name, pktguest.ring));

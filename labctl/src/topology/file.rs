@@ -56,6 +56,9 @@ pub struct File {
     pub defaults: GuestSpec,
     #[serde(default)]
     pub optimizations: Toggles,
+    pub vmm: Option<VmmSpec>,
+    pub nic: Option<NicModelSpec>,
+    pub link: Option<LinkSpec>,
     #[serde(default)]
     pub guests: Named<GuestSpec>,
     pub bench: Option<BenchSpec>,
@@ -74,6 +77,33 @@ pub struct Toggles {
     pub sc: Option<bool>,
     pub csb: Option<bool>,
     pub vale: Option<bool>,
+}
+
+/// What runs the guests.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq)]
+#[serde(rename_all = "lowercase")]
+pub enum VmmSpec {
+    #[default]
+    Labctl,
+    Qemu,
+}
+
+/// The NICs of a peer's guests; ours are always an e1000.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq)]
+#[serde(rename_all = "kebab-case")]
+pub enum NicModelSpec {
+    #[default]
+    E1000,
+    VirtioNet,
+}
+
+/// What connects a peer's guests; for ours `optimizations.vale` says it.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq)]
+#[serde(rename_all = "lowercase")]
+pub enum LinkSpec {
+    #[default]
+    Tap,
+    Socket,
 }
 
 /// A guest, or what all guests have in common.
@@ -140,12 +170,15 @@ pub enum RoleSpec {
     TcpRx,
 }
 
-/// A factorial experiment: which cells, which trials, how long.
+/// An experiment: which cells, which trials, how long.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a benchmark with `throughput`, `rr` or both")]
 pub struct BenchSpec {
     #[serde(default)]
     pub matrix: Matrix,
+    #[serde(default)]
+    pub cells: Named<CellSpec>,
+    pub reference: Option<String>,
     pub throughput: Option<ThroughputSpec>,
     pub rr: Option<RrSpec>,
     pub rounds: Option<Rounds>,
@@ -171,6 +204,47 @@ pub struct Matrix {
     pub throughput_frame: Option<Vec<Option<FrameSize>>>,
     #[serde(rename = "throughput.burst")]
     pub throughput_burst: Option<Vec<Option<Burst>>>,
+}
+
+/// A cell of its own, beside those of the matrix: the lab with these changes.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a mapping of changes to the lab, such as { vmm: qemu }")]
+pub struct CellSpec {
+    pub vmm: Option<VmmSpec>,
+    pub nic: Option<NicModelSpec>,
+    pub link: Option<LinkSpec>,
+    #[serde(default)]
+    pub optimizations: Toggles,
+    pub ring: Option<Ring>,
+    pub spin: Option<Spin>,
+    #[serde(default)]
+    pub throughput: CellThroughputSpec,
+    #[serde(default)]
+    pub rr: CellRrSpec,
+    pub only: Option<TrialName>,
+}
+
+/// What a cell changes of `bench.throughput`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "changes to `bench.throughput`, such as { frame: 1514 }")]
+pub struct CellThroughputSpec {
+    pub frame: Option<FrameSize>,
+    pub burst: Option<Burst>,
+}
+
+/// What a cell changes of `bench.rr`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "changes to `bench.rr`, such as { frame: 1514 }")]
+pub struct CellRrSpec {
+    pub frame: Option<FrameSize>,
+}
+
+/// A kind of trial.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq)]
+#[serde(rename_all = "lowercase")]
+pub enum TrialName {
+    Throughput,
+    Rr,
 }
 
 /// One guest sends, another counts.

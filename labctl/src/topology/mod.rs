@@ -2,9 +2,10 @@
 //!
 //! [`Lab::load`] turns text into a [`Lab`], plain data with every default filled in and every
 //! reference resolved to an index, or into one error that lists every mistake with its place:
-//! text -> `document` (syntax, places) -> `decode` (keys, types, ranges) -> `resolve` and
-//! `experiment` (inheritance, references, relations).
+//! text -> `document` (syntax, places) -> `decode` (keys, types, ranges) -> `resolve`,
+//! `experiment` and `cells` (inheritance, references, relations).
 
+mod cells;
 mod decode;
 mod document;
 mod experiment;
@@ -25,8 +26,8 @@ use std::path::Path;
 use document::Document;
 pub use find::{find, read};
 pub use model::{
-    Axis, AxisKey, AxisValue, Bench, Guest, Lab, Linux, Nic, Pktguest, Quick, Role, Switch, System,
-    TrialSpec, Workload,
+    Axis, AxisKey, AxisValue, Bench, Guest, Lab, Linux, NamedCell, Nic, Pktguest, Qemu, Quick,
+    Role, Switch, System, TrialSpec, Workload,
 };
 pub use problem::Problem;
 

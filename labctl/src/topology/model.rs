@@ -6,7 +6,9 @@ use serde::{Serialize, Serializer};
 
 use super::units::{Network, human_mac, human_time};
 use crate::optimizations::Optimizations;
+use crate::platform::{Link, NicModel, Platform, Vmm};
 use crate::protocol::Protocol;
+use crate::results::TrialKind;
 
 /// A lab: guests, the switches between them, and what to measure.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -23,8 +25,19 @@ pub struct Lab {
     pub guests: Vec<Guest>,
     /// The optimizations that are on, unless the experiment's matrix says otherwise.
     pub optimizations: Optimizations,
+    /// How QEMU runs the guests, if it does; `None`: labctl does.
+    pub qemu: Option<Qemu>,
     /// The experiment, if the file has one.
     pub bench: Option<Bench>,
+}
+
+/// What differs between two labs that QEMU runs.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Qemu {
+    /// The model of all NICs.
+    pub nic: NicModel,
+    /// What connects them: a TAP each, or sockets.
+    pub link: Link,
 }
 
 /// A learning switch.
@@ -148,11 +161,16 @@ pub enum Role {
     TcpRx,
 }
 
-/// A factorial experiment over the lab.
+/// An experiment over the lab: a factorial one, cells of their own, or both.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Bench {
-    /// Axes; the cells are all combinations of their values. No axes means one cell.
+    /// Axes; cells are all combinations of their values. No axes mean one cell, unless there are
+    /// named ones.
     pub matrix: Vec<Axis>,
+    /// Cells of their own, in the file's order.
+    pub cells: Vec<NamedCell>,
+    /// The one of them that the others are compared with; an index.
+    pub reference: Option<usize>,
     /// How throughput is measured, if it is; this or `rr` is present.
     pub throughput: Option<TrialSpec>,
     /// How request/response latency is measured, if it is.
@@ -186,6 +204,31 @@ pub struct Axis {
     pub key: AxisKey,
     /// The values it takes, at least one, all different and of the key's type.
     pub values: Vec<AxisValue>,
+}
+
+/// A cell of its own: the lab with these changes.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct NamedCell {
+    /// Name, `[a-z0-9-]{1,32}`.
+    pub name: String,
+    /// How QEMU runs the guests, if it does.
+    pub qemu: Option<Qemu>,
+    /// The optimizations that are on.
+    pub optimizations: Optimizations,
+    /// Replaces every guest's ring.
+    pub ring: Option<u16>,
+    /// Replaces every guest's time to poll before it halts, in microseconds.
+    pub spin_us: Option<u32>,
+    /// Replaces the protocol of `throughput`.
+    pub throughput_protocol: Option<Protocol>,
+    /// Replaces the frame length of `throughput`.
+    pub throughput_frame: Option<u16>,
+    /// Replaces the burst of `throughput`.
+    pub throughput_burst: Option<u16>,
+    /// Replaces the frame length of `rr`.
+    pub rr_frame: Option<u16>,
+    /// The only kind of trial to run, if not all.
+    pub only: Option<TrialKind>,
 }
 
 /// What an axis can vary, named as in the file.
@@ -247,6 +290,36 @@ impl Lab {
         })
     }
 
+    /// What its guests run on.
+    pub fn platform(&self) -> Platform {
+        match self.qemu {
+            Some(Qemu { nic, link }) => Platform { vmm: Vmm::Qemu, nic, link },
+            None => {
+                let link = if self.optimizations.vale { Link::Vale } else { Link::Tap };
+                Platform { vmm: Vmm::Labctl, nic: NicModel::E1000, link }
+            }
+        }
+    }
+
+    /// Applies all that a cell of its own changes.
+    pub fn apply(&mut self, cell: &NamedCell) {
+        self.qemu = cell.qemu;
+        self.optimizations = cell.optimizations;
+        for pktguest in self.guests.iter_mut().filter_map(Guest::pktguest_mut) {
+            pktguest.ring = cell.ring.unwrap_or(pktguest.ring);
+            pktguest.spin_us = cell.spin_us.unwrap_or(pktguest.spin_us);
+        }
+        let Some(bench) = &mut self.bench else { return };
+        if let Some(trial) = &mut bench.throughput {
+            trial.protocol = cell.throughput_protocol.unwrap_or(trial.protocol);
+            trial.frame = cell.throughput_frame.unwrap_or(trial.frame);
+            trial.burst = cell.throughput_burst.unwrap_or(trial.burst);
+        }
+        if let Some(trial) = &mut bench.rr {
+            trial.frame = cell.rr_frame.unwrap_or(trial.frame);
+        }
+    }
+
     /// Applies one coordinate of a cell. A value of the wrong type cannot come out of a checked
     /// file and changes nothing.
     pub fn set(&mut self, key: AxisKey, value: AxisValue) {
@@ -295,9 +368,30 @@ impl Guest {
 }
 
 impl Bench {
-    /// How many cells the matrix has.
+    /// Whether there are cells from the matrix: without axes that is the lab itself, unless all
+    /// cells have names.
+    pub fn has_matrix(&self) -> bool {
+        !self.matrix.is_empty() || self.cells.is_empty()
+    }
+
+    /// How many cells there are.
     pub fn cells(&self) -> usize {
-        self.matrix.iter().map(|axis| axis.values.len()).product()
+        let combinations: usize = self.matrix.iter().map(|axis| axis.values.len()).product();
+        self.cells.len() + if self.has_matrix() { combinations } else { 0 }
+    }
+}
+
+impl NamedCell {
+    /// The numbers it changes, by key.
+    pub fn numbers(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let numbers = [
+            ("ring", self.ring.map(u64::from)),
+            ("spin_us", self.spin_us.map(u64::from)),
+            (AxisKey::ThroughputFrame.as_str(), self.throughput_frame.map(u64::from)),
+            (AxisKey::ThroughputBurst.as_str(), self.throughput_burst.map(u64::from)),
+            ("rr.frame", self.rr_frame.map(u64::from)),
+        ];
+        numbers.into_iter().filter_map(|(key, number)| Some((key, number?)))
     }
 }
 

@@ -10,7 +10,6 @@ use super::{
     problem::did_you_mean,
     units::Int,
 };
-use crate::optimizations::Optimizations;
 use crate::protocol::Protocol;
 
 /// ITR counts 256 ns (82540EM manual, section 13.4.18).
@@ -46,7 +45,8 @@ pub fn resolve(path: &Path, file: &File, document: &mut Document) -> Lab {
 }
 
 /// A file being resolved. What guests run is in `system.rs`, NICs are in `nics.rs`, IP addresses and
-/// what sockets need in `network.rs`, the benchmark is in `experiment.rs`.
+/// what sockets need in `network.rs`, the benchmark is in `experiment.rs`, QEMU and cells of their own
+/// are in `cells.rs`.
 pub(super) struct Resolver<'a> {
     pub file: &'a File,
     /// Where the file is.
@@ -68,19 +68,15 @@ impl<'a> Resolver<'a> {
         self.check_ports();
         self.assign_macs(&mut guests);
         self.assign_addresses(&mut guests);
-        let on = &file.optimizations;
+        let (qemu, optimizations) = self.platform();
         Lab {
             name: file.name.clone().unwrap_or_default(),
             path: path.to_owned(),
             description: file.description.clone(),
             switches: file.switches.names().map(|name| Switch { name: name.to_owned() }).collect(),
             guests,
-            optimizations: Optimizations {
-                itr: on.itr.unwrap_or(true),
-                sc: on.sc.unwrap_or(true),
-                csb: on.csb.unwrap_or(true),
-                vale: on.vale.unwrap_or(true),
-            },
+            qemu,
+            optimizations,
             bench: file.bench.as_ref().map(|bench| self.bench(bench)),
         }
     }
@@ -104,7 +100,9 @@ impl<'a> Resolver<'a> {
         }
         let switches = self.file.switches.names().map(|name| ("/switches", name));
         let guests = self.file.guests.names().map(|name| ("/guests", name));
-        for (section, name) in switches.chain(guests).filter(|(_, name)| !good(name)) {
+        let cells = self.file.bench.iter().flat_map(|bench| bench.cells.names());
+        let cells = cells.map(|name| ("/bench/cells", name));
+        for (section, name) in switches.chain(guests).chain(cells).filter(|(_, name)| !good(name)) {
             self.document.key_problem(&join(section, name), EXPECTED, "not a name");
         }
     }

@@ -1,0 +1,197 @@
+//! What runs a guest: a machine of this process, or QEMU.
+
+use std::sync::Arc;
+
+use vmm_core::boot::Kernel;
+use vmm_core::clock::MonotonicClock;
+use vmm_core::cpus;
+use vmm_core::e1000::{E1000, NicCounters};
+use vmm_core::kvm::{ExitReason, Hypervisor, VcpuCounters};
+use vmm_core::machine::{Machine, MachineConfig, MachineError, NicConfig};
+
+use super::console::Console;
+use super::fabric::{Fabric, Plug};
+use super::qemu::{self, Qemu};
+use super::{guest, host_lacks, linux, with_help};
+use crate::error::{Error, Exit};
+use crate::topology::{Guest, Lab, System};
+
+/// What runs a guest.
+pub enum Vm {
+    /// Our own machine.
+    Ours(Machine),
+    /// Boxed: it is large, and ours is not.
+    Qemu(Box<Qemu>),
+}
+
+impl Vm {
+    /// Our own machine's NICs; none of QEMU's.
+    pub fn nics(&self) -> &[Arc<E1000>] {
+        match self {
+            Self::Ours(machine) => machine.nics(),
+            Self::Qemu(_) => &[],
+        }
+    }
+
+    /// What our own machine has counted; nothing of QEMU's.
+    pub fn counters(&self) -> (VcpuCounters, Vec<NicCounters>) {
+        match self {
+            Self::Ours(machine) => {
+                (machine.counters(), machine.nics().iter().map(|nic| nic.counters()).collect())
+            }
+            Self::Qemu(_) => (VcpuCounters::default(), Vec::new()),
+        }
+    }
+
+    /// Why our own machine has ended, if it has.
+    pub fn exited(&self) -> Option<ExitReason> {
+        match self {
+            Self::Ours(machine) => machine.exited(),
+            Self::Qemu(_) => None,
+        }
+    }
+
+    /// QEMU, if that runs it.
+    pub fn qemu(&self) -> Option<&Qemu> {
+        match self {
+            Self::Ours(_) => None,
+            Self::Qemu(qemu) => Some(qemu),
+        }
+    }
+
+    /// As [`qemu`](Self::qemu), to be told something.
+    pub fn qemu_mut(&mut self) -> Option<&mut Qemu> {
+        match self {
+            Self::Ours(_) => None,
+            Self::Qemu(qemu) => Some(qemu),
+        }
+    }
+
+    /// Ends it. Returns why our own machine ended.
+    pub fn stop(self) -> Option<ExitReason> {
+        match self {
+            Self::Ours(machine) => Some(machine.stop()),
+            Self::Qemu(_) => None,
+        }
+    }
+}
+
+/// Which guest is to start, and where.
+pub struct Place<'a> {
+    /// KVM.
+    pub hypervisor: &'a Hypervisor,
+    /// Its lab.
+    pub lab: &'a Lab,
+    /// Its number there.
+    pub index: usize,
+    /// The host CPU for its vCPU, if it is to have one to itself.
+    pub cpu: Option<usize>,
+}
+
+/// Connects and starts a guest on our own machine.
+///
+/// # Errors
+/// As [`RunningLab::start`](super::RunningLab::start).
+pub async fn start_machine(
+    Place { hypervisor, lab, index, cpu }: Place<'_>,
+    fabric: &mut Fabric,
+    clock: &Arc<MonotonicClock>,
+    console: Console,
+) -> Result<(Vm, Vec<Plug>), Error> {
+    let guest = &lab.guests[index];
+    let mut nics = Vec::new();
+    let mut sockets = Vec::new();
+    for (number, nic) in guest.nics.iter().enumerate() {
+        let attached = fabric.attach(nic.switch, &guest.name, number).await;
+        let (backend, socket) = attached.map_err(host_lacks)?;
+        let on = lab.optimizations;
+        nics.push(NicConfig { mac: nic.mac, itr: on.itr, csb: on.csb, backend });
+        sockets.push(socket);
+    }
+    let config = MachineConfig {
+        name: guest.name.clone(),
+        ram_bytes: u64::from(guest.memory_mib) << 20,
+        kernel: kernel(hypervisor, lab, index)?,
+        nics,
+        console: Box::new(console),
+        clock: clock.clone(),
+        cpu,
+    };
+    let machine = Machine::start(hypervisor, config).map_err(|error| cannot_start(guest, error))?;
+    let plugs = sockets.into_iter().zip(machine.nics());
+    let plugs = plugs.map(|(socket, nic)| fabric.connect(socket, nic));
+    let plugs = plugs.collect::<Result<_, _>>().map_err(host_lacks)?;
+    Ok((Vm::Ours(machine), plugs))
+}
+
+/// Connects a guest and starts QEMU for it, whose machine rests until [`Qemu::boot`].
+///
+/// # Errors
+/// As [`RunningLab::start`](super::RunningLab::start).
+pub async fn start_qemu(
+    Place { hypervisor, lab, index, .. }: Place<'_>,
+    fabric: &mut Fabric,
+    console: Console,
+) -> Result<(Vm, Vec<Plug>), Error> {
+    let guest = &lab.guests[index];
+    let missing = || Error::new(Exit::Bug, format!("guest `{}` is not one for QEMU", guest.name));
+    let (qemu, pktguest) = lab.qemu.zip(guest.pktguest()).ok_or_else(missing)?;
+    let nic = guest.nics.first().ok_or_else(missing)?;
+    let (cable, plug) = fabric.lend(nic.switch, &guest.name, 0).await.map_err(host_lacks)?;
+    let config = qemu::Config {
+        memory_mib: guest.memory_mib,
+        cmdline: guest::command_line(lab, index, pktguest, hypervisor.tsc_khz()),
+        nic: qemu.nic,
+        itr: lab.optimizations.itr,
+        mac: nic.mac,
+        link: qemu.link,
+        cable,
+        console,
+    };
+    let started = Qemu::start(hypervisor.kind(), config).map_err(|error| {
+        let message = format!("cannot start QEMU for guest `{}`", guest.name);
+        let reason = qemu::version().err().unwrap_or_else(|| error.to_string());
+        Error::new(Exit::HostLacks, message).because(reason)
+    })?;
+    Ok((Vm::Qemu(Box::new(started)), vec![plug]))
+}
+
+/// What a guest boots.
+fn kernel(hypervisor: &Hypervisor, lab: &Lab, index: usize) -> Result<Kernel, Error> {
+    let guest = &lab.guests[index];
+    match &guest.system {
+        System::Pktguest(pktguest) => Ok(Kernel {
+            image: images::PKTGUEST.into(),
+            cmdline: guest::command_line(lab, index, pktguest, hypervisor.tsc_khz()),
+            ..Kernel::default()
+        }),
+        System::Linux(linux) => linux::kernel(guest, linux),
+    }
+}
+
+fn cannot_start(guest: &Guest, error: MachineError) -> Error {
+    let message = format!("cannot start guest `{}`", guest.name);
+    match error {
+        MachineError::Boot(error) => {
+            let help = match &guest.system {
+                System::Linux(linux) => Some(linux::boot_help(linux, &error)),
+                System::Pktguest(_) => None,
+            };
+            let error = Error::new(Exit::InvalidFile, message).because(error);
+            with_help(error, help)
+        }
+        MachineError::TooManyNics(_) => Error::new(Exit::InvalidFile, message).because(error),
+        error => Error::new(Exit::HostLacks, message).because(error).help("run `labctl doctor`"),
+    }
+}
+
+/// A host CPU for each guest, or none for any: to pin some would favour the others. QEMU's guests
+/// each have an I/O thread besides, which a pinned vCPU would keep waiting.
+pub fn cpus_for(lab: &Lab) -> Vec<usize> {
+    let mut cpus = cpus::allowed().unwrap_or_default();
+    let threads = if lab.qemu.is_some() { 2 } else { 1 };
+    if threads * lab.guests.len() > cpus.len() {
+        cpus.clear();
+    }
+    cpus
+}
