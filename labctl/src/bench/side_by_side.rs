@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use super::stats;
-use crate::results::{Cell, Ratio, Sample, Settings, ToReference, TrialKind};
+use crate::results::{Cell, Protocol, Ratio, Sample, Settings, ToReference, TrialKind};
 
 /// Notes in every cell with a name how it compares with the one called `reference`.
 pub fn compare(cells: &mut [Cell], reference: &str, settings: &Settings) {
@@ -17,8 +17,11 @@ pub fn compare(cells: &mut [Cell], reference: &str, settings: &Settings) {
     };
     for cell in cells.iter_mut().filter(|cell| !cell.is_factorial() && cell.id != reference.id) {
         let ratio = |kind: TrialKind, figure: fn(&Sample) -> Option<f64>| {
-            let frame = |cell: &Cell| settings.frame(kind, &cell.id);
-            (frame(cell) == frame(&reference)).then(|| ratio(cell, &reference, kind, figure))?
+            let packets = |cell: &Cell| match kind {
+                TrialKind::Throughput => (settings.frame(kind, &cell.id), cell.id.protocol),
+                TrialKind::Rr => (settings.frame(kind, &cell.id), Protocol::Raw),
+            };
+            (packets(cell) == packets(&reference)).then(|| ratio(cell, &reference, kind, figure))?
         };
         let throughput = ratio(TrialKind::Throughput, Sample::mpps);
         let rr = ratio(TrialKind::Rr, |sample| Some(sample.latency?.p50_ns as f64));
@@ -62,6 +65,7 @@ mod tests {
             elapsed_ns: 1_000_000,
             sent: figure,
             received: figure,
+            payload_bytes: None,
             dropped: 0,
             drops: vec![],
             lost: 0,
@@ -80,7 +84,9 @@ mod tests {
 
     fn settings() -> Settings {
         let (from, to) = ("a".to_owned(), "b".to_owned());
-        let trial = TrialSettings { from, to, frame: 60, burst: 1, rate: 0, duration_ms: 1 };
+        let protocol = Protocol::Raw;
+        let trial =
+            TrialSettings { from, to, protocol, frame: 60, burst: 1, rate: 0, duration_ms: 1 };
         Settings {
             ring: 80,
             throughput: Some(trial.clone()),
@@ -119,12 +125,18 @@ mod tests {
     }
 
     #[test]
-    fn other_frames_and_skipped_references_are_not_compared() {
+    fn other_packets_and_skipped_references_are_not_compared() {
         let mut cells = [cell("large", &[10]), cell("base", &[10])];
         cells[0].id.parameters.insert("throughput.frame".into(), 1514);
         compare(&mut cells, "base", &settings());
         let found = cells[0].to_reference.unwrap();
         assert!(found.throughput.is_none() && found.rr.is_some());
+        cells[0].id.parameters.clear();
+        cells[0].id.protocol = Protocol::Udp;
+        cells[0].to_reference = None;
+        compare(&mut cells, "base", &settings());
+        let found = cells[0].to_reference.unwrap();
+        assert!(found.throughput.is_none() && found.rr.is_some(), "datagrams and raw frames");
         let skipped = summary::skipped(cells[1].id.clone(), "no QEMU".into());
         let mut cells = [cell("a", &[10]), skipped];
         compare(&mut cells, "base", &settings());

@@ -143,6 +143,7 @@ fn bench_lines(lab: &Lab, bench: &Bench) -> String {
         text += &format!("  {:<24}{}, {}", cell.name, of_cell.platform(), cell.optimizations);
         text +=
             &cell.numbers().map(|(key, number)| format!(", {key} {number}")).collect::<String>();
+        text += &cell.throughput_protocol.map_or_else(String::new, |p| format!(", {p}"));
         text += &cell.only.map_or_else(String::new, |only| format!(", only {only}"));
         text.push('\n');
     }

@@ -8,6 +8,7 @@ use vmm_core::cpus;
 use vmm_core::e1000::{E1000, NicCounters};
 use vmm_core::kvm::{ExitReason, Hypervisor, VcpuCounters};
 use vmm_core::machine::{Machine, MachineConfig, MachineError, NicConfig};
+use vmm_core::policy::Policy;
 
 use super::console::Console;
 use super::fabric::{Fabric, Plug};
@@ -105,7 +106,13 @@ pub async fn start_machine(
         let attached = fabric.attach(nic.switch, &guest.name, number).await;
         let (backend, socket) = attached.map_err(host_lacks)?;
         let on = lab.optimizations;
-        nics.push(NicConfig { mac: nic.mac, itr: on.itr, csb: on.csb, backend });
+        nics.push(NicConfig {
+            mac: nic.mac,
+            itr: on.itr,
+            csb: on.csb,
+            policy: Policy::Pull,
+            backend,
+        });
         sockets.push(socket);
     }
     let config = MachineConfig {

@@ -11,7 +11,9 @@ use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 
 use crate::platform::{NicModel, Platform, Vmm};
-use crate::results::{CONFIDENCE, CellId, Parameters, Settings, TrialKind, TrialSettings};
+use crate::results::{
+    CONFIDENCE, CellId, Parameters, Protocol, Settings, TrialKind, TrialSettings,
+};
 use crate::topology::{AxisValue, Bench, Guest, Lab, NamedCell, TrialSpec};
 
 /// What a trial costs besides its duration: booting two guests and taking them down. Only the
@@ -216,9 +218,16 @@ fn named(lab: &Lab, cell: &NamedCell) -> PlannedCell {
         name: Some(cell.name.clone()),
         platform: lab.platform(),
         optimizations: lab.optimizations,
+        protocol: protocol(&lab),
         parameters: cell.numbers().map(|(key, number)| (key.to_owned(), number)).collect(),
     };
     PlannedCell { id, lab, only: cell.only, skipped: None }
+}
+
+/// What a lab's throughput trials send.
+fn protocol(lab: &Lab) -> Protocol {
+    let trial = lab.bench.as_ref().and_then(|bench| bench.throughput.as_ref());
+    trial.map_or(Protocol::Raw, |trial| trial.protocol)
 }
 
 /// Every combination of the axes' values, in table order.
@@ -241,7 +250,8 @@ fn combinations(lab: &Lab, bench: &Bench) -> Vec<PlannedCell> {
     }
     let planned = |(lab, parameters): (Lab, Parameters)| {
         let (platform, optimizations) = (lab.platform(), lab.optimizations);
-        let id = CellId { name: None, platform, optimizations, parameters };
+        let protocol = protocol(&lab);
+        let id = CellId { name: None, platform, optimizations, protocol, parameters };
         PlannedCell { id, lab, only: None, skipped: None }
     };
     let mut cells: Vec<_> = cells.into_iter().map(planned).collect();

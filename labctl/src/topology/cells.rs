@@ -4,7 +4,8 @@
 use super::{
     NamedCell, Qemu,
     file::{
-        BenchSpec, CellSpec, KindSpec, LinkSpec, Matrix, NicModelSpec, Toggles, TrialName, VmmSpec,
+        BenchSpec, CellSpec, CellThroughputSpec, KindSpec, LinkSpec, Matrix, NicModelSpec, Toggles,
+        TrialName, VmmSpec,
     },
     index::join,
     resolve::Resolver,
@@ -63,10 +64,9 @@ impl Resolver<'_> {
             toggles: &spec.optimizations,
         };
         let qemu = self.qemu(&place);
-        let given = [
-            ("throughput", spec.throughput.frame.is_some() || spec.throughput.burst.is_some()),
-            ("rr", spec.rr.frame.is_some()),
-        ];
+        let CellThroughputSpec { protocol, frame, burst } = &spec.throughput;
+        let changes_throughput = protocol.is_some() || frame.is_some() || burst.is_some();
+        let given = [("throughput", changes_throughput), ("rr", spec.rr.frame.is_some())];
         for (key, _) in given.into_iter().filter(|(_, given)| *given) {
             self.check_trial(bench, &join(&pointer, key), key);
         }
@@ -85,8 +85,9 @@ impl Resolver<'_> {
             spin_us: spec
                 .spin
                 .map(|spin| u32::try_from(spin.get().as_micros()).unwrap_or(u32::MAX)),
-            throughput_frame: spec.throughput.frame.map(Int::get),
-            throughput_burst: spec.throughput.burst.map(Int::get),
+            throughput_protocol: *protocol,
+            throughput_frame: frame.map(Int::get),
+            throughput_burst: burst.map(Int::get),
             rr_frame: spec.rr.frame.map(Int::get),
             only,
         }

@@ -228,6 +228,7 @@ pub struct CellSpec {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "changes to `bench.throughput`, such as { frame: 1514 }")]
 pub struct CellThroughputSpec {
+    pub protocol: Option<Protocol>,
     pub frame: Option<FrameSize>,
     pub burst: Option<Burst>,
 }

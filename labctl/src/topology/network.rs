@@ -67,9 +67,17 @@ impl Resolver<'_> {
                 talks.push((join(&pointer, "to"), from, to));
             }
         }
-        let trial = lab.bench.as_ref().and_then(|bench| bench.throughput.as_ref());
-        if let Some(trial) = trial.filter(|trial| !trial.protocol.is_raw()) {
-            talks.push(("/bench/throughput/to".to_owned(), trial.from, trial.to));
+        let bench = lab.bench.as_ref();
+        if let Some((bench, trial)) = bench.and_then(|b| Some((b, b.throughput.as_ref()?))) {
+            if !trial.protocol.is_raw() {
+                talks.push(("/bench/throughput/to".to_owned(), trial.from, trial.to));
+            }
+            for cell in &bench.cells {
+                if cell.throughput_protocol.is_some_and(|protocol| !protocol.is_raw()) {
+                    let pointer = join(&join("/bench/cells", &cell.name), "throughput");
+                    talks.push((join(&pointer, "protocol"), trial.from, trial.to));
+                }
+            }
         }
         for (pointer, from, to) in talks {
             let guest = |index: usize| lab.guests.get(index);
@@ -96,9 +104,18 @@ impl Resolver<'_> {
             }
         }
         let Some(bench) = &lab.bench else { return };
-        let Some(trial) = bench.throughput.as_ref().filter(|t| t.protocol == Protocol::Tcp) else {
+        let Some(trial) = &bench.throughput else { return };
+        for cell in &bench.cells {
+            let frame = cell.throughput_frame.unwrap_or(trial.frame);
+            if cell.throughput_protocol.unwrap_or(trial.protocol) == Protocol::Tcp {
+                let pointer = join(&join("/bench/cells", &cell.name), "throughput");
+                let own = if cell.throughput_frame.is_some() { "frame" } else { "protocol" };
+                self.check_tcp_frame(&join(&pointer, own), frame);
+            }
+        }
+        if trial.protocol != Protocol::Tcp || !bench.has_matrix() {
             return;
-        };
+        }
         let mut frames = axis_values(bench, AxisKey::ThroughputFrame);
         if frames.is_empty() {
             frames.push(("/bench/throughput/frame".to_owned(), trial.frame));
