@@ -148,13 +148,14 @@ impl Forwarder {
 
     /// Fills the lists: counts, then places.
     fn sort(&mut self) {
-        let Self { destinations, lists, touched, picks, .. } = self;
-        picks.clear();
+        let Self { destinations, touched, picks, .. } = self;
+        let lists = &mut *self.lists;
         let Some(&first) = destinations.first() else { return };
         let frames = destinations.len() as u32;
         if destinations.iter().all(|destination| *destination == first) {
             touched.push(first);
             lists[usize::from(first)] = List { end: frames, len: frames };
+            picks.clear();
             picks.extend(0..frames);
             return;
         }
@@ -172,6 +173,7 @@ impl Forwarder {
             start += list.len;
         }
         picks.resize(destinations.len(), 0);
+        let picks = &mut picks[..];
         for (index, destination) in (0..).zip(&*destinations) {
             let list = &mut lists[usize::from(*destination)];
             picks[list.end as usize] = index;
