@@ -228,4 +228,64 @@ mod tests {
         assert!(table.entries().iter().all(|(_, port)| *port == 0));
         assert_eq!(table.entries().len(), 50);
     }
+
+    /// What the table thinks each port has, against what it has.
+    fn assert_counts(table: &MacTable) {
+        for port in 0..=u8::MAX {
+            let entries = table.entries().iter().filter(|(_, p)| *p == port).count();
+            assert_eq!(table.held(port), entries as u32, "port {port}");
+        }
+    }
+
+    #[test]
+    fn ever_new_addresses_displace_none_of_other_ports() {
+        let table = MacTable::new(0x0123_4567_89ab_cdef);
+        let (flooders, stations) = ([100, 101], 0..64u8);
+        let station = |n: u8| mac(1_000_000 + u64::from(n));
+        // Half the stations are known before the flood, half come in the middle of it; then all of
+        // them are silent.
+        for n in 0..100_000 {
+            table.learn(mac(n + 1), flooders[n as usize % 2], (n / 20_000) as u8);
+            match n {
+                0 => stations.clone().step_by(2).for_each(|n| table.learn(station(n), n, 0)),
+                50_000 => {
+                    stations.clone().skip(1).step_by(2).for_each(|n| table.learn(station(n), n, 2))
+                }
+                _ => {}
+            }
+        }
+        for n in stations {
+            assert_eq!(table.lookup(station(n)), Some(n));
+        }
+        assert!(table.held(100) > 1000, "a flooder may fill what nobody else needs");
+        assert_counts(&table);
+    }
+
+    #[test]
+    fn counts_stay_exact() {
+        let table = MacTable::new(3);
+        (0..10_000).for_each(|n| table.learn(mac(n % 5000 + 1), (n % 7) as u8, (n / 2000) as u8));
+        assert_counts(&table);
+        table.forget_port(3);
+        table.age(9);
+        assert_counts(&table);
+        table.age(100);
+        assert!(table.entries().is_empty());
+        assert_counts(&table);
+    }
+
+    #[test]
+    fn counts_stay_exact_when_ports_compete() {
+        let table = MacTable::new(5);
+        std::thread::scope(|scope| {
+            for port in 0..4 {
+                let table = &table;
+                scope.spawn(move || {
+                    (0..50_000).for_each(|n| table.learn(mac(n % 9000 + 1), port, 0))
+                });
+            }
+            (0..100).for_each(|tick| table.age(tick));
+        });
+        assert_counts(&table);
+    }
 }

@@ -140,6 +140,29 @@ fn every_dropped_frame_has_a_cause() {
 }
 
 #[test]
+fn a_batch_of_everything_goes_where_each_frame_belongs() {
+    let mut bench = Bench::new(4, 100);
+    for n in 1..4 {
+        bench.send(n, &[(station(n as u8), ALL, 0)]);
+    }
+    (0..4).for_each(|n| drop(bench.seen(n)));
+    let to = |n, tag| (station(0), station(n), tag);
+    bench.send(
+        0,
+        &[to(1, 1), to(2, 2), (station(0), ALL, 3), to(0, 4), to(1, 5), to(77, 6), to(2, 7)],
+    );
+    assert_eq!(bench.seen(0), []);
+    assert_eq!(bench.seen(1), [1, 3, 5, 6]);
+    assert_eq!(bench.seen(2), [2, 3, 6, 7]);
+    assert_eq!(bench.seen(3), [3, 6]);
+    // Nothing of that batch is left for the next one.
+    bench.send(0, &[to(3, 8)]);
+    assert_eq!((bench.seen(1), bench.seen(2), bench.seen(3)), (vec![], vec![], vec![8]));
+    let counters = bench.counters(0);
+    assert_eq!((counters.dropped.same_port, counters.flood_copies), (1, 4));
+}
+
+#[test]
 fn runts_are_dropped() {
     let mut bench = Bench::new(2, 100);
     let mut batch = FrameBatch::new();
