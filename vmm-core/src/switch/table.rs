@@ -239,7 +239,7 @@ mod tests {
 
     #[test]
     fn ever_new_addresses_displace_none_of_other_ports() {
-        let table = MacTable::new(0x0123_4567_89ab_cdef);
+        let table = MacTable::new(0x9e37_79b9_7f4a_7c15);
         let (flooders, stations) = ([100, 101], 0..64u8);
         let station = |n: u8| mac(1_000_000 + u64::from(n));
         // Half the stations are known before the flood, half come in the middle of it; then all of
