@@ -53,6 +53,13 @@ impl Ring {
         if index + 1 == self.size() { 0 } else { index + 1 }
     }
 
+    /// The index `ahead` descriptors, less than a ring, after `index`.
+    #[inline]
+    pub fn after(&self, index: u32, ahead: u32) -> u32 {
+        let sum = index + ahead;
+        if sum >= self.size() { sum - self.size() } else { sum }
+    }
+
     /// The descriptors; `None` unless all of them are in RAM.
     #[inline]
     pub fn view<'r>(&self, ram: &'r GuestRam) -> Option<VolatileArrayRef<'r, Descriptor>> {

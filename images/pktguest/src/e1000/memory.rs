@@ -16,14 +16,6 @@ pub struct Descriptor {
     pub control: AtomicU64,
 }
 
-impl Descriptor {
-    /// Physical address.
-    #[inline]
-    pub fn address_of(&self) -> u64 {
-        &raw const *self as u64
-    }
-}
-
 /// A ring; as aligned as TDBAL and RDBAL demand, and more.
 #[repr(C, align(4096))]
 pub struct Ring([Descriptor; MAX_RING]);

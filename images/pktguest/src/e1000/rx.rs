@@ -68,9 +68,9 @@ impl RxRing {
     fn announced(&self) -> u32 {
         let Some(csb) = self.csb else { return UNKNOWN };
         let head = csb.host_rdh.load(Acquire);
-        // An index outside the ring would be a device's bug: the descriptors tell then.
+        // An index outside the ring would be a device's bug: take no notice.
         if head >= self.len {
-            return UNKNOWN;
+            return 0;
         }
         if head >= self.next { head - self.next } else { head + self.len - self.next }
     }
@@ -88,12 +88,15 @@ impl RxRing {
             if control & DONE == 0 {
                 break;
             }
+            if self.csb.is_none() {
+                // Where the head tells what is done the line is left as it is, with both of us.
+                descriptor.control.store(0, Release);
+            }
             memory::prefetch(rx_buffer(index + AHEAD).address());
             if control & (END | ERRORS) == END {
                 // SAFETY: the descriptor is done, and is not the device's again before we return it.
                 each(unsafe { RxFrame::new(rx_buffer(index), control as u16) });
             }
-            descriptor.control.store(0, Release);
             count += 1;
             index += 1;
             if index == self.len {

@@ -8,11 +8,13 @@ use super::regs::{self, Regs};
 use crate::frame::HEADER_WORDS;
 use crate::nic::Queue;
 
-/// Descriptor commands (3.3.3.1): end of packet, insert the check sequence, report status.
-const COMMAND: u64 = (1 << 0 | 1 << 1 | 1 << 3) << 24;
+/// Descriptor commands (3.3.3.1): end of packet, insert the check sequence.
+const COMMAND: u64 = (1 << 0 | 1 << 1) << 24;
+/// Descriptor command: report status. With shared memory the head tells what is done.
+const REPORT: u64 = (1 << 3) << 24;
 /// Descriptor done.
 const DONE: u64 = 1 << 32;
-/// Frames whose buffer and descriptor are fetched ahead: a miss to the other core's cache takes up to
+/// Frames whose buffer is fetched ahead: a miss to the other core's cache takes up to
 /// 200 ns, and the doorbell waits for what the frame before it has stored.
 const AHEAD: u32 = 32;
 
@@ -102,11 +104,9 @@ impl TxRing {
         }
         let mut index = self.next;
         for _ in 0..count {
-            let descriptor = TX_RING.at(index);
             memory::prefetch_write(tx_buffer(index + AHEAD).address());
-            memory::prefetch_write(TX_RING.at(index + AHEAD).address_of());
             tx_buffer(index).set_header(header());
-            descriptor.control.store(COMMAND | u64::from(len), Release);
+            self.describe(index, len);
             index += 1;
             if index == self.len {
                 index = 0;
@@ -123,6 +123,19 @@ impl TxRing {
     pub fn flush(&mut self, regs: &Regs) {
         if core::mem::take(&mut self.pushed) {
             self.ring_doorbell(regs);
+        }
+    }
+
+    /// Fills the descriptor of a frame of `len` bytes.
+    #[inline]
+    fn describe(&self, index: u32, len: u16) {
+        let control = &TX_RING.at(index).control;
+        let wanted = COMMAND | u64::from(len);
+        if !matches!(self.doorbell, Doorbell::Shared(_)) {
+            control.store(wanted | REPORT, Release);
+        } else if control.load(Relaxed) != wanted {
+            // Nobody else writes it: mostly it says that already, and its cache line stays with both.
+            control.store(wanted, Release);
         }
     }
 
@@ -239,7 +252,7 @@ impl Queue for TxRing {
         // SAFETY: the device knows nothing of the descriptor at the tail, even if the ring is full.
         let result = fill(unsafe { tx_buffer(self.next).bytes_mut(len) });
         if self.has_room() {
-            TX_RING.at(self.next).control.store(COMMAND | u64::from(len), Release);
+            self.describe(self.next, len);
             self.next = if self.next + 1 == self.len { 0 } else { self.next + 1 };
             self.free -= 1;
             self.frames += 1;

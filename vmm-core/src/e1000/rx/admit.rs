@@ -34,6 +34,20 @@ pub struct Precedent {
     verdict: Option<Arrival>,
 }
 
+impl Precedent {
+    /// What becomes of all frames that it applies to, if they pass.
+    #[inline]
+    pub fn for_all_alike(&self) -> Option<&Arrival> {
+        self.verdict.as_ref().filter(|_| self.addresses.is_some())
+    }
+
+    /// Whether `frame` fares alike.
+    #[inline]
+    pub fn applies_to(&self, frame: &Frame<'_>) -> bool {
+        self.addresses.is_some() && self.addresses == frame.addresses()
+    }
+}
+
 impl ReceiveUnit {
     /// RCTL.LPE and SBP: the longest frame that the guest accepts.
     pub(super) fn longest_frame(&self) -> usize {
@@ -41,17 +55,14 @@ impl ReceiveUnit {
         if bad_allowed { MAX_LONG_FRAME } else { MAX_STANDARD_FRAME }
     }
 
-    /// Applies the filters; `None` if the frame is turned away. The verdict is lent, not copied: the
-    /// copy would stall on its own store, once a frame.
-    #[inline]
+    /// Applies the filters; `None` if the frame is turned away.
     pub(super) fn admit<'p>(
         &mut self,
         frame: &Frame<'_>,
         longest: usize,
         precedent: &'p mut Precedent,
     ) -> Option<&'p Arrival> {
-        let addresses = frame.addresses();
-        if addresses.is_none() || precedent.addresses != addresses {
+        if !precedent.applies_to(frame) {
             *precedent = self.judge(frame);
         }
         if precedent.verdict.is_none() {

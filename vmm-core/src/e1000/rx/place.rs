@@ -30,6 +30,8 @@ pub struct Work<'r> {
     buffer_size: usize,
     fcs_len: usize,
     longest_frame: usize,
+    /// The longest that goes into one buffer with nothing added; 0 if something always is.
+    longest_whole_frame: usize,
     row: Row,
     pub outcome: RxOutcome,
 }
@@ -43,13 +45,16 @@ impl ReceiveUnit {
         picks: &[u32],
         free: u32,
     ) -> Option<Work<'r>> {
+        let (buffer_size, longest_frame) = (self.buffer_size(), self.longest_frame());
+        let fcs_len = if self.rctl & rctl::SECRC != 0 { 0 } else { FCS_LEN };
         let mut work = Work {
             ram: ram.all(),
             ring: self.ring.view(ram)?,
             free,
-            buffer_size: self.buffer_size(),
-            fcs_len: if self.rctl & rctl::SECRC != 0 { 0 } else { FCS_LEN },
-            longest_frame: self.longest_frame(),
+            buffer_size,
+            fcs_len,
+            longest_frame,
+            longest_whole_frame: if fcs_len == 0 { buffer_size.min(longest_frame) } else { 0 },
             row: Row::default(),
             outcome: RxOutcome::default(),
         };
@@ -57,8 +62,15 @@ impl ReceiveUnit {
         self.fetch_ahead(&work, 0);
         for chunk in picks.chunks(LOOKAHEAD as usize) {
             self.fetch_ahead(&work, chunk.len() as u32);
-            for &pick in chunk {
-                self.place(&batch.frame(pick as usize), &mut precedent, &mut work);
+            let mut rest = chunk;
+            while let Some((&pick, others)) = rest.split_first() {
+                match self.place_row(batch, rest, &precedent, &mut work) {
+                    0 => {
+                        self.place(&batch.frame(pick as usize), &mut precedent, &mut work);
+                        rest = others;
+                    }
+                    placed => rest = &rest[placed..],
+                }
             }
         }
         work.row.end(&mut self.counters.traffic);
@@ -69,11 +81,7 @@ impl ReceiveUnit {
     /// that follow: the receiving guest's core was the last to touch either.
     #[inline]
     fn fetch_ahead(&self, work: &Work<'_>, skip: u32) {
-        let size = self.ring.size();
-        let at = |ahead: u32| {
-            let index = self.ring.head + ahead;
-            (if index >= size { index - size } else { index }) as usize
-        };
+        let at = |ahead| self.ring.after(self.ring.head, ahead) as usize;
         for ahead in skip..work.free.min(skip + LOOKAHEAD) {
             if let Some(buffer) = piece(&work.ram, work.ring.load(at(ahead))[0], CACHE_LINE) {
                 prefetch_for_write(buffer);
@@ -88,14 +96,55 @@ impl ReceiveUnit {
         }
     }
 
-    /// Filters one frame and writes it into as many descriptors as it needs.
+    /// The common case: frames that fare like the one before, each in one piece and as it is into
+    /// the next descriptor. Returns how many of the first picked frames were such.
     #[inline]
+    fn place_row(
+        &mut self,
+        batch: &FrameBatch<'_>,
+        picks: &[u32],
+        precedent: &Precedent,
+        work: &mut Work<'_>,
+    ) -> usize {
+        let Some(arrival) = precedent.for_all_alike() else { return 0 };
+        let lengths = MIN_FRAME.max(self.rsrpd as usize + 1)..=work.longest_whole_frame;
+        let (mut head, mut bytes, mut placed) = (self.ring.head, 0, 0);
+        for &pick in picks.iter().take(work.free as usize) {
+            let frame = batch.frame(pick as usize);
+            let [whole] = frame.spans() else { break };
+            let len = frame.len();
+            if !precedent.applies_to(&frame) || !lengths.contains(&len) {
+                break;
+            }
+            let [address, fields] = work.ring.load(head as usize);
+            if address == 0 {
+                break;
+            }
+            let Some(buffer) = piece(&work.ram, address, len) else { break };
+            whole.copy_to_volatile_slice(buffer);
+            let filled = len as u64 | rxd::DD | rxd::EOP | arrival.fields;
+            // With the CSB drivers need not clear what the head tells them. Then it often says this
+            // already, and its cache line can stay with both cores.
+            if fields != filled {
+                write_back(&work.ring, head, filled);
+            }
+            work.row.add(len, arrival.destination, &mut self.counters.traffic);
+            head = self.ring.next(head);
+            bytes += len as u64;
+            placed += 1;
+        }
+        self.ring.head = head;
+        self.counters.bytes += bytes;
+        work.free -= placed;
+        work.outcome.delivered += placed as usize;
+        placed as usize
+    }
+
+    /// Filters any frame and writes it into as many descriptors as it needs.
     fn place(&mut self, frame: &Frame<'_>, precedent: &mut Precedent, work: &mut Work<'_>) {
-        let Some(arrival) = self.admit(frame, work.longest_frame, precedent) else {
-            return self.refuse(frame);
-        };
-        if !self.place_whole(frame, arrival, work) {
-            self.place_in_parts(frame, arrival, work);
+        match self.admit(frame, work.longest_frame, precedent) {
+            Some(arrival) => self.place_in_parts(frame, arrival, work),
+            None => self.refuse(frame),
         }
     }
 
@@ -103,41 +152,6 @@ impl ReceiveUnit {
         self.counters.refused_octets += (frame.len().max(MIN_FRAME) + FCS_LEN) as u64;
     }
 
-    /// The common case: a frame in one piece, as it is, into the next descriptor. False if it is not
-    /// one.
-    #[inline]
-    fn place_whole(&mut self, frame: &Frame<'_>, arrival: &Arrival, work: &mut Work<'_>) -> bool {
-        let len = frame.len();
-        let [whole] = frame.spans() else { return false };
-        let as_it_is = len >= MIN_FRAME && arrival.stripped + work.fcs_len == 0;
-        if !as_it_is || len > work.buffer_size || len <= self.rsrpd as usize || work.free == 0 {
-            return false;
-        }
-        let [address, _] = work.ring.load(self.ring.head as usize);
-        if address == 0 {
-            return false;
-        }
-        let Some(buffer) = piece(&work.ram, address, len) else {
-            return false;
-        };
-        whole.copy_to_volatile_slice(buffer);
-        write_back(&work.ring, self.ring.head, len as u64 | rxd::DD | rxd::EOP | arrival.fields);
-        self.ring.head = self.ring.next(self.ring.head);
-        work.free -= 1;
-        self.count_delivered(frame, arrival, work);
-        true
-    }
-
-    #[inline]
-    fn count_delivered(&mut self, frame: &Frame<'_>, arrival: &Arrival, work: &mut Work<'_>) {
-        work.outcome.delivered += 1;
-        self.counters.bytes += frame.len() as u64;
-        let padded = frame.len().max(MIN_FRAME);
-        work.row.add(padded, arrival.destination, &mut self.counters.traffic);
-    }
-
-    /// Any frame, into as many descriptors as it needs.
-    #[cold]
     fn place_in_parts(&mut self, frame: &Frame<'_>, arrival: &Arrival, work: &mut Work<'_>) {
         let padded = frame.len().max(MIN_FRAME);
         let total = padded - arrival.stripped + work.fcs_len;
@@ -179,7 +193,9 @@ impl ReceiveUnit {
             self.ring.head = self.ring.next(self.ring.head);
         }
         if good {
-            self.count_delivered(frame, arrival, work);
+            work.outcome.delivered += 1;
+            self.counters.bytes += frame.len() as u64;
+            work.row.add(padded, arrival.destination, &mut self.counters.traffic);
         } else {
             self.counters.dropped.bad_address += 1;
             self.refuse(frame);

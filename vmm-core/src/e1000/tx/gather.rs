@@ -64,6 +64,8 @@ struct Assembly<'r> {
     packet: Vec<VolatileSlice<'r>>,
     /// Every descriptor of the batch is a frame.
     plain: bool,
+    /// One of them asks for a report (RS).
+    reports: bool,
 }
 
 impl<'r> Assembly<'r> {
@@ -111,6 +113,7 @@ impl Transmitter {
             batch: std::mem::take(&mut self.batch).recycle(),
             packet: Vec::new(),
             plain: true,
+            reports: false,
         };
         work.batch.set_flow(flow);
         let owned = self.ring.owned(tail);
@@ -126,9 +129,15 @@ impl Transmitter {
             let left = self.hand_over(&mut work, own);
             let consumed = gathered - left;
             complete = gathered > 0 && left == 0;
-            self.write_back(&ring, consumed, outcome);
+            if work.reports {
+                self.write_back(&ring, consumed, outcome);
+            }
+            self.ring.head = self.ring.after(self.ring.head, consumed);
+            self.counters.descriptors += u64::from(consumed);
             if let Some(csb) = csb {
                 csb.store(Field::HostTdh, self.ring.head);
+                // The guest asks by a flag, whether or not its descriptors ask for reports.
+                outcome.reported |= consumed > 0;
             }
             total += consumed;
         }
@@ -158,6 +167,7 @@ impl Transmitter {
     ) -> u32 {
         let mut index = self.ring.head;
         work.plain = true;
+        work.reports = false;
         let mut whole = 0;
         let mut first = None;
         let frames_before = self.counters.frames;
@@ -165,6 +175,7 @@ impl Transmitter {
             self.fetch_ahead(ring, index, left - seen, &work.ram);
             let descriptor = TxDescriptor(ring.load(index as usize));
             index = self.ring.next(index);
+            work.reports |= descriptor.commands(command::RS);
             if first.is_none()
                 && let Some(len) = descriptor.plain_frame()
                 && self.take_plain(descriptor.address(), len, work)
@@ -224,11 +235,7 @@ impl Transmitter {
         more: u32,
         ram: &VolatileSlice<'_>,
     ) {
-        let size = self.ring.size();
-        let at = |ahead: u32| {
-            let index = index + ahead;
-            (if index >= size { index - size } else { index }) as usize
-        };
+        let at = |ahead| self.ring.after(index, ahead) as usize;
         if more > BUFFERS_AHEAD {
             let [address, _] = ring.load(at(BUFFERS_AHEAD));
             if let Some(start) = piece(ram, address, CACHE_LINE) {
@@ -388,8 +395,8 @@ impl Transmitter {
         const STATUS_OFFSET: usize = 12;
         let bytes = ring.to_slice();
         fence(Ordering::Release);
-        for _ in 0..consumed {
-            let index = self.ring.head as usize;
+        for ahead in 0..consumed {
+            let index = self.ring.after(self.ring.head, ahead) as usize;
             let descriptor = TxDescriptor(ring.load(index));
             if descriptor.commands(command::RS) {
                 outcome.reported = true;
@@ -399,8 +406,6 @@ impl Transmitter {
                     status.store(STATUS_DD);
                 }
             }
-            self.ring.head = self.ring.next(self.ring.head);
         }
-        self.counters.descriptors += u64::from(consumed);
     }
 }
