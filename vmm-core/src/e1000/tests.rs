@@ -80,9 +80,18 @@ impl Bench {
 
     /// A NIC that sends to `backend`, and what `backend` writes to `wire`.
     fn plugged_into(backend: Box<dyn Backend>, wire: Wire, itr: bool, csb: bool) -> Self {
+        let config = E1000Config { mac: MAC, itr, csb, policy: Policy::Push };
+        Self::build(config, backend, wire, Arc::new(ManualClock::at(1_000_000_000)))
+    }
+
+    fn build(
+        config: E1000Config,
+        backend: Box<dyn Backend>,
+        wire: Wire,
+        clock: Arc<ManualClock>,
+    ) -> Self {
         let ram = GuestRam::new(RAM).unwrap();
         let (line, armed) = (Arc::new(Line::default()), Arc::new(Armed::default()));
-        let clock = Arc::new(ManualClock::at(1_000_000_000));
         let host = E1000Host {
             ram: ram.clone(),
             clock: clock.clone(),
@@ -90,7 +99,7 @@ impl Bench {
             line: line.clone(),
             backend,
         };
-        let nic = E1000::new(E1000Config { mac: MAC, itr, csb, policy: Policy::Push }, host);
+        let nic = E1000::new(config, host);
         Self { nic, ram, wire, line, armed, clock }
     }
 
@@ -682,5 +691,6 @@ fn narrow_accesses_touch_only_their_bytes() {
 
 mod cve;
 mod offload;
+mod pull;
 mod receive;
 mod registers;
