@@ -10,7 +10,7 @@ use crate::backend::{Frame, FrameBatch};
 use crate::e1000::regs::{cause, rctl, rxd};
 use crate::e1000::ring::{DESCRIPTOR_BYTES, Descriptor};
 use crate::e1000::traffic::{FCS_LEN, MIN_FRAME, Row};
-use crate::memory::{CACHE_LINE, GuestRam, piece, prefetch_for_write};
+use crate::memory::{CACHE_LINE, GuestRam, copy as copy_piece, piece, prefetch_for_write};
 
 /// Where a VLAN tag stands in a frame, and its length.
 pub const TAG_AT: usize = 12;
@@ -121,7 +121,7 @@ impl ReceiveUnit {
                 break;
             }
             let Some(buffer) = piece(&work.ram, address, len) else { break };
-            whole.copy_to_volatile_slice(buffer);
+            copy_piece(whole, &buffer);
             let filled = len as u64 | rxd::DD | rxd::EOP | arrival.fields;
             // With the CSB drivers need not clear what the head tells them. Then it often says this
             // already, and its cache line can stay with both cores.
