@@ -84,6 +84,7 @@ mod tests {
             elapsed_ns: 1,
             sent,
             received,
+            per_pair_mpps: Vec::new(),
             payload_bytes: None,
             dropped,
             drops: vec![],

@@ -65,6 +65,7 @@ mod tests {
             elapsed_ns: 1_000_000,
             sent: figure,
             received: figure,
+            per_pair_mpps: Vec::new(),
             payload_bytes: None,
             dropped: 0,
             drops: vec![],
@@ -85,8 +86,16 @@ mod tests {
     fn settings() -> Settings {
         let (from, to) = ("a".to_owned(), "b".to_owned());
         let protocol = Protocol::Raw;
-        let trial =
-            TrialSettings { from, to, protocol, frame: 60, burst: 1, rate: 0, duration_ms: 1 };
+        let trial = TrialSettings {
+            from,
+            to,
+            pairs: 1,
+            protocol,
+            frame: 60,
+            burst: 1,
+            rate: 0,
+            duration_ms: 1,
+        };
         Settings {
             ring: 80,
             throughput: Some(trial.clone()),

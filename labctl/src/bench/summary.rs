@@ -47,6 +47,7 @@ fn metrics(samples: &[Sample]) -> Metrics {
         goodput_gbps: stats::estimate(
             &load.iter().filter_map(|s| s.goodput_gbps()).collect::<Vec<_>>(),
         ),
+        jain: stats::median(&load.iter().filter_map(|s| s.jain()).collect::<Vec<_>>()),
         rr_us: round_trip(&rr),
         exits_per_packet: per_packet(|s| s.counters.total_exits()),
         exits_per_packet_by_kind: exits_by_kind(&load, packets),
@@ -134,6 +135,7 @@ mod tests {
             elapsed_ns: 500_000_000,
             sent: received + dropped,
             received,
+            per_pair_mpps: Vec::new(),
             payload_bytes: None,
             dropped,
             drops: vec![

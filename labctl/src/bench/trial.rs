@@ -13,7 +13,7 @@ use crate::error::Error;
 use crate::lab::network::PortStats;
 use crate::lab::{FabricCounters, Final, LabCounters, RunningLab};
 use crate::results::{Counters, Drop, Latency, Protocol, Sample, TrialKind, Vmm};
-use crate::topology::{Lab, Role, TrialSpec};
+use crate::topology::{Lab, Pair, Role, TrialSpec};
 
 /// How much longer than asked a guest may take to finish: what is queued must drain.
 const GRACE: Duration = Duration::from_secs(5);
@@ -45,25 +45,28 @@ pub async fn run(
     outcome
 }
 
-/// The lab with the trial's roles given to its two guests, and all others idle.
+/// The lab with the trial's roles given to its pairs of guests, and all others idle.
 fn assigned(lab: &Lab, kind: TrialKind, spec: &TrialSpec) -> Lab {
     let mut lab = lab.clone();
     for (index, guest) in lab.guests.iter_mut().enumerate() {
         // A lab with an experiment has no others.
         let Some(pktguest) = guest.pktguest_mut() else { continue };
         let work = &mut pktguest.workload;
-        work.role = match kind {
-            TrialKind::Throughput if index == spec.from => Role::sender(spec.protocol, spec.to),
-            TrialKind::Throughput if index == spec.to => Role::receiver(spec.protocol),
-            TrialKind::Rr if index == spec.from => Role::Ping { to: spec.to },
-            TrialKind::Rr if index == spec.to => Role::Pong,
-            _ => Role::Idle,
+        let pair = spec.pairs().find(|pair| pair.guests().contains(&index));
+        let starts = pair.is_some_and(|pair| index == pair.from);
+        work.role = match (kind, pair) {
+            (TrialKind::Throughput, Some(Pair { to, .. })) if starts => {
+                Role::sender(spec.protocol, to)
+            }
+            (TrialKind::Throughput, Some(_)) => Role::receiver(spec.protocol),
+            (TrialKind::Rr, Some(Pair { to, .. })) if starts => Role::Ping { to },
+            (TrialKind::Rr, Some(_)) => Role::Pong,
+            (_, None) => Role::Idle,
         };
         work.frame = spec.frame;
         work.burst = spec.burst;
         work.rate = spec.rate;
         work.count = 0;
-        let starts = index == spec.from;
         work.duration_ms = if starts { spec.duration.as_millis() as u64 } else { 0 };
     }
     lab
@@ -81,11 +84,15 @@ async fn measure(
     let cpu_before = cpu_time() + running.cpu_time_elsewhere();
     running.set_links(true);
 
-    running.finished(spec.from, Instant::now() + spec.duration + GRACE).await?;
+    let plugged_in = Instant::now();
+    for Pair { from, .. } in spec.pairs() {
+        running.finished(from, plugged_in + spec.duration + GRACE).await?;
+    }
+    let window = plugged_in.elapsed();
     let cpu_after = cpu_time() + running.cpu_time_elsewhere();
     let cpu_ns = cpu_after.saturating_sub(cpu_before).as_nanos() as u64;
     running.settle().await?;
-    let reports = last_words(running, spec.from).await?;
+    let reports = last_words(running, spec).await?;
     let after = running.counters().await?;
 
     let drops = match spec.protocol {
@@ -99,10 +106,18 @@ async fn measure(
         return Ok(void(kind, place, drops, counters, reason));
     }
     let reports: Vec<_> = reports.iter().flatten().collect();
-    let (sender, receiver) = (reports[spec.from], reports[spec.to]);
+    let ends: Vec<_> = spec.pairs().map(|pair| (reports[pair.from], reports[pair.to])).collect();
+    let sender = Final::total(ends.iter().map(|(sender, _)| *sender));
+    let receiver = Final::total(ends.iter().map(|(_, receiver)| *receiver));
     let (sent, received) = match kind {
         TrialKind::Throughput => (sender.packets, receiver.packets),
         TrialKind::Rr => (sender.sent, sender.packets),
+    };
+    // Frames that drain after the sender has stopped take time, too.
+    let (elapsed_ns, per_pair_mpps) = match &ends[..] {
+        [(sender, receiver)] => (sender.elapsed_ns.max(receiver.elapsed_ns), Vec::new()),
+        // They begin when they get a CPU, so that no guest's own time covers all.
+        pairs => (window.as_nanos() as u64, pairs.iter().map(|(s, r)| mpps(s, r)).collect()),
     };
     let dropped = drops.iter().map(|drop| drop.frames).sum();
     let counters = match vmm {
@@ -113,24 +128,24 @@ async fn measure(
         kind,
         round: place.round,
         order: place.order,
-        // Frames that drain after the sender has stopped take time, too.
-        elapsed_ns: sender.elapsed_ns.max(receiver.elapsed_ns),
+        elapsed_ns,
         sent,
         received,
+        per_pair_mpps,
         payload_bytes: (!spec.protocol.is_raw()).then_some(receiver.bytes),
         dropped,
         drops,
         lost: 0,
         conserved: false,
         void_reason: None,
-        latency: (kind == TrialKind::Rr && sender.packets > 0).then(|| latency(sender)),
+        latency: (kind == TrialKind::Rr && sender.packets > 0).then(|| latency(ends[0].0)),
         counters,
     };
     sample.void_reason = match vmm {
-        Vmm::Labctl => books(&sample, spec, &reports, &after).err(),
+        Vmm::Labctl => books(&sample, spec, &reports, &ends, &after).err(),
         Vmm::Qemu => {
             sample.lost = peer::lost(&sample);
-            peer::books(&sample, spec.protocol, receiver, &after.fabric).err()
+            peer::books(&sample, spec.protocol, &receiver, &after.fabric).err()
         }
     };
     sample.conserved = sample.void_reason.is_none() && sample.lost == 0;
@@ -140,11 +155,19 @@ async fn measure(
     Ok(sample)
 }
 
-/// Ends all guests, the sender last, and collects their final reports, in the guests' order.
-async fn last_words(running: &mut RunningLab, sender: usize) -> Result<Vec<Option<Final>>, Error> {
-    let others = (0..running.guests()).filter(|guest| *guest != sender);
-    others.for_each(|guest| running.unplug(guest));
-    running.unplug(sender);
+/// What a pair got done, by the longer of its two guests' times.
+fn mpps(sender: &Final, receiver: &Final) -> f64 {
+    receiver.packets as f64 * 1e3 / sender.elapsed_ns.max(receiver.elapsed_ns).max(1) as f64
+}
+
+/// Ends all guests, the senders last, and collects their final reports, in the guests' order.
+async fn last_words(
+    running: &mut RunningLab,
+    spec: &TrialSpec,
+) -> Result<Vec<Option<Final>>, Error> {
+    let sends = |guest: &usize| spec.pairs().any(|pair| pair.from == *guest);
+    let (senders, others): (Vec<_>, Vec<_>) = (0..running.guests()).partition(sends);
+    others.into_iter().chain(senders).for_each(|guest| running.unplug(guest));
     let mut reports = Vec::new();
     for guest in 0..running.guests() {
         reports.push(running.finished(guest, Instant::now() + GRACE).await?);
@@ -157,9 +180,9 @@ fn books(
     sample: &Sample,
     spec: &TrialSpec,
     reports: &[&Final],
+    ends: &[(&Final, &Final)],
     counters: &LabCounters,
 ) -> Result<(), String> {
-    let (sender, receiver) = (reports[spec.from], reports[spec.to]);
     let check = |what: &str, left: u64, right: u64| {
         (left == right).then_some(()).ok_or_else(|| format!("{what}: {left} is not {right}"))
     };
@@ -178,8 +201,11 @@ fn books(
     match (sample.kind, spec.protocol) {
         (TrialKind::Throughput, Protocol::Tcp) => {
             check("records written, and read", sample.sent, sample.received)?;
-            check("bytes written, and read", sender.bytes, receiver.bytes)?;
-            check("records not acknowledged, and damaged", sender.unsent + receiver.damaged, 0)?;
+            for (sender, receiver) in ends {
+                check("bytes written, and read", sender.bytes, receiver.bytes)?;
+                let broken = sender.unsent + receiver.damaged;
+                check("records not acknowledged, and damaged", broken, 0)?;
+            }
         }
         (TrialKind::Throughput, Protocol::Raw | Protocol::Udp) => {
             check(
@@ -187,9 +213,12 @@ fn books(
                 sample.sent,
                 sample.received + sample.dropped,
             )?;
-            // The end of the stream leaves no gap; what came last tells where it broke off.
-            let missing = receiver.lost + sample.sent.saturating_sub(receiver.next);
-            check("packets dropped, and missing in sequence", sample.dropped, missing)?;
+            for (sender, receiver) in ends {
+                // The end of the stream leaves no gap; what came last tells where it broke off.
+                let missing = receiver.lost + sender.packets.saturating_sub(receiver.next);
+                let fewer = sender.packets.saturating_sub(receiver.packets);
+                check("packets not received, and missing in sequence", fewer, missing)?;
+            }
         }
         // A lost request or answer is a dropped frame; either may have been lost.
         (TrialKind::Rr, _) => check(
@@ -198,7 +227,8 @@ fn books(
             sample.dropped,
         )?,
     }
-    check("frames out of order or doubled", receiver.reordered + receiver.duplicates, 0)
+    let disorder = ends.iter().map(|(_, receiver)| receiver.reordered + receiver.duplicates).sum();
+    check("frames out of order or doubled", disorder, 0)
 }
 
 fn fabric_books(
@@ -246,8 +276,8 @@ fn fabric_books(
     }
 }
 
-/// Every frame that was dropped between the trial's two guests, with place and cause. Copies that a
-/// switch floods to bystanders are turned away there, and are no part of the stream.
+/// Every frame that was dropped between the trial's guests, with place and cause. Copies that a switch
+/// floods to bystanders, or to other pairs, are turned away there, and are no part of the stream.
 fn drops(running: &RunningLab, spec: &TrialSpec, counters: &LabCounters) -> Vec<Drop> {
     let mut drops = Vec::new();
     let mut add = |place: &str, cause: &str, frames: u64| {
@@ -255,10 +285,14 @@ fn drops(running: &RunningLab, spec: &TrialSpec, counters: &LabCounters) -> Vec<
             drops.push(Drop { place: place.to_owned(), cause: cause.to_owned(), frames });
         }
     };
-    let takes_part = |guest: usize| guest == spec.from || guest == spec.to;
+    let takes_part = |guest: usize| spec.pairs().any(|pair| pair.guests().contains(&guest));
     for (guest, (_, nics)) in counters.guests.iter().enumerate().filter(|(g, _)| takes_part(*g)) {
         for (number, nic) in nics.iter().enumerate() {
-            nic_drops(&format!("{}.nic{number}", running.name(guest)), nic, &mut add);
+            let mut nic = nic.clone();
+            if !spec.also.is_empty() {
+                nic.rx.dropped.filtered = 0;
+            }
+            nic_drops(&format!("{}.nic{number}", running.name(guest)), &nic, &mut add);
         }
     }
     match &counters.fabric {
@@ -374,6 +408,7 @@ pub fn void(
         elapsed_ns: 0,
         sent: 0,
         received: 0,
+        per_pair_mpps: Vec::new(),
         payload_bytes: None,
         dropped: drops.iter().map(|drop| drop.frames).sum(),
         drops,

@@ -132,10 +132,11 @@ fn bench_lines(lab: &Lab, bench: &Bench) -> String {
     text += &format!(", {} rounds, within {}\n", bench.rounds, human_time(bench.budget));
     let name = |guest: usize| lab.guests.get(guest).map_or("?", |guest| &guest.name);
     let line = |kind: &str, trial: &TrialSpec| {
-        let (from, to, time) = (name(trial.from), name(trial.to), human_time(trial.duration));
+        let pairs = trial.pairs().map(|pair| format!("{} -> {}", name(pair.from), name(pair.to)));
+        let (pairs, time) = (pairs.collect::<Vec<_>>().join(", "), human_time(trial.duration));
         let sockets =
             if trial.protocol.is_raw() { String::new() } else { format!(" {}", trial.protocol) };
-        format!("  {kind:<13}{from} -> {to}, {} B{sockets}, {time} a trial\n", trial.frame)
+        format!("  {kind:<13}{pairs}, {} B{sockets}, {time} a trial\n", trial.frame)
     };
     for cell in &bench.cells {
         let mut of_cell = lab.clone();

@@ -89,6 +89,23 @@ pub struct Final {
     pub rdt_writes: u64,
 }
 
+impl Final {
+    /// What several guests counted, added up. Of times it has none.
+    pub fn total<'a>(reports: impl Iterator<Item = &'a Self>) -> Self {
+        reports.fold(Self::default(), |sum, report| Self {
+            packets: sum.packets + report.packets,
+            bytes: sum.bytes + report.bytes,
+            sent: sum.sent + report.sent,
+            next: sum.next + report.next,
+            lost: sum.lost + report.lost,
+            reordered: sum.reordered + report.reordered,
+            duplicates: sum.duplicates + report.duplicates,
+            halts: sum.halts + report.halts,
+            ..sum
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::path::Path;

@@ -168,12 +168,14 @@ impl Plan {
         };
         let trial = |kind| -> Option<TrialSettings> {
             let (_, duration) = self.kinds.iter().find(|(k, _)| *k == kind)?;
-            let TrialSpec { from, to, protocol, frame, burst, rate, .. } = *spec(kind)?;
+            let spec = spec(kind)?;
+            let &TrialSpec { pair, protocol, frame, burst, rate, .. } = spec;
             let duration_ms = duration.as_millis() as u64;
-            let (from, to) = (name(from), name(to));
-            Some(TrialSettings { from, to, protocol, frame, burst, rate, duration_ms })
+            let (from, to, pairs) = (name(pair.from), name(pair.to), spec.pairs().count());
+            Some(TrialSettings { from, to, pairs, protocol, frame, burst, rate, duration_ms })
         };
-        let sender = TrialKind::ALL.into_iter().find_map(spec).and_then(|spec| guest(spec.from));
+        let sender =
+            TrialKind::ALL.into_iter().find_map(spec).and_then(|spec| guest(spec.pair.from));
         Settings {
             ring: sender.and_then(Guest::pktguest).map_or(0, |guest| guest.ring),
             throughput: trial(TrialKind::Throughput),

@@ -14,8 +14,10 @@ pub fn side_by_side(results: &Results, g: &Glyphs) -> Option<(String, Table)> {
     named().next()?;
     let mut columns = vec![words("cell")];
     columns.extend(["Mpps", "interval", "Gbit/s"].map(figures));
+    let pairs = named().any(|cell| cell.metrics.jain.is_some());
+    columns.extend(pairs.then(|| figures("Jain")));
     columns.extend([g.times, "interval", "lost", "rr us", "p99 us", g.times].map(figures));
-    let rows = named().map(|cell| row(results, cell, g)).collect();
+    let rows = named().map(|cell| row(results, cell, pairs, g)).collect();
     let mut title = "Side by side".to_owned();
     if let Some(reference) = &results.reference {
         let times = g.times;
@@ -24,24 +26,28 @@ pub fn side_by_side(results: &Results, g: &Glyphs) -> Option<(String, Table)> {
     Some((title, Table { columns, rows }))
 }
 
-fn row(results: &Results, cell: &Cell, g: &Glyphs) -> Vec<String> {
+fn row(results: &Results, cell: &Cell, pairs: bool, g: &Glyphs) -> Vec<String> {
     let m = &cell.metrics;
     let or_none = |text: Option<String>| text.unwrap_or_else(|| g.none.to_owned());
     let frame = results.settings.frame(TrialKind::Throughput, &cell.id);
     let gbit = |mpps: f64| frame.map(|frame| significant(mpps * frame as f64 * 8.0 / 1e3));
     let throughput = cell.to_reference.and_then(|to| to.throughput);
-    vec![
+    let jain = pairs.then(|| or_none(m.jain.map(|index| format!("{index:.3}"))));
+    let figures = [
         shorten(&cell.id.to_string(), NAME_WIDTH, g),
         or_none(m.throughput_mpps.map(|e| significant(e.median))),
         or_none(m.throughput_mpps.map(|e| interval(e.low, e.high, g))),
         or_none(m.throughput_mpps.and_then(|e| gbit(e.median))),
+    ];
+    let others = [
         ratio(throughput, g),
         ratio_interval(throughput, g),
         lost(cell, g),
         or_none(m.rr_us.map(|rr| significant(rr.median))),
         or_none(m.rr_us.map(|rr| significant(rr.p99))),
         ratio(cell.to_reference.and_then(|to| to.rr), g),
-    ]
+    ];
+    figures.into_iter().chain(jain).chain(others).collect()
 }
 
 /// The share of packets that did not arrive, counted or not, or why nothing was measured.

@@ -238,8 +238,12 @@ fn setting(parameters: Option<&Parameters>) -> String {
 
 /// A kind of trial in a few words.
 pub fn describe(trial: &TrialSettings) -> String {
-    let TrialSettings { from, to, protocol, frame, burst, rate, duration_ms } = trial;
-    let mut text = format!("{from} to {to}, {frame} B frames, {duration_ms} ms a trial");
+    let TrialSettings { from, to, pairs, protocol, frame, burst, rate, duration_ms } = trial;
+    let mut text = format!("{from} to {to}");
+    if *pairs > 1 {
+        text += &format!(" and others, up to {pairs} pairs at once");
+    }
+    text += &format!(", {frame} B frames, {duration_ms} ms a trial");
     match protocol {
         Protocol::Raw => {}
         Protocol::Udp => text += ", UDP sockets",

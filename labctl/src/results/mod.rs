@@ -114,6 +114,9 @@ pub struct TrialSettings {
     pub from: String,
     /// The guest that receives or answers.
     pub to: String,
+    /// How many such pairs there are; all do the same at the same time. A cell may have fewer.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub pairs: usize,
     /// What was sent.
     #[serde(default, skip_serializing_if = "Protocol::is_raw")]
     pub protocol: Protocol,
@@ -125,6 +128,14 @@ pub struct TrialSettings {
     pub rate: u64,
     /// Length of a trial in milliseconds.
     pub duration_ms: u64,
+}
+
+fn one() -> usize {
+    1
+}
+
+fn is_one(count: &usize) -> bool {
+    *count == 1
 }
 
 /// Values of a matrix's axes other than the optimizations, by key, as in `ring`.
@@ -223,6 +234,10 @@ pub struct Metrics {
     /// Gigabits of payload per second that sockets delivered, over trials; absent without sockets.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub goodput_gbps: Option<Estimate>,
+    /// Jain's index of fairness between pairs, median over trials: 1 if all got the same, 1/n if one
+    /// of n got everything; absent with a single pair.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jain: Option<f64>,
     /// Request/response time in microseconds.
     pub rr_us: Option<RoundTrip>,
     /// VM exits of all guests per packet received; absent if another VMM does not tell.
@@ -334,12 +349,17 @@ pub struct Sample {
     pub round: u32,
     /// Its position in the run, from 0; warm-up trials hold the first positions.
     pub order: u32,
-    /// Length of the measured window in nanoseconds: first to last packet or transaction.
+    /// Length of the measured window in nanoseconds: first to last packet or transaction; with
+    /// several pairs from plugging in to the last sender's report.
     pub elapsed_ns: u64,
     /// Packets sent; in an `rr` trial, requests; with TCP, records of one segment's length.
     pub sent: u64,
     /// Packets received by the workload; in an `rr` trial, answered requests.
     pub received: u64,
+    /// Millions of packets received per second by each pair, in its own time and the file's order;
+    /// empty with a single pair.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub per_pair_mpps: Vec<f64>,
     /// Bytes that the workload got from its socket; absent if it uses none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub payload_bytes: Option<u64>,
@@ -383,6 +403,16 @@ impl Sample {
     pub fn goodput_gbps(&self) -> Option<f64> {
         let bytes = self.payload_bytes.filter(|bytes| *bytes > 0 && self.elapsed_ns > 0)?;
         Some(bytes as f64 * 8.0 / self.elapsed_ns as f64)
+    }
+
+    /// Jain's index of fairness between pairs: (sum of x)² / (n · sum of x²) of what they received;
+    /// `None` with a single pair, or if nothing arrived.
+    ///
+    /// R. Jain, D. Chiu, W. Hawe: "A quantitative measure of fairness", DEC-TR-301, 1984.
+    pub fn jain(&self) -> Option<f64> {
+        let sum: f64 = self.per_pair_mpps.iter().sum();
+        let squares: f64 = self.per_pair_mpps.iter().map(|mpps| mpps * mpps).sum();
+        (squares > 0.0).then(|| sum * sum / (self.per_pair_mpps.len() as f64 * squares))
     }
 
     /// Millions of packets received per second; `None` if nothing arrived.
@@ -514,15 +544,15 @@ pub struct Rung {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_trial_adds_up_only_with_every_drop_explained() {
-        let mut sample = Sample {
+    fn sample() -> Sample {
+        Sample {
             kind: TrialKind::Throughput,
             round: 1,
             order: 0,
             elapsed_ns: 1_000_000,
             sent: 100,
             received: 90,
+            per_pair_mpps: Vec::new(),
             payload_bytes: None,
             dropped: 10,
             drops: vec![Drop { place: "sw0:1".into(), cause: "ring full".into(), frames: 10 }],
@@ -531,7 +561,23 @@ mod tests {
             void_reason: None,
             latency: None,
             counters: Counters::default(),
+        }
+    }
+
+    #[test]
+    fn fairness_is_between_one_nth_and_one() {
+        let jain = |per_pair_mpps: &[f64]| {
+            Sample { per_pair_mpps: per_pair_mpps.to_vec(), ..sample() }.jain()
         };
+        assert_eq!(jain(&[3.0, 3.0, 3.0, 3.0]), Some(1.0));
+        assert_eq!(jain(&[3.0, 0.0, 0.0, 0.0]), Some(0.25));
+        assert_eq!(jain(&[1.0, 3.0]), Some(0.8));
+        assert_eq!((jain(&[]), jain(&[0.0, 0.0])), (None, None));
+    }
+
+    #[test]
+    fn a_trial_adds_up_only_with_every_drop_explained() {
+        let mut sample = sample();
         assert!(sample.adds_up());
         assert_eq!(sample.mpps(), Some(0.09));
         sample.drops[0].frames = 9;

@@ -64,11 +64,16 @@ impl Resolver<'_> {
             toggles: &spec.optimizations,
         };
         let qemu = self.qemu(&place);
-        let CellThroughputSpec { protocol, frame, burst } = &spec.throughput;
-        let changes_throughput = protocol.is_some() || frame.is_some() || burst.is_some();
+        let CellThroughputSpec { protocol, frame, burst, pairs } = &spec.throughput;
+        let changes_throughput =
+            protocol.is_some() || frame.is_some() || burst.is_some() || pairs.is_some();
         let given = [("throughput", changes_throughput), ("rr", spec.rr.frame.is_some())];
         for (key, _) in given.into_iter().filter(|(_, given)| *given) {
             self.check_trial(bench, &join(&pointer, key), key);
+        }
+        let pairs = pairs.map(Int::get);
+        if let (Some(pairs), Some(trial)) = (pairs, &bench.throughput) {
+            self.check_pairs(&pointer, pairs, 1 + trial.also.len());
         }
         let only = spec.only.map(|only| match only {
             TrialName::Throughput => TrialKind::Throughput,
@@ -88,8 +93,19 @@ impl Resolver<'_> {
             throughput_protocol: *protocol,
             throughput_frame: frame.map(Int::get),
             throughput_burst: burst.map(Int::get),
+            throughput_pairs: pairs,
             rr_frame: spec.rr.frame.map(Int::get),
             only,
+        }
+    }
+
+    fn check_pairs(&mut self, cell: &str, pairs: u16, there: usize) {
+        if usize::from(pairs) > there && !self.document.is_damaged("/bench/throughput/also") {
+            let pointer = join(&join(cell, "throughput"), "pairs");
+            let message = format!("`bench.throughput` has fewer than {pairs} pairs");
+            self.document
+                .value_problem(&pointer, &message, format!("expected at most {there}"))
+                .help("list further pairs in `also` of `bench.throughput`");
         }
     }
 

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::{
-    Axis, AxisKey, AxisValue, Bench, Lab, Quick, Role, TrialSpec,
-    file::{BenchSpec, KindSpec, Matrix},
+    Axis, AxisKey, AxisValue, Bench, Lab, Pair, Quick, Role, TrialSpec,
+    file::{BenchSpec, KindSpec, Matrix, PairSpec},
     index::join,
     resolve::{DEFAULT_BURST, Resolver, default_frame},
     units::Int,
@@ -23,11 +23,11 @@ impl Resolver<'_> {
     pub fn bench(&mut self, spec: &BenchSpec) -> Bench {
         self.check_guests_can_be_measured();
         let throughput = spec.throughput.as_ref().map(|trial| {
-            let (from, to) = self.pair("/bench/throughput", &trial.from, &trial.to);
+            let pair = self.pair("/bench/throughput", &trial.from, &trial.to);
             let protocol = trial.protocol.unwrap_or_default();
             TrialSpec {
-                from,
-                to,
+                pair,
+                also: self.further_pairs(pair, &trial.also),
                 protocol,
                 frame: trial.frame.map_or(default_frame(protocol), Int::get),
                 burst: trial.burst.map_or(DEFAULT_BURST, Int::get),
@@ -35,17 +35,14 @@ impl Resolver<'_> {
                 duration: trial.duration.map_or(DEFAULT_TRIAL, |time| time.get()),
             }
         });
-        let rr = spec.rr.as_ref().map(|trial| {
-            let (from, to) = self.pair("/bench/rr", &trial.from, &trial.to);
-            TrialSpec {
-                from,
-                to,
-                protocol: Protocol::Raw,
-                frame: trial.frame.map_or(default_frame(Protocol::Raw), Int::get),
-                burst: 1,
-                rate: 0,
-                duration: trial.duration.map_or(DEFAULT_TRIAL, |time| time.get()),
-            }
+        let rr = spec.rr.as_ref().map(|trial| TrialSpec {
+            pair: self.pair("/bench/rr", &trial.from, &trial.to),
+            also: Vec::new(),
+            protocol: Protocol::Raw,
+            frame: trial.frame.map_or(default_frame(Protocol::Raw), Int::get),
+            burst: 1,
+            rate: 0,
+            duration: trial.duration.map_or(DEFAULT_TRIAL, |time| time.get()),
         });
         let lost = |key| self.document.is_damaged(&join("/bench", key));
         if throughput.is_none() && rr.is_none() && !lost("throughput") && !lost("rr") {
@@ -82,13 +79,34 @@ impl Resolver<'_> {
     }
 
     /// The two guests of a trial.
-    fn pair(&mut self, pointer: &str, from: &str, to: &str) -> (usize, usize) {
+    fn pair(&mut self, pointer: &str, from: &str, to: &str) -> Pair {
         let sender = self.find_guest(&join(pointer, "from"), from);
         let receiver = match sender {
             Some(_) => self.peer(&join(pointer, "to"), from, to),
             None => self.find_guest(&join(pointer, "to"), to),
         };
-        (sender.unwrap_or_default(), receiver.unwrap_or_default())
+        Pair { from: sender.unwrap_or_default(), to: receiver.unwrap_or_default() }
+    }
+
+    /// The pairs of `also`. A guest has one role, so it can be in one pair.
+    fn further_pairs(&mut self, first: Pair, specs: &[Option<PairSpec>]) -> Vec<Pair> {
+        let mut taken = first.guests().to_vec();
+        let mut pairs = Vec::new();
+        for (index, spec) in specs.iter().enumerate() {
+            let Some(spec) = spec else { continue };
+            let pointer = join("/bench/throughput/also", &index.to_string());
+            let pair = self.pair(&pointer, &spec.from, &spec.to);
+            for (key, name, guest) in [("from", &spec.from, pair.from), ("to", &spec.to, pair.to)] {
+                let known = self.file.guests.position(name) == Some(guest);
+                if known && taken.contains(&guest) {
+                    let message = format!("`{name}` is in two pairs");
+                    self.document.value_problem(&join(&pointer, key), &message, "again here");
+                }
+            }
+            taken.extend(pair.guests());
+            pairs.push(pair);
+        }
+        pairs
     }
 
     fn matrix(&mut self, matrix: &Matrix) -> Vec<Axis> {
@@ -164,10 +182,9 @@ impl Resolver<'_> {
         let Some(trial) = &bench.throughput else {
             return;
         };
-        let Some(sender) = lab.guests.get(trial.from) else {
-            return;
-        };
-        let Some(pktguest) = sender.pktguest() else {
+        let senders = trial.pairs().filter_map(|pair| lab.guests.get(pair.from));
+        let senders = senders.filter_map(|sender| Some((sender, sender.pktguest()?)));
+        let Some((sender, pktguest)) = senders.min_by_key(|(_, pktguest)| pktguest.ring) else {
             return;
         };
         for cell in &bench.cells {

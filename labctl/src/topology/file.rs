@@ -35,6 +35,8 @@ pub type ItrInterval = Time<0, 16_776>;
 pub type Spin = Time<0, 1_000_000>;
 /// Packets or transactions.
 pub type Count = Int<0, 1_000_000_000_000>;
+/// Pairs of guests in a trial; a switch has 254 ports.
+pub type Pairs = Int<1, 127>;
 /// Length of one trial.
 pub type TrialTime = Time<10_000, 600_000_000>;
 /// Length of a workload.
@@ -231,6 +233,7 @@ pub struct CellThroughputSpec {
     pub protocol: Option<Protocol>,
     pub frame: Option<FrameSize>,
     pub burst: Option<Burst>,
+    pub pairs: Option<Pairs>,
 }
 
 /// What a cell changes of `bench.rr`.
@@ -248,17 +251,28 @@ pub enum TrialName {
     Rr,
 }
 
-/// One guest sends, another counts.
+/// One guest sends, another counts; `also` others.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a trial, such as { from: left, to: right }")]
 pub struct ThroughputSpec {
     pub from: String,
     pub to: String,
+    /// `None` items are those that decoding set aside.
+    #[serde(default)]
+    pub also: Vec<Option<PairSpec>>,
     pub protocol: Option<Protocol>,
     pub frame: Option<FrameSize>,
     pub burst: Option<Burst>,
     pub rate: Option<Rate>,
     pub duration: Option<TrialTime>,
+}
+
+/// Two more guests that do what a trial says.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "two guests, such as { from: left, to: right }")]
+pub struct PairSpec {
+    pub from: String,
+    pub to: String,
 }
 
 /// One guest asks, another answers, one request at a time.

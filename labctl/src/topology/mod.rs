@@ -26,8 +26,8 @@ use std::path::Path;
 use document::Document;
 pub use find::{find, read};
 pub use model::{
-    Axis, AxisKey, AxisValue, Bench, Guest, Lab, Linux, NamedCell, Nic, Pktguest, Qemu, Quick,
-    Role, Switch, System, TrialSpec, Workload,
+    Axis, AxisKey, AxisValue, Bench, Guest, Lab, Linux, NamedCell, Nic, Pair, Pktguest, Qemu,
+    Quick, Role, Switch, System, TrialSpec, Workload,
 };
 pub use problem::Problem;
 

@@ -225,6 +225,8 @@ pub struct NamedCell {
     pub throughput_frame: Option<u16>,
     /// Replaces the burst of `throughput`.
     pub throughput_burst: Option<u16>,
+    /// How many of the pairs of `throughput` there are; the guests of the others are not.
+    pub throughput_pairs: Option<u16>,
     /// Replaces the frame length of `rr`.
     pub rr_frame: Option<u16>,
     /// The only kind of trial to run, if not all.
@@ -261,13 +263,24 @@ pub enum AxisValue {
     Number(u16),
 }
 
-/// One kind of trial between two guests.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct TrialSpec {
+/// Two guests of a trial.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Pair {
     /// The guest that sends or asks; an index into [`Lab::guests`].
     pub from: usize,
     /// The guest that receives or answers; another guest on a common switch.
     pub to: usize,
+}
+
+/// One kind of trial between two guests, or several pairs of them at once.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct TrialSpec {
+    /// The guests.
+    #[serde(flatten)]
+    pub pair: Pair,
+    /// Further pairs that do the same at the same time; no guest is in two. None for `rr`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub also: Vec<Pair>,
     /// What is sent; raw frames for `rr`.
     pub protocol: Protocol,
     /// Bytes in a frame without its CRC, 60 to 1514; with TCP, 82 to 1514.
@@ -279,6 +292,20 @@ pub struct TrialSpec {
     /// Length of the trial.
     #[serde(serialize_with = "time_as_text")]
     pub duration: Duration,
+}
+
+impl TrialSpec {
+    /// All pairs, at least one.
+    pub fn pairs(&self) -> impl Iterator<Item = Pair> {
+        [self.pair].into_iter().chain(self.also.iter().copied())
+    }
+}
+
+impl Pair {
+    /// Its two guests.
+    pub fn guests(self) -> [usize; 2] {
+        [self.from, self.to]
+    }
 }
 
 impl Lab {
@@ -318,6 +345,36 @@ impl Lab {
         if let Some(trial) = &mut bench.rr {
             trial.frame = cell.rr_frame.unwrap_or(trial.frame);
         }
+        if let Some(pairs) = cell.throughput_pairs {
+            self.keep_pairs(pairs.into());
+        }
+    }
+
+    /// Keeps the first `count` pairs of the throughput trial, and takes the guests of the others out.
+    fn keep_pairs(&mut self, count: usize) {
+        let Some(bench) = &mut self.bench else { return };
+        let Some(trial) = &mut bench.throughput else { return };
+        let left_out: Vec<_> = trial.pairs().skip(count).flat_map(Pair::guests).collect();
+        trial.also.truncate(count.saturating_sub(1));
+        let asked: Vec<_> = bench.rr.iter().flat_map(|trial| trial.pair.guests()).collect();
+        let stays: Vec<_> = (0..self.guests.len())
+            .filter(|guest| !left_out.contains(guest) || asked.contains(guest))
+            .collect();
+        let now = |before: &mut usize| {
+            *before = stays.iter().position(|guest| guest == before).unwrap_or_default();
+        };
+        for trial in [&mut bench.throughput, &mut bench.rr].into_iter().flatten() {
+            for pair in [&mut trial.pair].into_iter().chain(&mut trial.also) {
+                now(&mut pair.from);
+                now(&mut pair.to);
+            }
+        }
+        let guests = std::mem::take(&mut self.guests).into_iter().enumerate();
+        self.guests =
+            guests.filter(|(guest, _)| stays.contains(guest)).map(|(_, guest)| guest).collect();
+        // What they do outside of trials may be about guests that are gone.
+        let pktguests = self.guests.iter_mut().filter_map(Guest::pktguest_mut);
+        pktguests.for_each(|guest| guest.workload.role = Role::Idle);
     }
 
     /// Applies one coordinate of a cell. A value of the wrong type cannot come out of a checked
@@ -389,6 +446,7 @@ impl NamedCell {
             ("spin_us", self.spin_us.map(u64::from)),
             (AxisKey::ThroughputFrame.as_str(), self.throughput_frame.map(u64::from)),
             (AxisKey::ThroughputBurst.as_str(), self.throughput_burst.map(u64::from)),
+            ("throughput.pairs", self.throughput_pairs.map(u64::from)),
             ("rr.frame", self.rr_frame.map(u64::from)),
         ];
         numbers.into_iter().filter_map(|(key, number)| Some((key, number?)))

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::Ipv4Addr;
 
 use super::{
-    AxisKey, Guest, Lab, Network, experiment::axis_values, index::join, resolve::Resolver,
+    AxisKey, Guest, Lab, Network, Pair, experiment::axis_values, index::join, resolve::Resolver,
 };
 use crate::protocol::Protocol;
 
@@ -70,12 +70,18 @@ impl Resolver<'_> {
         let bench = lab.bench.as_ref();
         if let Some((bench, trial)) = bench.and_then(|b| Some((b, b.throughput.as_ref()?))) {
             if !trial.protocol.is_raw() {
-                talks.push(("/bench/throughput/to".to_owned(), trial.from, trial.to));
+                let places = (0..trial.also.len()).map(|i| format!("/also/{i}"));
+                let places = [String::new()].into_iter().chain(places);
+                talks.extend(places.zip(trial.pairs()).map(|(place, pair)| {
+                    (format!("/bench/throughput{place}/to"), pair.from, pair.to)
+                }));
             }
             for cell in &bench.cells {
                 if cell.throughput_protocol.is_some_and(|protocol| !protocol.is_raw()) {
                     let pointer = join(&join("/bench/cells", &cell.name), "throughput");
-                    talks.push((join(&pointer, "protocol"), trial.from, trial.to));
+                    let pointer = join(&pointer, "protocol");
+                    let of_pair = |pair: Pair| (pointer.clone(), pair.from, pair.to);
+                    talks.extend(trial.pairs().map(of_pair));
                 }
             }
         }
