@@ -80,6 +80,7 @@ async fn measure(
     place: Place,
 ) -> Result<Sample, Error> {
     running.ready().await?;
+    running.plug_in_listeners().await?;
     let before = running.counters().await?;
     let cpu_before = cpu_time() + running.cpu_time_elsewhere();
     running.set_links(true);
@@ -96,7 +97,9 @@ async fn measure(
     let after = running.counters().await?;
 
     let drops = match spec.protocol {
-        Protocol::Raw | Protocol::Udp => drops(running, spec, &after),
+        Protocol::Raw | Protocol::Udp => {
+            since(&drops(running, spec, &before), drops(running, spec, &after))
+        }
         // A frame that is dropped is sent again: no part of the stream is.
         Protocol::Tcp => Vec::new(),
     };
@@ -318,6 +321,16 @@ fn drops(running: &RunningLab, spec: &TrialSpec, counters: &LabCounters) -> Vec<
             }
         }
     }
+    drops
+}
+
+/// What was dropped later: without `before`.
+fn since(before: &[Drop], mut drops: Vec<Drop>) -> Vec<Drop> {
+    for drop in &mut drops {
+        let same = |other: &&Drop| other.place == drop.place && other.cause == drop.cause;
+        drop.frames -= before.iter().find(same).map_or(0, |drop| drop.frames);
+    }
+    drops.retain(|drop| drop.frames > 0);
     drops
 }
 

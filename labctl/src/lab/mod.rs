@@ -38,6 +38,9 @@ use vm::Vm;
 /// How long a guest may take to boot.
 const BOOT_TIME: Duration = Duration::from_secs(10);
 
+/// How long guests that listen may take to announce themselves before others begin.
+const ANNOUNCE_TIME: Duration = Duration::from_millis(200);
+
 /// How often we look whether the guests live.
 const CHECK_TIME: Duration = Duration::from_millis(100);
 
@@ -154,6 +157,23 @@ impl RunningLab {
             let guests = self.guests.iter_mut().filter(|guest| guest.starts == starts);
             guests.filter_map(|guest| guest.vm.qemu_mut()).for_each(|qemu| qemu.set_link(up));
         }
+    }
+
+    /// Plugs the cables of those guests in that do not begin to send by themselves, and waits until
+    /// they have announced themselves: switches then know where they are, and floods of nobody's
+    /// stream disturb the others. QEMUs are left to [`set_links`](Self::set_links).
+    ///
+    /// # Errors
+    /// If the kernel does not tell its counters.
+    pub async fn plug_in_listeners(&mut self) -> Result<(), Error> {
+        let listeners = self.guests.iter().filter(|guest| !guest.starts);
+        let nics: Vec<_> = listeners.flat_map(|guest| guest.vm.nics().to_vec()).collect();
+        E1000::set_links(&nics, true);
+        let deadline = Instant::now() + ANNOUNCE_TIME;
+        while nics.iter().any(|nic| nic.counters().tx.frames == 0) && Instant::now() < deadline {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        if nics.is_empty() { Ok(()) } else { self.settle().await }
     }
 
     /// Plugs one guest's cables out.

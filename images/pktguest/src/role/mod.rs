@@ -30,7 +30,10 @@ pub fn run(config: &Config, clock: Clock, nic: &mut impl Nic, serial: &mut Seria
     while !nic.link_up() {
         nic.wait(Until::Link, u64::MAX);
     }
-    nic.announce();
+    // The first frame of a guest that starts a conversation announces it, too.
+    if !config.role.starts() {
+        nic.announce();
+    }
     let session = Session::new(config, clock, serial);
     match config.role {
         Role::Tx => tx::run(session, nic),
