@@ -21,8 +21,8 @@ use gather::{Fault, SCRATCH_LEN};
 const LOOKS_BEFORE_SLEEP: u32 = 4;
 
 /// How long a stream waits for a receiver that takes nothing before its frames are dropped there, in
-/// nanoseconds.
-const PATIENCE: u64 = 1_000_000;
+/// nanoseconds: some time slices of the host's, for where there are more guests than CPUs.
+const PATIENCE: u64 = 20_000_000;
 
 /// What the transmit side has done since it was made.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
@@ -292,6 +292,11 @@ impl Transmitter {
             self.settle_missing_kick(tail);
         }
         let found = self.run_csb(now, Flow::Brought, u32::MAX, csb, own, outcome);
+        if self.stuck_since.is_some() {
+            // What waits for room is a stream, too; to ask for a kick would be to drop it.
+            self.pacing.stay_awake(now);
+            return self.announce(csb, outcome);
+        }
         match self.pacing.scanned(now, found) {
             Step::AskForKick => {
                 if !self.ask_for_kick(csb, own, outcome) {
