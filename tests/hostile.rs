@@ -14,7 +14,7 @@ use vmm_core::clock::{Clock, MonotonicClock};
 use vmm_core::e1000::E1000;
 use vmm_core::e1000::registers::offset::*;
 use vmm_core::e1000::regs::{rctl, tctl};
-use vmm_core::kvm::ExitReason;
+use vmm_core::kvm::{ExitReason, IoThreads};
 use vmm_core::machine::{Machine, MachineConfig, MachineError, NicConfig};
 use vmm_core::policy::Policy;
 use vmm_core::switch::Switch;
@@ -69,6 +69,7 @@ impl Street {
             console: Box::new(io::sink()),
             clock: self.clock.clone(),
             cpu: None,
+            io: IoThreads::default(),
         };
         let machine = Machine::start(&self.kvm, config)?;
         let nic: Arc<dyn Receiver> = machine.nic(0).clone();

@@ -10,6 +10,7 @@ pub mod lab;
 pub mod optimizations;
 pub mod plan;
 pub mod platform;
+pub mod policy;
 pub mod protocol;
 pub mod report;
 pub mod results;

@@ -14,7 +14,7 @@ use std::time::Duration;
 use vmm_core::backend::NullBackend;
 use vmm_core::boot::Kernel;
 use vmm_core::clock::MonotonicClock;
-use vmm_core::kvm::Hypervisor;
+use vmm_core::kvm::{Hypervisor, IoThreads};
 use vmm_core::machine::{Machine, MachineConfig, NicConfig};
 use vmm_core::platform::LINUX_CMDLINE;
 use vmm_core::policy::Policy;
@@ -46,6 +46,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             console: Box::new(io::stdout()),
             clock: Arc::new(MonotonicClock::new()),
             cpu: None,
+            io: IoThreads::default(),
         },
     )?;
     machine.nic(0).set_link(true);

@@ -14,7 +14,7 @@ use vmm_core::backend;
 use vmm_core::boot::Kernel;
 use vmm_core::clock::{Clock, MonotonicClock};
 use vmm_core::e1000::E1000;
-use vmm_core::kvm::Hypervisor;
+use vmm_core::kvm::{Hypervisor, IoThreads};
 use vmm_core::machine::{Machine, MachineConfig, NicConfig};
 use vmm_core::policy::Policy;
 use vmm_core::switch::Switch;
@@ -65,6 +65,7 @@ fn main() -> Result<(), Box<dyn Error>> {
                 console: Box::new(Console(sender)),
                 clock: clock.clone(),
                 cpu: None,
+                io: IoThreads::default(),
             },
         )?;
         let nic: Arc<dyn backend::Receiver> = machine.nic(0).clone();

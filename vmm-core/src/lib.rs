@@ -19,6 +19,7 @@ pub mod bus;
 pub mod child;
 pub mod clock;
 pub mod cpus;
+pub mod doorbell;
 pub mod e1000;
 pub mod irq;
 pub mod kvm;

@@ -7,10 +7,11 @@ use crate::backend::Backend;
 use crate::boot::{self, BootError, Kernel};
 use crate::bus::Bus;
 use crate::clock::Clock;
+use crate::doorbell::Doorbell;
 use crate::e1000::{E1000, E1000Config, E1000Host};
 use crate::kvm::{
-    DeviceTimer, ExitReason, Hypervisor, KvmError, KvmIrqLine, OnTimer, TimerThread, Vcpu,
-    VcpuCounters, VcpuThread, Vm,
+    Attachment, DeviceTimer, ExitReason, Hypervisor, IoThreads, KvmDoorbell, KvmError, KvmIrqLine,
+    OnTimer, TimerThread, Vcpu, VcpuCounters, VcpuThread, Vm,
 };
 use crate::memory::{GuestRam, MemoryError};
 use crate::pci::{self, Intx, PciRoot};
@@ -34,7 +35,7 @@ pub struct NicConfig {
 
 /// A guest to start.
 pub struct MachineConfig {
-    /// Names the guest's threads: `vcpu:NAME` and `timer:NAME`.
+    /// Names the guest's threads: `vcpu:NAME`, `timer:NAME`, `nic0:NAME`.
     pub name: String,
     /// RAM size in bytes, a multiple of 4096.
     pub ram_bytes: u64,
@@ -48,6 +49,8 @@ pub struct MachineConfig {
     pub clock: Arc<dyn Clock>,
     /// The host CPU that its vCPU stays on; `None` leaves that to the scheduler.
     pub cpu: Option<usize>,
+    /// The threads that move frames where a NIC's policy asks for any.
+    pub io: IoThreads,
 }
 
 /// Why a guest could not be started.
@@ -80,6 +83,7 @@ pub struct Machine {
     // Declared first, hence stopped first: no guest is left to arm a timer that nobody serves.
     vcpu: VcpuThread,
     _timers: TimerThread,
+    _io: Vec<Attachment>,
     nics: Vec<Arc<E1000>>,
     serial_input: SerialInput,
 }
@@ -87,7 +91,7 @@ pub struct Machine {
 impl Machine {
     /// Builds a guest and starts it.
     pub fn start(hypervisor: &Hypervisor, config: MachineConfig) -> Result<Self, MachineError> {
-        let MachineConfig { name, ram_bytes, kernel, nics, console, clock, cpu } = config;
+        let MachineConfig { name, ram_bytes, kernel, nics, console, clock, cpu, io } = config;
         if nics.len() > MAX_NICS {
             return Err(MachineError::TooManyNics(nics.len()));
         }
@@ -101,22 +105,32 @@ impl Machine {
         let mut pci = PciRoot::new();
         let mut timers = Vec::new();
         let mut devices = Vec::new();
+        let mut attachments = Vec::new();
         let lines = NIC_GSIS.map(|gsi| Arc::new(KvmIrqLine::new(vm.clone(), gsi)));
         for (index, nic) in nics.into_iter().enumerate() {
             let intx = Arc::new(Intx::new(lines[index % lines.len()].clone()));
             let timer = Arc::new(DeviceTimer::new(clock.clone()).map_err(failed("timer"))?);
+            let io = io.get(nic.policy, format!("nic{index}:{name}"));
+            let io = io.map_err(failed("thread"))?;
+            let bell = io.is_some().then(|| KvmDoorbell::new(vm.clone()).map(Arc::new));
+            let bell = bell.transpose().map_err(failed("doorbell"))?;
             let host = E1000Host {
                 ram: vm.ram().clone(),
                 clock: clock.clone(),
                 timer: timer.clone(),
                 line: intx.clone(),
                 backend: nic.backend,
+                doorbell: bell.clone().map(|bell| -> Arc<dyn Doorbell> { bell }),
             };
             let device = E1000::new(
                 E1000Config { mac: nic.mac, itr: nic.itr, csb: nic.csb, policy: nic.policy },
                 host,
             );
             pci.add(pci::nic_function(&device, index as u8, nic.csb, intx));
+            if let Some((io, bell)) = io.zip(bell) {
+                let attached = io.attach(device.clone(), bell).map_err(failed("doorbell"))?;
+                attachments.push(attached);
+            }
             let timed = device.clone();
             let on_timer: OnTimer = Box::new(move || timed.on_timer());
             timers.push((timer, on_timer));
@@ -133,7 +147,7 @@ impl Machine {
             TimerThread::spawn(format!("timer:{name}"), timers).map_err(failed("timer thread"))?;
         let vcpu = VcpuThread::spawn(format!("vcpu:{name}"), vcpu, bus, cpu)
             .map_err(failed("vCPU thread"))?;
-        Ok(Self { vcpu, _timers: timers, nics: devices, serial_input })
+        Ok(Self { vcpu, _timers: timers, _io: attachments, nics: devices, serial_input })
     }
 
     /// NIC number `index`.

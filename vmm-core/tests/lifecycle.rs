@@ -7,7 +7,7 @@ use std::time::Duration;
 use vmm_core::backend::NullBackend;
 use vmm_core::boot::Kernel;
 use vmm_core::clock::MonotonicClock;
-use vmm_core::kvm::{ExitReason, Hypervisor};
+use vmm_core::kvm::{ExitReason, Hypervisor, IoThreads};
 use vmm_core::machine::{Machine, MachineConfig, NicConfig};
 use vmm_core::policy::Policy;
 
@@ -45,6 +45,7 @@ fn two_hundred_lives_leak_no_descriptor_and_no_thread() {
             console: Box::new(std::io::sink()),
             clock: Arc::new(MonotonicClock::new()),
             cpu: None,
+            io: IoThreads::default(),
         };
         let machine = Machine::start(&hypervisor, config).unwrap();
         assert!(counts() > before, "a guest has descriptors and threads");

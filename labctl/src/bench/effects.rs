@@ -321,14 +321,14 @@ mod tests {
         let mut both = full(|o| factor(o.csb, 10.0));
         let mut larger = full(|o| factor(o.csb, 20.0));
         for cell in &mut larger {
-            cell.id.parameters.insert("ring".into(), 4096);
+            cell.id.parameters.insert("ring".into(), Setting::Number(4096));
         }
         both.append(&mut larger);
         let effects = effects(&both);
         assert_eq!(effects.len(), 20);
         close(effects[2].throughput, 10.0);
         close(effects[12].throughput, 20.0);
-        assert_eq!(effects[12].parameters["ring"], 4096);
+        assert_eq!(effects[12].parameters["ring"], Setting::Number(4096));
         let ladder = ladder(&both);
         assert_eq!(ladder.len(), 10);
         close(ladder[9].to_first, 20.0);

@@ -10,7 +10,10 @@ use super::trial::{self, Place};
 use super::{effects, side_by_side, summary};
 use crate::error::{Error, Exit};
 use crate::plan::{Plan, PlannedCell, Trial};
-use crate::results::{self, Counters, Host, Results, SCHEMA_VERSION, Sample, TrialKind, rfc3339};
+use crate::policy;
+use crate::results::{
+    self, Cell, Counters, Host, Results, SCHEMA_VERSION, Sample, TrialKind, rfc3339,
+};
 use crate::topology::{Lab, TrialSpec};
 
 /// How far a run has got.
@@ -88,7 +91,11 @@ pub async fn run(
     let mut cells: Vec<_> = cells
         .map(|(cell, samples)| match &cell.skipped {
             Some(reason) => summary::skipped(cell.id.clone(), reason.clone()),
-            None => summary::cell(cell.id.clone(), samples),
+            None => {
+                let ours = cell.lab.qemu.is_none();
+                let policy = ours.then(|| policy::of(&cell.lab, hypervisor.kind()));
+                Cell { policy, ..summary::cell(cell.id.clone(), samples) }
+            }
         })
         .collect();
     if let Some(reference) = &plan.reference {

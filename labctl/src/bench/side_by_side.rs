@@ -136,7 +136,7 @@ mod tests {
     #[test]
     fn other_packets_and_skipped_references_are_not_compared() {
         let mut cells = [cell("large", &[10]), cell("base", &[10])];
-        cells[0].id.parameters.insert("throughput.frame".into(), 1514);
+        cells[0].id.parameters.insert("throughput.frame".into(), Setting::Number(1514));
         compare(&mut cells, "base", &settings());
         let found = cells[0].to_reference.unwrap();
         assert!(found.throughput.is_none() && found.rr.is_some());

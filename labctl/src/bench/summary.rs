@@ -18,7 +18,7 @@ pub fn cell(id: CellId, samples: Vec<Sample>) -> Cell {
             ..metrics(&samples)
         },
     };
-    Cell { id, skipped: None, metrics, to_reference: None, conserved, samples }
+    Cell { id, policy: None, skipped: None, metrics, to_reference: None, conserved, samples }
 }
 
 /// A cell that was not measured.

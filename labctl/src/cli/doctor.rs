@@ -8,11 +8,13 @@ use serde_json::json;
 use tabled::builder::Builder;
 use tabled::settings::object::Columns;
 use tabled::settings::{Alignment, Style};
-use vmm_core::kvm::{Cost, HostCosts, Hypervisor, probe_costs};
+use vmm_core::kvm::{Cost, HostCosts, Hypervisor, KvmKind, probe_costs};
+use vmm_core::policy::{Circumstances, Policy};
 
 use super::{next, print};
 use crate::error::{Error, Exit};
 use crate::lab::{network, qemu};
+use crate::policy;
 use crate::report::number::significant;
 use crate::results::Host;
 
@@ -56,6 +58,15 @@ struct Check {
     mended_by: Option<String>,
 }
 
+/// What `policy: auto` is here, for two guests.
+#[derive(Debug, Serialize)]
+struct Auto {
+    csb: bool,
+    vale: bool,
+    policy: Policy,
+    why: &'static str,
+}
+
 /// Runs the verb.
 ///
 /// # Errors
@@ -83,6 +94,7 @@ pub fn run(args: Args) -> Result<Exit, Error> {
             failed("TAP and bridge", &error, remedy)
         }
     };
+    let policies = hypervisor.as_ref().map_or_else(|_| Vec::new(), |h| policies(h.kind()));
     let costs = hypervisor.as_ref().ok().map(probe_costs);
     let mut checks = vec![kvm, tap];
     if let Some(Err(error)) = &costs {
@@ -91,10 +103,11 @@ pub fn run(args: Args) -> Result<Exit, Error> {
     let costs = costs.and_then(Result::ok);
     let host = Host::probe();
     print(&match args.output {
-        Output::Table => table(&host, &guests, &peers, &checks, costs.as_ref()),
+        Output::Table => table(&host, &guests, &peers, &checks, &policies, costs.as_ref()),
         Output::Json => {
             let document = json!({
-                "host": host, "guests": guests, "peers": peers, "checks": checks, "costs": costs
+                "host": host, "guests": guests, "peers": peers, "checks": checks,
+                "policies": policies, "costs": costs
             });
             format!("{document:#}\n")
         }
@@ -105,6 +118,15 @@ pub fn run(args: Args) -> Result<Exit, Error> {
     } else {
         Ok(Exit::HostLacks)
     }
+}
+
+fn policies(kvm: KvmKind) -> Vec<Auto> {
+    let choose = |(csb, vale)| {
+        let cpus = policy::cpus();
+        let (policy, why) = Circumstances { cpus, kvm, vcpus: 2, nics: 2, csb, vale }.policy();
+        Auto { csb, vale, policy, why }
+    };
+    [(true, true), (true, false), (false, true), (false, false)].map(choose).into()
 }
 
 fn passed(what: &'static str, says: String) -> Check {
@@ -136,6 +158,7 @@ fn table(
     guests: &str,
     peers: &str,
     checks: &[Check],
+    policies: &[Auto],
     costs: Option<&HostCosts>,
 ) -> String {
     let gib = host.memory_bytes as f64 / f64::from(1 << 30);
@@ -154,6 +177,10 @@ fn table(
         }
     }
     text += &format!("guests   {guests}\npeers    {peers}\n");
+    for Auto { csb, vale, policy, why } in policies {
+        let on = |on: &bool| if *on { "on" } else { "off" };
+        text += &format!("policy   csb {}, vale {}: {policy}, as {why}\n", on(csb), on(vale));
+    }
     if let Some(costs) = costs {
         text += &format!("\n{}\n", cost_table(costs));
     }

@@ -83,6 +83,9 @@ fn table(lab: &Lab) -> String {
         text += &format!("{}\n", line.trim_end());
     }
     text += &format!("\noptimizations  {}\n", lab.optimizations);
+    if lab.qemu.is_none() {
+        text += &format!("policy         {}\n", lab.policy);
+    }
     if lab.qemu.is_some() {
         text += &format!("runs on        {}\n", lab.platform());
     }
@@ -142,8 +145,7 @@ fn bench_lines(lab: &Lab, bench: &Bench) -> String {
         let mut of_cell = lab.clone();
         of_cell.apply(cell);
         text += &format!("  {:<24}{}, {}", cell.name, of_cell.platform(), cell.optimizations);
-        text +=
-            &cell.numbers().map(|(key, number)| format!(", {key} {number}")).collect::<String>();
+        text += &cell.settings().map(|(key, value)| format!(", {key} {value}")).collect::<String>();
         text += &cell.throughput_protocol.map_or_else(String::new, |p| format!(", {p}"));
         text += &cell.only.map_or_else(String::new, |only| format!(", only {only}"));
         text.push('\n');

@@ -29,6 +29,7 @@ pub use fabric::{FabricCounters, FabricError};
 pub use guest::{Final, Report};
 
 use crate::error::{Error, Exit};
+use crate::policy;
 use crate::topology::Lab;
 use console::{Console, printable};
 use fabric::{Fabric, Plug};
@@ -109,12 +110,14 @@ impl RunningLab {
         let clock = Arc::new(MonotonicClock::new());
         let (sender, lines) = mpsc::unbounded_channel();
         let mut fabric = Fabric::new(lab, clock.clone()).await.map_err(host_lacks)?;
-        let cpus = vm::cpus_for(lab);
+        let policy = policy::of(lab, hypervisor.kind());
+        let (cpus, io) = (vm::cpus_for(lab, policy), vm::io_threads(lab, policy));
         let mut guests = Vec::with_capacity(lab.guests.len());
         for (index, guest) in lab.guests.iter().enumerate() {
             let console = Console::new(index, sender.clone());
             let panic = console.panic();
-            let place = vm::Place { hypervisor, lab, index, cpu: cpus.get(index).copied() };
+            let cpu = cpus.get(index).copied();
+            let place = vm::Place { hypervisor, lab, index, cpu, io: &io };
             let (vm, plugs) = if lab.qemu.is_some() {
                 vm::start_qemu(place, &mut fabric, console).await?
             } else {

@@ -1,12 +1,13 @@
 //! What runs a guest: a machine of this process, or QEMU.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use vmm_core::boot::Kernel;
 use vmm_core::clock::MonotonicClock;
 use vmm_core::cpus;
 use vmm_core::e1000::{E1000, NicCounters};
-use vmm_core::kvm::{ExitReason, Hypervisor, VcpuCounters};
+use vmm_core::kvm::{ExitReason, Hypervisor, IoThreads, MAX_SPIN, VcpuCounters};
 use vmm_core::machine::{Machine, MachineConfig, MachineError, NicConfig};
 use vmm_core::policy::Policy;
 
@@ -15,6 +16,7 @@ use super::fabric::{Fabric, Plug};
 use super::qemu::{self, Qemu};
 use super::{guest, host_lacks, linux, with_help};
 use crate::error::{Error, Exit};
+use crate::policy;
 use crate::topology::{Guest, Lab, System};
 
 /// What runs a guest.
@@ -87,6 +89,8 @@ pub struct Place<'a> {
     pub index: usize,
     /// The host CPU for its vCPU, if it is to have one to itself.
     pub cpu: Option<usize>,
+    /// The threads that move frames, if the lab's policy asks for any.
+    pub io: &'a IoThreads,
 }
 
 /// Connects and starts a guest on our own machine.
@@ -94,7 +98,7 @@ pub struct Place<'a> {
 /// # Errors
 /// As [`RunningLab::start`](super::RunningLab::start).
 pub async fn start_machine(
-    Place { hypervisor, lab, index, cpu }: Place<'_>,
+    Place { hypervisor, lab, index, cpu, io }: Place<'_>,
     fabric: &mut Fabric,
     clock: &Arc<MonotonicClock>,
     console: Console,
@@ -110,7 +114,7 @@ pub async fn start_machine(
             mac: nic.mac,
             itr: on.itr,
             csb: on.csb,
-            policy: Policy::Pull,
+            policy: policy::of(lab, hypervisor.kind()),
             backend,
         });
         sockets.push(socket);
@@ -123,6 +127,7 @@ pub async fn start_machine(
         console: Box::new(console),
         clock: clock.clone(),
         cpu,
+        io: io.clone(),
     };
     let machine = Machine::start(hypervisor, config).map_err(|error| cannot_start(guest, error))?;
     let plugs = sockets.into_iter().zip(machine.nics());
@@ -192,12 +197,28 @@ fn cannot_start(guest: &Guest, error: MachineError) -> Error {
     }
 }
 
-/// A host CPU for each guest, or none for any: to pin some would favour the others. QEMU's guests
-/// each have an I/O thread besides, which a pinned vCPU would keep waiting.
-pub fn cpus_for(lab: &Lab) -> Vec<usize> {
+/// The threads for a lab's policy. They may watch before they sleep if each has a CPU that no vCPU
+/// needs.
+pub fn io_threads(lab: &Lab, policy: Policy) -> IoThreads {
+    let spare = io_thread_count(lab, policy) <= policy::spare_cpus(lab);
+    IoThreads::new(if spare { MAX_SPIN } else { Duration::ZERO })
+}
+
+fn io_thread_count(lab: &Lab, policy: Policy) -> usize {
+    match policy {
+        Policy::Push | Policy::Pull => 0,
+        Policy::Thread => lab.guests.iter().map(|guest| guest.nics.len()).sum(),
+        Policy::Poller => 1,
+    }
+}
+
+/// A host CPU for each guest, or none for any: to pin some would favour the others. A pinned vCPU
+/// would keep an I/O thread waiting that has no CPU of its own; QEMU's guests have one each.
+pub fn cpus_for(lab: &Lab, policy: Policy) -> Vec<usize> {
     let mut cpus = cpus::allowed().unwrap_or_default();
-    let threads = if lab.qemu.is_some() { 2 } else { 1 };
-    if threads * lab.guests.len() > cpus.len() {
+    let guests = lab.guests.len();
+    let io = if lab.qemu.is_some() { guests } else { io_thread_count(lab, policy) };
+    if guests + io > cpus.len() {
         cpus.clear();
     }
     cpus

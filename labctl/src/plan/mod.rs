@@ -12,7 +12,7 @@ use rand::{Rng, SeedableRng};
 
 use crate::platform::{NicModel, Platform, Vmm};
 use crate::results::{
-    CONFIDENCE, CellId, Parameters, Protocol, Settings, TrialKind, TrialSettings,
+    CONFIDENCE, CellId, Parameters, Protocol, Setting, Settings, TrialKind, TrialSettings,
 };
 use crate::topology::{AxisValue, Bench, Guest, Lab, NamedCell, TrialSpec};
 
@@ -221,7 +221,7 @@ fn named(lab: &Lab, cell: &NamedCell) -> PlannedCell {
         platform: lab.platform(),
         optimizations: lab.optimizations,
         protocol: protocol(&lab),
-        parameters: cell.numbers().map(|(key, number)| (key.to_owned(), number)).collect(),
+        parameters: cell.settings().map(|(key, value)| (key.to_owned(), value)).collect(),
     };
     PlannedCell { id, lab, only: cell.only, skipped: None }
 }
@@ -242,9 +242,12 @@ fn combinations(lab: &Lab, bench: &Bench) -> Vec<PlannedCell> {
                 axis.values.iter().map(move |&value| {
                     let (mut lab, mut parameters) = (lab.clone(), parameters.clone());
                     lab.set(axis.key, value);
-                    if let AxisValue::Number(number) = value {
-                        parameters.insert(axis.key.to_string(), number.into());
-                    }
+                    let setting = match value {
+                        AxisValue::Toggle(_) => None,
+                        AxisValue::Number(number) => Some(Setting::Number(number.into())),
+                        AxisValue::Policy(policy) => Some(Setting::Policy(policy)),
+                    };
+                    parameters.extend(setting.map(|setting| (axis.key.to_string(), setting)));
                     (lab, parameters)
                 })
             })
@@ -272,6 +275,7 @@ pub fn random_seed() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::Choice;
     use proptest::prelude::*;
     use std::collections::BTreeSet;
     use std::path::Path;
@@ -330,11 +334,26 @@ bench:
         assert!(cell.id.optimizations.sc);
         assert_eq!(
             (cell.id.parameters["ring"], cell.id.parameters["throughput.frame"]),
-            (80, 1514)
+            (Setting::Number(80), Setting::Number(1514))
         );
         assert_eq!(cell.lab.guests[0].pktguest().unwrap().ring, 80);
         let bench = cell.lab.bench.as_ref().unwrap();
         assert_eq!(bench.throughput.as_ref().unwrap().frame, 1514);
+    }
+
+    #[test]
+    fn policies_become_parameters_and_reach_the_lab() {
+        let matrix = "  matrix: { policy: [auto, poller] }\n  cells: { own: { policy: thread } }";
+        let cells = plan(matrix, false, 1).cells;
+        let names: Vec<_> = cells.iter().map(|cell| cell.id.to_string()).collect();
+        let on = "itr+sc+csb+vale";
+        assert_eq!(
+            names,
+            [format!("{on}, policy auto"), format!("{on}, policy poller"), "own".into()]
+        );
+        let chosen: Vec<_> = cells.iter().map(|cell| cell.lab.policy).collect();
+        assert_eq!(chosen, [Choice::Auto, Choice::Poller, Choice::Thread]);
+        assert_eq!(cells[2].id.parameters["policy"], Setting::Policy(Choice::Thread));
     }
 
     #[test]
@@ -403,7 +422,7 @@ bench:
         assert_eq!(ours.id.platform.to_string(), "labctl e1000 vale");
         assert_eq!(
             (ours.id.parameters["ring"], ours.id.parameters["throughput.frame"]),
-            (80, 1514)
+            (Setting::Number(80), Setting::Number(1514))
         );
         let bench = ours.lab.bench.as_ref().unwrap();
         assert_eq!(bench.throughput.as_ref().unwrap().frame, 1514);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::results::{Cell, Metrics, Optimization, Results};
+use crate::results::{Cell, Metrics, Optimization, Results, Setting};
 
 /// All figures at full precision; those that a cell lacks are left out. Nothing needs quoting:
 /// axes and metrics are names of ours, and the rest are numbers.
@@ -21,7 +21,7 @@ pub fn csv(results: &Results) -> String {
 fn lines(cell: &Cell, named: bool, axes: &BTreeSet<&str>) -> String {
     let toggle = |which| if cell.id.optimizations.get(which) { "1" } else { "0" }.to_owned();
     let parameter =
-        |axis: &&str| cell.id.parameters.get(*axis).map_or_else(String::new, u64::to_string);
+        |axis: &&str| cell.id.parameters.get(*axis).map_or_else(String::new, Setting::to_string);
     let mut coordinates = vec![];
     if named {
         let platform = cell.id.platform;

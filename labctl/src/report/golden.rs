@@ -24,11 +24,11 @@ fn troubled() -> Results {
     results.complete = false;
     results.cells.truncate(4);
     for cell in &mut results.cells {
-        cell.id.parameters.insert("ring".into(), 80);
+        cell.id.parameters.insert("ring".into(), Setting::Number(80));
     }
     let mut larger = results.cells.clone();
     for cell in &mut larger {
-        cell.id.parameters.insert("ring".into(), 4096);
+        cell.id.parameters.insert("ring".into(), Setting::Number(4096));
     }
     for sample in &mut larger[1].samples {
         sample.conserved = false;

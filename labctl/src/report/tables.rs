@@ -8,7 +8,7 @@ use super::number::{metric, percent, significant};
 use super::side_by_side;
 use crate::results::{
     Cell, Effect, Estimate, Optimization, Optimizations, Parameters, Protocol, Ratio, Results,
-    Rung, TrialSettings,
+    Rung, Setting, TrialSettings,
 };
 
 /// A header and rows of as many columns.
@@ -84,7 +84,7 @@ pub fn cells(results: &Results, g: &Glyphs) -> Option<Table> {
 fn cell_row(cell: &Cell, axes: &BTreeSet<&str>, sockets: bool, g: &Glyphs) -> Vec<String> {
     let m = &cell.metrics;
     let or_none = |text: Option<String>| text.unwrap_or_else(|| g.none.to_owned());
-    let parameter = |axis: &&str| or_none(cell.id.parameters.get(*axis).map(u64::to_string));
+    let parameter = |axis: &&str| or_none(cell.id.parameters.get(*axis).map(Setting::to_string));
     let throughput = [
         or_none(m.throughput_mpps.map(|e| significant(e.median))),
         or_none(m.throughput_mpps.map(|e| interval(e.low, e.high, g))),

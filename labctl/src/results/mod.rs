@@ -13,9 +13,11 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use vmm_core::policy::Policy;
 
 pub use crate::optimizations::{Optimization, Optimizations};
 pub use crate::platform::{Link, NicModel, Platform, Vmm};
+pub use crate::policy::Choice;
 pub use crate::protocol::Protocol;
 pub use file::ReadError;
 pub use host::Host;
@@ -103,7 +105,8 @@ impl Settings {
             TrialKind::Rr => self.rr.as_ref(),
         };
         let own = cell.parameters.get(&format!("{kind}.frame"));
-        trial.map(|trial| own.copied().unwrap_or_else(|| trial.frame.into()))
+        let own = own.and_then(|setting| setting.number());
+        trial.map(|trial| own.unwrap_or_else(|| trial.frame.into()))
     }
 }
 
@@ -139,7 +142,36 @@ fn is_one(count: &usize) -> bool {
 }
 
 /// Values of a matrix's axes other than the optimizations, by key, as in `ring`.
-pub type Parameters = BTreeMap<String, u64>;
+pub type Parameters = BTreeMap<String, Setting>;
+
+/// One of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Setting {
+    /// A number.
+    Number(u64),
+    /// What the lab file says of the policy.
+    Policy(Choice),
+}
+
+impl Setting {
+    /// The number, if it is one.
+    pub fn number(self) -> Option<u64> {
+        match self {
+            Self::Number(number) => Some(number),
+            Self::Policy(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for Setting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Number(number) => number.fmt(f),
+            Self::Policy(policy) => policy.fmt(f),
+        }
+    }
+}
 
 /// What tells a cell from the others.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -179,6 +211,9 @@ pub struct Cell {
     /// What tells it from the others.
     #[serde(flatten)]
     pub id: CellId,
+    /// Which threads of labctl moved its frames; absent if another VMM's did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<Policy>,
     /// Why it was not measured on this host, if so. That is no failure.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub skipped: Option<String>,

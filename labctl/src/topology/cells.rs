@@ -4,8 +4,8 @@
 use super::{
     NamedCell, Qemu,
     file::{
-        BenchSpec, CellSpec, CellThroughputSpec, KindSpec, LinkSpec, Matrix, NicModelSpec, Toggles,
-        TrialName, VmmSpec,
+        BenchSpec, CellSpec, CellThroughputSpec, File, KindSpec, LinkSpec, Matrix, NicModelSpec,
+        Toggles, TrialName, VmmSpec,
     },
     index::join,
     resolve::Resolver,
@@ -13,6 +13,7 @@ use super::{
 };
 use crate::optimizations::{Optimization, Optimizations};
 use crate::platform::{Link, NicModel};
+use crate::policy::Choice;
 use crate::results::TrialKind;
 
 /// One place that says what guests run on: the file's top level, or a cell.
@@ -21,6 +22,7 @@ struct Place<'a> {
     vmm: Option<VmmSpec>,
     nic: Option<NicModelSpec>,
     link: Option<LinkSpec>,
+    policy: Option<Choice>,
     toggles: &'a Toggles,
 }
 
@@ -39,8 +41,8 @@ impl Resolver<'_> {
     /// What the lab runs on, and the optimizations that are on.
     pub fn platform(&mut self) -> (Option<Qemu>, Optimizations) {
         let file = self.file;
-        let (vmm, nic, link) = (file.vmm, file.nic, file.link);
-        let place = Place { pointer: "", vmm, nic, link, toggles: &file.optimizations };
+        let File { vmm, nic, link, policy, ref optimizations, .. } = *file;
+        let place = Place { pointer: "", vmm, nic, link, policy, toggles: optimizations };
         let qemu = self.qemu(&place);
         if let Some(qemu) = qemu {
             self.check_matrix_of_qemu(qemu);
@@ -61,6 +63,7 @@ impl Resolver<'_> {
             vmm: spec.vmm.or(file.vmm),
             nic: spec.nic,
             link: spec.link,
+            policy: spec.policy,
             toggles: &spec.optimizations,
         };
         let qemu = self.qemu(&place);
@@ -86,6 +89,7 @@ impl Resolver<'_> {
             name: name.to_owned(),
             qemu,
             optimizations: self.optimizations(&place, qemu),
+            policy: spec.policy,
             ring: spec.ring.map(Int::get),
             spin_us: spec
                 .spin
@@ -150,6 +154,7 @@ impl Resolver<'_> {
             LinkSpec::Socket => Link::Socket,
         };
         self.check_guests_of_qemu(place);
+        self.check_policy_of_qemu(place);
         if link == Link::Socket {
             self.check_socket_pairs(place);
         }
@@ -186,6 +191,24 @@ impl Resolver<'_> {
             let message = "QEMU runs only guests of kind `pktguest` here";
             let label = format!("`{name}` runs Linux");
             self.document.value_problem("/vmm", message, label);
+        }
+    }
+
+    /// QEMU's threads are its own.
+    fn check_policy_of_qemu(&mut self, place: &Place<'_>) {
+        let file = self.file;
+        let cells = || file.bench.iter().flat_map(|bench| &bench.cells.0);
+        // At the top it may be meant for the cells.
+        let is_used =
+            place.pointer.is_empty() && cells().any(|(_, c)| c.vmm == Some(VmmSpec::Labctl));
+        let given = place.policy.is_some() && !is_used;
+        let axis = file.bench.as_ref().is_some_and(|bench| bench.matrix.policy.is_some());
+        let axis = (axis && place.pointer.is_empty()).then(|| "/bench/matrix/policy".to_owned());
+        for pointer in given.then(|| join(place.pointer, "policy")).into_iter().chain(axis) {
+            let message = "vmm `qemu` has no `policy`";
+            self.document
+                .key_problem(&pointer, message, "without effect")
+                .help("`policy` says which of labctl's threads move frames; QEMU has its own");
         }
     }
 

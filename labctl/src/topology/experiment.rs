@@ -115,6 +115,7 @@ impl Resolver<'_> {
             self.axis(AxisKey::Sc, &matrix.sc, AxisValue::Toggle),
             self.axis(AxisKey::Csb, &matrix.csb, AxisValue::Toggle),
             self.axis(AxisKey::Vale, &matrix.vale, AxisValue::Toggle),
+            self.axis(AxisKey::Policy, &matrix.policy, AxisValue::Policy),
             self.axis(AxisKey::Ring, &matrix.ring, number),
             self.axis(AxisKey::ThroughputFrame, &matrix.throughput_frame, number),
             self.axis(AxisKey::ThroughputBurst, &matrix.throughput_burst, number),
@@ -250,7 +251,7 @@ pub(super) fn axis_values(bench: &Bench, key: AxisKey) -> Vec<(String, u16)> {
     values
         .filter_map(|(i, value)| match value {
             AxisValue::Number(number) => Some((join(&axis_pointer(key), &i.to_string()), *number)),
-            AxisValue::Toggle(_) => None,
+            AxisValue::Toggle(_) | AxisValue::Policy(_) => None,
         })
         .collect()
 }

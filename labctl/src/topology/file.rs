@@ -13,6 +13,7 @@ use serde::{
 use vmm_core::platform::{LINUX_CMDLINE, LINUX_CMDLINE_MAX};
 
 use super::units::{Int, Line, Mac, Memory, Network, Rate, Time};
+use crate::policy::Choice;
 use crate::protocol::Protocol;
 
 /// Descriptors in each of a NIC's two rings. The 82540EM wants TDLEN and RDLEN in steps of 128
@@ -61,6 +62,7 @@ pub struct File {
     pub vmm: Option<VmmSpec>,
     pub nic: Option<NicModelSpec>,
     pub link: Option<LinkSpec>,
+    pub policy: Option<Choice>,
     #[serde(default)]
     pub guests: Named<GuestSpec>,
     pub bench: Option<BenchSpec>,
@@ -201,6 +203,7 @@ pub struct Matrix {
     pub csb: Option<Vec<Option<bool>>>,
     #[serde(rename = "optimizations.vale")]
     pub vale: Option<Vec<Option<bool>>>,
+    pub policy: Option<Vec<Option<Choice>>>,
     pub ring: Option<Vec<Option<Ring>>>,
     #[serde(rename = "throughput.frame")]
     pub throughput_frame: Option<Vec<Option<FrameSize>>>,
@@ -215,6 +218,7 @@ pub struct CellSpec {
     pub vmm: Option<VmmSpec>,
     pub nic: Option<NicModelSpec>,
     pub link: Option<LinkSpec>,
+    pub policy: Option<Choice>,
     #[serde(default)]
     pub optimizations: Toggles,
     pub ring: Option<Ring>,

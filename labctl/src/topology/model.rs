@@ -7,8 +7,9 @@ use serde::{Serialize, Serializer};
 use super::units::{Network, human_mac, human_time};
 use crate::optimizations::Optimizations;
 use crate::platform::{Link, NicModel, Platform, Vmm};
+use crate::policy::Choice;
 use crate::protocol::Protocol;
-use crate::results::TrialKind;
+use crate::results::{Setting, TrialKind};
 
 /// A lab: guests, the switches between them, and what to measure.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -27,6 +28,8 @@ pub struct Lab {
     pub optimizations: Optimizations,
     /// How QEMU runs the guests, if it does; `None`: labctl does.
     pub qemu: Option<Qemu>,
+    /// Which threads of labctl move the frames.
+    pub policy: Choice,
     /// The experiment, if the file has one.
     pub bench: Option<Bench>,
 }
@@ -215,6 +218,8 @@ pub struct NamedCell {
     pub qemu: Option<Qemu>,
     /// The optimizations that are on.
     pub optimizations: Optimizations,
+    /// Replaces the lab's policy.
+    pub policy: Option<Choice>,
     /// Replaces every guest's ring.
     pub ring: Option<u16>,
     /// Replaces every guest's time to poll before it halts, in microseconds.
@@ -245,6 +250,8 @@ pub enum AxisKey {
     Csb,
     #[serde(rename = "optimizations.vale")]
     Vale,
+    #[serde(rename = "policy")]
+    Policy,
     /// Every guest's ring.
     #[serde(rename = "ring")]
     Ring,
@@ -254,13 +261,14 @@ pub enum AxisKey {
     ThroughputBurst,
 }
 
-/// One value of an axis: a toggle or a number, as the key demands.
+/// One value of an axis: a toggle, a number or a word, as the key demands.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq, Serialize)]
 #[serde(untagged)]
 #[allow(missing_docs)]
 pub enum AxisValue {
     Toggle(bool),
     Number(u16),
+    Policy(Choice),
 }
 
 /// Two guests of a trial.
@@ -332,6 +340,7 @@ impl Lab {
     pub fn apply(&mut self, cell: &NamedCell) {
         self.qemu = cell.qemu;
         self.optimizations = cell.optimizations;
+        self.policy = cell.policy.unwrap_or(self.policy);
         for pktguest in self.guests.iter_mut().filter_map(Guest::pktguest_mut) {
             pktguest.ring = cell.ring.unwrap_or(pktguest.ring);
             pktguest.spin_us = cell.spin_us.unwrap_or(pktguest.spin_us);
@@ -386,6 +395,7 @@ impl Lab {
             (AxisKey::Sc, AxisValue::Toggle(on)) => self.optimizations.sc = on,
             (AxisKey::Csb, AxisValue::Toggle(on)) => self.optimizations.csb = on,
             (AxisKey::Vale, AxisValue::Toggle(on)) => self.optimizations.vale = on,
+            (AxisKey::Policy, AxisValue::Policy(policy)) => self.policy = policy,
             (AxisKey::Ring, AxisValue::Number(ring)) => {
                 let pktguests = self.guests.iter_mut().filter_map(Guest::pktguest_mut);
                 pktguests.for_each(|guest| guest.ring = ring);
@@ -439,8 +449,8 @@ impl Bench {
 }
 
 impl NamedCell {
-    /// The numbers it changes, by key.
-    pub fn numbers(&self) -> impl Iterator<Item = (&'static str, u64)> {
+    /// What it changes besides the optimizations and the protocol, by key.
+    pub fn settings(&self) -> impl Iterator<Item = (&'static str, Setting)> {
         let numbers = [
             ("ring", self.ring.map(u64::from)),
             ("spin_us", self.spin_us.map(u64::from)),
@@ -449,7 +459,9 @@ impl NamedCell {
             ("throughput.pairs", self.throughput_pairs.map(u64::from)),
             ("rr.frame", self.rr_frame.map(u64::from)),
         ];
-        numbers.into_iter().filter_map(|(key, number)| Some((key, number?)))
+        let numbers = numbers.map(|(key, number)| (key, number.map(Setting::Number)));
+        let policy = (AxisKey::Policy.as_str(), self.policy.map(Setting::Policy));
+        [policy].into_iter().chain(numbers).filter_map(|(key, setting)| Some((key, setting?)))
     }
 }
 
@@ -461,6 +473,7 @@ impl AxisKey {
             Self::Sc => "optimizations.sc",
             Self::Csb => "optimizations.csb",
             Self::Vale => "optimizations.vale",
+            Self::Policy => "policy",
             Self::Ring => "ring",
             Self::ThroughputFrame => "throughput.frame",
             Self::ThroughputBurst => "throughput.burst",
@@ -479,6 +492,7 @@ impl fmt::Display for AxisValue {
         match self {
             Self::Toggle(on) => f.pad(if *on { "on" } else { "off" }),
             Self::Number(number) => number.fmt(f),
+            Self::Policy(policy) => policy.fmt(f),
         }
     }
 }

@@ -77,6 +77,7 @@ impl<'a> Resolver<'a> {
             guests,
             qemu,
             optimizations,
+            policy: file.policy.unwrap_or_default(),
             bench: file.bench.as_ref().map(|bench| self.bench(bench)),
         }
     }

@@ -70,6 +70,7 @@ impl Guest {
             timer: alarm.clone(),
             line: line.clone(),
             backend: Box::new(Cable { wire: wire.clone(), port }),
+            doorbell: None,
         };
         let config =
             E1000Config { mac: MACS[index], itr: setup.itr, csb: setup.csb, policy: Policy::Pull };

@@ -79,6 +79,11 @@ impl E1000 {
         self.kick_transmit(Some(tail));
     }
 
+    pub(super) fn read_tdt(&self) -> u32 {
+        let tx = self.tx.0.lock();
+        self.posted_tail().unwrap_or(tx.ring.tail)
+    }
+
     pub(super) fn write_rdt(&self, tail: u32) {
         self.accesses.0.rdt_writes.add(1);
         let room = self.rx.0.lock().kick(tail);
@@ -135,7 +140,7 @@ impl E1000 {
         let mut general = self.general.lock();
         if value & ctrl::RST != 0 {
             general.reset();
-            self.tx.0.lock().reset();
+            self.reset_transmitter(&general);
             self.rx.0.lock().reset(general.eeprom.mac());
             self.irq.0.lock().reset();
         } else {
@@ -171,6 +176,7 @@ impl E1000 {
             general.csb = u64::from(general.csbah) << 32 | u64::from(low);
             if self.tx.0.lock().bus_master {
                 self.map_csb(general.csb);
+                self.wire(&general);
             }
         }
     }

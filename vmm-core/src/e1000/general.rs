@@ -25,6 +25,8 @@ pub struct General {
     pub csbah: u32,
     /// Where CSBAL has put the CSB; 0 for nowhere.
     pub csb: u64,
+    /// Where BAR 0 decodes, if it does.
+    pub window: Option<u64>,
     /// CTRL.VME and VET.
     pub vlan: VlanMode,
     /// RCTL.LBM asks for loopback in the MAC.
@@ -49,6 +51,7 @@ impl General {
             phy: Phy::new(),
             csbah: 0,
             csb: 0,
+            window: None,
             vlan: VlanMode::default(),
             mac_loopback: false,
             io_address: 0,

@@ -3,7 +3,8 @@
 //! The device is made of four parts that different threads may enter at once, each behind its own
 //! lock: `General`, `Transmitter`, `ReceiveUnit` and `Interrupts`. [`E1000`] carries register accesses
 //! ([`registers`] lists them), frames and deadlines to the parts, and what they report to the
-//! interrupt line and the timer. It knows neither KVM nor threads nor the time of day.
+//! interrupt line and the timer. It knows neither KVM nor threads nor the time of day. Where a thread
+//! of its own is to transmit, kicks only ring its doorbell ([`served`]).
 //!
 //! Lock order: general, transmit, then (through the backend) the switch's ports, another NIC's
 //! receive, then interrupts, then the schedule or the interrupt line. The receive and interrupt parts
@@ -28,6 +29,7 @@ pub mod regs;
 mod ring;
 mod rx;
 mod schedule;
+mod served;
 mod traffic;
 mod tx;
 
@@ -35,12 +37,13 @@ mod tx;
 mod tests;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
 use crate::backend::{Backend, Feed, Flow, FrameBatch, Mac, Receiver};
 use crate::clock::{Clock, Timer};
+use crate::doorbell::Doorbell;
 use crate::irq::InterruptLine;
 use crate::memory::GuestRam;
 use crate::policy::Policy;
@@ -103,7 +106,12 @@ pub struct E1000Host {
     pub line: Arc<dyn InterruptLine>,
     /// What the cable leads to.
     pub backend: Box<dyn Backend>,
+    /// Wakes the thread that [serves](crate::doorbell::Served) it; `None`: who kicks also moves the frames.
+    pub doorbell: Option<Arc<dyn Doorbell>>,
 }
+
+/// No tail waits: no tail has as many bits.
+const NOTHING_POSTED: u64 = u64::MAX;
 
 /// Keeps each part on cache lines of its own: they belong to different threads.
 #[repr(align(128))]
@@ -119,6 +127,11 @@ pub struct E1000 {
     streams: AtomicBool,
     /// Where frames come from that nobody brings.
     feed: Option<Box<dyn Feed>>,
+    doorbell: Option<Arc<dyn Doorbell>>,
+    /// What was last written to TDT for the doorbell's thread to take, or [`NOTHING_POSTED`].
+    posted: Isolated<AtomicU64>,
+    /// Whether the doorbell is wired to TDT.
+    wired: AtomicBool,
     general: Mutex<General>,
     tx: Isolated<Mutex<Transmitter>>,
     rx: Isolated<Mutex<ReceiveUnit>>,
@@ -138,6 +151,9 @@ impl E1000 {
         Arc::new(Self {
             streams: AtomicBool::new(false),
             feed,
+            doorbell: host.doorbell,
+            posted: Isolated(AtomicU64::new(NOTHING_POSTED)),
+            wired: AtomicBool::new(false),
             clock: host.clock,
             schedule: Schedule::new(host.timer),
             general: Mutex::new(General::new(eeprom)),
@@ -205,6 +221,7 @@ impl E1000 {
         if on {
             self.map_csb(general.csb);
         }
+        self.wire(&general);
         drop(general);
         if on {
             self.kick_transmit(None);
@@ -240,6 +257,9 @@ impl E1000 {
 
     /// Sends what is due: up to a new tail, or what an earlier one left because transmission was off.
     fn kick_transmit(&self, tail: Option<u32>) {
+        if let Some(doorbell) = &self.doorbell {
+            return self.post(tail, &**doorbell);
+        }
         let now = self.clock.now();
         let received = self.received.0.get();
         // In a stream whoever holds the lock sends what this kick is about, or will come again.

@@ -245,7 +245,7 @@ registers! {
         |nic, _| nic.tx.0.lock().ring.head,
         |nic, _, v| nic.tx.0.lock().ring.head = v & 0xffff);
     TDT @ 0x3818, "13.4.40", Live(
-        |nic, _| nic.tx.0.lock().ring.tail,
+        |nic, _| nic.read_tdt(),
         |nic, _, v| nic.write_tdt(v & 0xffff));
     TIDV @ 0x3820, "13.4.41", Live(
         |nic, _| nic.irq.0.lock().delays()[2].into(),

@@ -98,6 +98,7 @@ impl Bench {
             timer: armed.clone(),
             line: line.clone(),
             backend,
+            doorbell: None,
         };
         let nic = E1000::new(config, host);
         Self { nic, ram, wire, line, armed, clock }

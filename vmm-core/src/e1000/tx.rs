@@ -117,6 +117,8 @@ pub struct Transmitter {
     pacing: Pacing,
     /// The tail up to which frames were found that should have come with a kick.
     missing_kick: Option<u32>,
+    /// The guest was asked for a kick by a thread that has gone to rest.
+    resting: bool,
     /// The frame at the head is being skipped up to its end.
     fault: Option<Fault>,
     /// A report was written back and the guest was not told.
@@ -148,6 +150,7 @@ impl Transmitter {
             csb: None,
             pacing: Pacing::default(),
             missing_kick: None,
+            resting: false,
             fault: None,
             unannounced: false,
             backlog: false,
@@ -186,6 +189,7 @@ impl Transmitter {
         }
         self.pacing = Pacing::default();
         self.missing_kick = None;
+        self.resting = false;
     }
 
     /// Counters so far.
@@ -254,6 +258,63 @@ impl Transmitter {
         }
         outcome.deadline = self.next_look(now);
         (outcome, found)
+    }
+
+    /// Sends what there is, for a thread that looks until it comes to [`rest`](Self::rest). `rung`: the
+    /// guest has kicked; `rang` asks whether it has by now. True if there was anything.
+    pub fn serve(
+        &mut self,
+        rung: bool,
+        rang: impl FnOnce() -> bool,
+        own: &mut dyn Backend,
+    ) -> (TxOutcome, bool) {
+        let mut outcome = TxOutcome { may_delay: true, ..TxOutcome::default() };
+        let Some(csb) = self.active_csb() else {
+            self.withdraw_promise();
+            let found = self.run(self.ring.tail, u32::MAX, None, own, &mut outcome);
+            return (outcome, found > 0);
+        };
+        let tail = csb.load(Field::GuestTdt);
+        if rung {
+            self.missing_kick = None;
+        } else if self.missing_kick.is_some_and(|missing| missing != tail) {
+            // It kicks before it goes on; asked after it was seen to have.
+            self.missing_kick = None;
+            self.counters.lost_kicks += u64::from(!rang());
+        }
+        if rung {
+            self.resting = false;
+            csb.store(Field::HostNeedTxkick, 0);
+            fence(Ordering::SeqCst);
+        }
+        self.ring.tail = csb.load(Field::GuestTdt);
+        let found = self.run(self.ring.tail, u32::MAX, Some(&csb), own, &mut outcome);
+        if found > 0 {
+            if self.resting {
+                // It was asked for a kick, which is late or lost.
+                self.resting = false;
+                self.missing_kick = Some(self.ring.tail);
+                csb.store(Field::HostNeedTxkick, 0);
+            }
+            self.announce(&csb, &mut outcome);
+        }
+        (outcome, found > 0)
+    }
+
+    /// Asks the guest for a kick. False if it keeps publishing.
+    pub fn rest(&mut self, own: &mut dyn Backend) -> (TxOutcome, bool) {
+        let mut outcome = TxOutcome { may_delay: true, ..TxOutcome::default() };
+        self.resting = true;
+        if let Some(csb) = self.active_csb() {
+            self.resting = self.ask_for_kick(&csb, own, &mut outcome);
+            self.announce(&csb, &mut outcome);
+        }
+        (outcome, self.resting)
+    }
+
+    /// Whether the guest says in the CSB what it sends: the value of a kick does not matter.
+    pub fn uses_csb(&self) -> bool {
+        self.active_csb().is_some()
     }
 
     /// Whether the guest does not kick and receivers may take its frames as they have room.

@@ -4,7 +4,9 @@
 //! is a thread that runs the guest until it needs the [`Bus`](crate::bus::Bus).
 
 mod counters;
+mod doorbell;
 mod exit;
+mod io_thread;
 mod irq;
 mod probe;
 mod timer;
@@ -12,7 +14,9 @@ mod vcpu;
 mod vm;
 
 pub use counters::VcpuCounters;
+pub use doorbell::KvmDoorbell;
 pub use exit::ExitReason;
+pub use io_thread::{Attachment, IoThread, IoThreads, MAX_SPIN};
 pub use irq::KvmIrqLine;
 pub use probe::{Cost, HostCosts, ProbeError, probe_costs};
 pub use timer::{DeviceTimer, OnTimer, TimerThread};

@@ -58,6 +58,13 @@ impl Vm {
             .map_err(KvmError::from_errno("KVM_IOEVENTFD"))
     }
 
+    /// Ends what [`register_doorbell`](Self::register_doorbell) began.
+    pub(super) fn unregister_doorbell(&self, addr: u64, event: &EventFd) -> Result<(), KvmError> {
+        self.fd
+            .unregister_ioevent(event, &IoEventAddress::Mmio(addr), NoDatamatch)
+            .map_err(KvmError::from_errno("KVM_IOEVENTFD"))
+    }
+
     pub(super) fn set_irq_line(&self, gsi: u32, high: bool) {
         // It has no way to fail on a line that exists; if it did, the guest would notice first.
         if let Err(error) = self.fd.set_irq_line(gsi, high) {

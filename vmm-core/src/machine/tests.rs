@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 
 use super::*;
 use crate::clock::MonotonicClock;
-use crate::kvm::{self, KvmKind};
+use crate::kvm::{self, IoThreads, KvmKind};
 
 const ENTRY: u64 = 0x10_0000;
 const LONG: Duration = Duration::from_secs(10);
@@ -44,6 +44,7 @@ fn start_on(code: &[u8], console: impl Write + Send + 'static) -> Option<Machine
         console: Box::new(console),
         clock: Arc::new(MonotonicClock::new()),
         cpu: None,
+        io: IoThreads::default(),
     };
     Some(Machine::start(&hypervisor, config).unwrap())
 }
@@ -297,6 +298,7 @@ fn a_bad_configuration_is_refused() {
         console: Box::new(io::sink()),
         clock: Arc::new(MonotonicClock::new()),
         cpu: None,
+        io: IoThreads::default(),
     };
     let refused = |nics, ram| Machine::start(&hypervisor, config(nics, ram)).err();
     assert!(matches!(refused(MAX_NICS + 1, 2 << 20), Some(MachineError::TooManyNics(_))));

@@ -158,6 +158,11 @@ impl PciRoot {
         self.memory.clear();
         self.ports.clear();
         for function in &self.functions {
+            for (index, registers) in function.bars.iter().enumerate() {
+                let mut decoded = function.config.decoded_bars();
+                let base = decoded.find(|(decoded, ..)| *decoded == index).map(|(_, _, base)| base);
+                registers.placed(base.map(u64::from));
+            }
             for (index, bar, base) in function.config.decoded_bars() {
                 let windows = match bar.space {
                     Space::Memory => &mut self.memory,

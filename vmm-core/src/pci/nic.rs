@@ -19,6 +19,10 @@ impl Registers for MemoryBar {
     fn write(&self, offset: u64, data: &[u8]) {
         self.0.write(offset, data);
     }
+
+    fn placed(&self, base: Option<u64>) {
+        self.0.set_window(base);
+    }
 }
 
 /// BAR1: the window of I/O ports.

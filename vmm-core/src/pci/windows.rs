@@ -11,6 +11,8 @@ pub trait Registers: Send + Sync {
     fn read(&self, offset: u64, data: &mut [u8]);
     /// Writes `data` at `offset`.
     fn write(&self, offset: u64, data: &[u8]);
+    /// Is told where the block begins, if it decodes at all, whenever that may have changed.
+    fn placed(&self, _base: Option<u64>) {}
 }
 
 /// The decoded ranges of one address space.

@@ -70,6 +70,7 @@ impl Ours {
             timer: deadline.clone(),
             line: line.clone(),
             backend: Box::new(cable.clone()),
+            doorbell: None,
         };
         let nic = E1000::new(
             E1000Config { mac: MAC, itr: moderation, csb: false, policy: Policy::Push },
