@@ -143,7 +143,10 @@ fn answers(accelerator: Accelerator, device: &str, options: &str) {
     let qemu = Qemu::boot(accelerator, device, &format!("role=pong spin_us=0 {options}"), &wire);
     let mut announcement = [0; 64];
     let (length, guest) = wire.recv_from(&mut announcement).expect("an announcement");
-    assert_eq!((header(&announcement[..length]), &announcement[..6]), ((ANNOUNCEMENT, 0), &[0xff; 6][..]));
+    assert_eq!(
+        (header(&announcement[..length]), &announcement[..6]),
+        ((ANNOUNCEMENT, 0), &[0xff; 6][..])
+    );
     for sequence in 0..COUNT {
         let mut request = vec![0; FRAME];
         request[..6].copy_from_slice(&MAC);

@@ -86,7 +86,7 @@ impl E1000 {
 
     pub(super) fn write_rdt(&self, tail: u32) {
         self.accesses.0.rdt_writes.add(1);
-        let room = self.rx.0.lock().kick(tail);
+        let room = self.rx.0.lock().kick(tail, self.clock.now());
         if let (Some(room), Some(feed)) = (room, &self.feed) {
             feed.pull(room);
         }

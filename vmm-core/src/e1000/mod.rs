@@ -372,7 +372,7 @@ impl Receiver for E1000 {
     }
 
     fn room(&self, flow: Flow) -> usize {
-        self.rx.0.lock().room(flow)
+        self.rx.0.lock().room(flow, self.clock.now())
     }
 
     fn send_waiting(&self, most: usize) -> usize {

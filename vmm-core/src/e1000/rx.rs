@@ -21,6 +21,10 @@ use serde::Serialize;
 /// nanoseconds: drivers without a fence can go to sleep unseen.
 const RECHECK_AFTER: u64 = 1_000_000;
 
+/// How long frames wait for a guest that returns no buffer before it is taken for dead and they are
+/// dropped, in nanoseconds: some time slices of the host's, for where there are more guests than CPUs.
+const PATIENCE: u64 = 20_000_000;
+
 /// What the receive side has done since it was made.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub struct RxCounters {
@@ -108,6 +112,8 @@ pub struct ReceiveUnit {
     recheck_at: Option<u64>,
     /// The guest was asked for a kick when it has used up its frames: who sent them has more.
     fed: bool,
+    /// The tail at which it had no room, and since when.
+    full: Option<(u32, u64)>,
     counters: RxCounters,
 }
 
@@ -127,6 +133,7 @@ impl ReceiveUnit {
             csb: None,
             recheck_at: None,
             fed: false,
+            full: None,
             counters: RxCounters::default(),
         }
     }
@@ -141,6 +148,7 @@ impl ReceiveUnit {
         self.vlan = VlanMode::default();
         self.recheck_at = None;
         self.fed = false;
+        self.full = None;
         if let Some(csb) = &self.csb {
             csb.store(Field::HostRxkickAt, RXKICK_NONE);
             csb.store(Field::HostRdh, 0);
@@ -152,6 +160,7 @@ impl ReceiveUnit {
         self.csb = csb;
         self.recheck_at = None;
         self.fed = false;
+        self.full = None;
     }
 
     /// Counters so far.
@@ -163,8 +172,9 @@ impl ReceiveUnit {
         self.csb.as_ref().filter(|csb| csb.on())
     }
 
-    /// Frames that it is ready to take, if its guest can be asked for a kick when there is more.
-    pub fn room(&self, flow: Flow) -> usize {
+    /// Frames that it is ready to take at `now`, or no limit if its guest cannot be asked for a kick
+    /// when there is more, or has not returned a buffer for long: others must not wait for the dead.
+    pub fn room(&mut self, flow: Flow, now: u64) -> usize {
         let ready = self.rctl & rctl::EN != 0 && self.bus_master && self.medium != Medium::Nothing;
         let Some(csb) = self.active_csb().filter(|_| ready) else {
             return usize::MAX;
@@ -172,10 +182,14 @@ impl ReceiveUnit {
         let tail = csb.load(Field::GuestRdt);
         // Awake, and not through with its frames: it will kick, and come for more itself.
         let awake = csb.load(Field::GuestNeedRxkick) == 0;
-        if flow == Flow::Brought && self.fed && awake && tail != self.last_filled() {
-            return 0;
+        let will_come = flow == Flow::Brought && self.fed && awake && tail != self.last_filled();
+        let room = if will_come { 0 } else { self.ring.owned(tail) as usize };
+        if room > 0 {
+            return room;
         }
-        self.ring.owned(tail) as usize
+        let since = self.full.filter(|(at, _)| *at == tail).map_or(now, |(_, since)| since);
+        self.full = Some((tail, since));
+        if now.saturating_sub(since) < PATIENCE { 0 } else { usize::MAX }
     }
 
     /// The descriptor before the head. Only for a ring that has any.
@@ -184,10 +198,10 @@ impl ReceiveUnit {
     }
 
     /// RDT was written. Room for frames, if the guest was asked for this kick: it wants more.
-    pub fn kick(&mut self, tail: u32) -> Option<usize> {
+    pub fn kick(&mut self, tail: u32, now: u64) -> Option<usize> {
         self.ring.tail = tail;
         let asked = self.fed && self.active_csb().is_some();
-        asked.then(|| self.room(Flow::Fetched))
+        asked.then(|| self.room(Flow::Fetched, now))
     }
 
     /// Receives the picked frames, which come over `medium`.

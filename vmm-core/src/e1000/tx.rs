@@ -20,10 +20,6 @@ use gather::{Fault, SCRATCH_LEN};
 /// How often a kick looks again after it has asked for the next one.
 const LOOKS_BEFORE_SLEEP: u32 = 4;
 
-/// How long a stream waits for a receiver that takes nothing before its frames are dropped there, in
-/// nanoseconds: some time slices of the host's, for where there are more guests than CPUs.
-const PATIENCE: u64 = 20_000_000;
-
 /// What the transmit side has done since it was made.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub struct TxCounters {
@@ -127,8 +123,8 @@ pub struct Transmitter {
     backlog: bool,
     /// Receivers may take a stream's frames as they have room.
     pull: bool,
-    /// No receiver has taken a frame of the stream since.
-    stuck_since: Option<u64>,
+    /// The stream's next frames wait for room.
+    waiting: bool,
     counters: TxCounters,
 }
 
@@ -155,7 +151,7 @@ impl Transmitter {
             unannounced: false,
             backlog: false,
             pull,
-            stuck_since: None,
+            waiting: false,
             counters: TxCounters::default(),
         }
     }
@@ -332,16 +328,14 @@ impl Transmitter {
         own: &mut dyn Backend,
         outcome: &mut TxOutcome,
     ) -> u32 {
-        let patient = self.stuck_since.is_none_or(|since| now < since + PATIENCE);
-        let streaming = self.streams() && patient;
+        let streaming = self.streams();
         self.batch.set_flow(if streaming { stream } else { Flow::Announced });
         let tail = csb.load(Field::GuestTdt);
         let found = self.run(tail, most, Some(csb), own, outcome);
         self.batch.set_flow(Flow::Announced);
         // Whoever takes a stream's frames comes again; else the next look is soon enough.
         self.backlog &= !streaming;
-        let stuck = streaming && found == 0 && self.ring.owned(tail) > 0;
-        self.stuck_since = if stuck { self.stuck_since.or(Some(now)) } else { None };
+        self.waiting = streaming && found == 0 && self.ring.owned(tail) > 0;
         found
     }
 
@@ -353,7 +347,7 @@ impl Transmitter {
             self.settle_missing_kick(tail);
         }
         let found = self.run_csb(now, Flow::Brought, u32::MAX, csb, own, outcome);
-        if self.stuck_since.is_some() {
+        if self.waiting {
             // What waits for room is a stream, too; to ask for a kick would be to drop it.
             self.pacing.stay_awake(now);
             return self.announce(csb, outcome);

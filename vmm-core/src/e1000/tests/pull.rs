@@ -157,11 +157,19 @@ fn a_stream_does_not_wait_for_ever() {
     pair.kick();
     pair.publish(SLOTS - 1);
     pair.kick();
-    for _ in 0..4 {
+    for _ in 0..40 {
+        assert_eq!(pair.dropped(), 0, "some time slices must be granted");
         pair.pass(500_000);
     }
     assert_eq!(pair.dropped(), SLOTS - 1, "its receiver is taken for dead");
     assert_eq!(pair.sender.csb(Field::HostTdh), (pair.sent % SLOTS) as u32);
+    pair.publish(3);
+    pair.kick();
+    assert_eq!(pair.dropped(), SLOTS + 2, "nobody waits for the dead twice");
+    pair.use_up(SLOTS - 1);
+    pair.publish(3);
+    pair.kick();
+    assert_eq!(pair.dropped(), SLOTS + 2, "it lives after all");
 }
 
 #[test]
