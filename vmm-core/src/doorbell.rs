@@ -15,7 +15,8 @@ pub trait Doorbell: Send + Sync {
 
 /// A transmit side that a thread serves.
 pub trait Served: Send + Sync {
-    /// Sends what waits. `rung`: because of the doorbell. False if nothing waited.
+    /// Sends what waits. `rung`: because of the doorbell. False if nothing waited; without a ring
+    /// nothing has changed then, and otherwise the guest rings no more until [`rest`](Self::rest).
     fn serve(&self, rung: bool) -> bool;
 
     /// Has the guest ring the doorbell for what it sends from now on. False if it has sent meanwhile.

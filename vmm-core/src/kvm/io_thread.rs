@@ -260,3 +260,212 @@ impl Spin {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+    use super::*;
+    use crate::doorbell::Doorbell;
+    use crate::kvm::{self, Vm};
+    use crate::memory::GuestRam;
+
+    const LONG: Duration = Duration::from_secs(10);
+
+    /// A queue whose guest rings only when it has been asked to, as with the CSB.
+    struct Queue {
+        doorbell: Arc<KvmDoorbell>,
+        sent: AtomicU64,
+        served: AtomicU64,
+        wants_ring: AtomicBool,
+        serves: AtomicU64,
+    }
+
+    impl Queue {
+        fn take(&self) -> bool {
+            let sent = self.sent.load(Ordering::SeqCst);
+            self.served.swap(sent, Ordering::SeqCst) != sent
+        }
+    }
+
+    impl Served for Queue {
+        fn serve(&self, rung: bool) -> bool {
+            self.serves.fetch_add(1, Ordering::SeqCst);
+            if rung {
+                self.doorbell.answer();
+                self.wants_ring.store(false, Ordering::SeqCst);
+            }
+            let found = self.take();
+            if found {
+                self.wants_ring.store(false, Ordering::SeqCst);
+            }
+            found
+        }
+
+        fn rest(&self) -> bool {
+            self.wants_ring.store(true, Ordering::SeqCst);
+            !self.take()
+        }
+    }
+
+    struct Nic {
+        queue: Arc<Queue>,
+        attachment: Attachment,
+    }
+
+    impl Nic {
+        fn send(&self) {
+            self.queue.sent.fetch_add(1, Ordering::SeqCst);
+            if self.queue.wants_ring.swap(false, Ordering::SeqCst) {
+                self.queue.doorbell.ring();
+            }
+        }
+
+        fn wait_for_any(&self) {
+            let end = Instant::now() + LONG;
+            while self.queue.served.load(Ordering::SeqCst) == 0 {
+                assert!(Instant::now() < end, "nothing is served");
+                thread::yield_now();
+            }
+        }
+
+        fn wait_until_served(&self) {
+            let end = Instant::now() + LONG;
+            let Queue { sent, served, .. } = &*self.queue;
+            while served.load(Ordering::SeqCst) != sent.load(Ordering::SeqCst) {
+                assert!(Instant::now() < end, "a wake-up was lost");
+                thread::yield_now();
+            }
+        }
+    }
+
+    fn vm() -> Option<Arc<Vm>> {
+        let hypervisor = kvm::for_tests()?;
+        Some(Arc::new(Vm::new(&hypervisor, GuestRam::new(1 << 16).unwrap()).unwrap()))
+    }
+
+    fn nic(vm: &Arc<Vm>, thread: &Arc<IoThread>) -> Nic {
+        let doorbell = Arc::new(KvmDoorbell::new(vm.clone()).unwrap());
+        let queue = Arc::new(Queue {
+            doorbell: doorbell.clone(),
+            sent: 0.into(),
+            served: 0.into(),
+            wants_ring: true.into(),
+            serves: 0.into(),
+        });
+        let attachment = thread.clone().attach(queue.clone(), doorbell).unwrap();
+        Nic { queue, attachment }
+    }
+
+    #[test]
+    fn every_frame_is_served_however_its_sending_falls() {
+        let Some(vm) = vm() else { return };
+        for spin in [Duration::ZERO, MAX_SPIN] {
+            let thread = IoThread::spawn("test".into(), spin).unwrap();
+            let nics: Vec<_> = (0..3).map(|_| nic(&vm, &thread)).collect();
+            for round in 0..3_000 {
+                nics.iter().take(1 + round % 3).for_each(Nic::send);
+                if round % 7 == 0 {
+                    nics.iter().for_each(Nic::wait_until_served);
+                }
+                for _ in 0..round % 50 * 20 {
+                    hint::spin_loop();
+                }
+            }
+            nics.iter().for_each(Nic::wait_until_served);
+        }
+    }
+
+    #[test]
+    fn a_sleeping_thread_does_nothing() {
+        let Some(vm) = vm() else { return };
+        let thread = IoThread::spawn("test".into(), MAX_SPIN).unwrap();
+        let nic = nic(&vm, &thread);
+        nic.send();
+        nic.wait_until_served();
+        thread::sleep(Duration::from_millis(50));
+        let before = nic.queue.serves.load(Ordering::SeqCst);
+        thread::sleep(Duration::from_millis(100));
+        assert!(nic.queue.serves.load(Ordering::SeqCst) <= before, "it looks without a reason");
+    }
+
+    #[test]
+    fn a_guest_that_rings_a_million_times_is_served_and_harms_nobody() {
+        let Some(vm) = vm() else { return };
+        let thread = IoThread::spawn("test".into(), Duration::ZERO).unwrap();
+        let (mad, sane) = (nic(&vm, &thread), nic(&vm, &thread));
+        for ring in 0..1_000_000 {
+            mad.queue.doorbell.ring();
+            if ring % 100_000 == 0 {
+                sane.send();
+                sane.wait_until_served();
+            }
+        }
+        mad.send();
+        mad.wait_until_served();
+    }
+
+    #[test]
+    fn a_nic_may_go_while_its_thread_sleeps_or_works() {
+        let Some(vm) = vm() else { return };
+        let thread = IoThread::spawn("test".into(), Duration::ZERO).unwrap();
+        let stays = nic(&vm, &thread);
+        for ring in [false, true] {
+            for _ in 0..100 {
+                let goes = nic(&vm, &thread);
+                if ring {
+                    goes.queue.doorbell.ring();
+                }
+                drop(goes);
+                stays.send();
+                stays.wait_until_served();
+            }
+        }
+    }
+
+    #[test]
+    fn the_thread_ends_under_load() {
+        let Some(vm) = vm() else { return };
+        for _ in 0..20 {
+            let thread = IoThread::spawn("test".into(), MAX_SPIN).unwrap();
+            let nic = nic(&vm, &thread);
+            let queue = nic.queue.clone();
+            let stop = Arc::new(AtomicBool::new(false));
+            let stopped = stop.clone();
+            let guest = thread::spawn(move || {
+                while !stopped.load(Ordering::SeqCst) {
+                    queue.sent.fetch_add(1, Ordering::SeqCst);
+                    queue.doorbell.ring();
+                }
+            });
+            nic.wait_for_any();
+            drop(nic.attachment);
+            drop(thread);
+            stop.store(true, Ordering::SeqCst);
+            guest.join().unwrap();
+        }
+    }
+
+    #[test]
+    fn the_poller_is_one_thread_and_the_others_are_one_each() {
+        let io = IoThreads::default();
+        let get = |policy| io.get(policy, "test".into()).unwrap();
+        assert!(get(Policy::Push).is_none() && get(Policy::Pull).is_none());
+        let same = |policy| Arc::ptr_eq(&get(policy).unwrap(), &get(policy).unwrap());
+        assert!(same(Policy::Poller) && !same(Policy::Thread));
+    }
+
+    #[test]
+    fn watching_that_does_not_pay_ends_and_one_that_would_have_begins_again() {
+        let mut spin = Spin::new(MAX_SPIN);
+        (0..10).for_each(|_| spin.in_vain());
+        assert_eq!(spin.limit, Duration::ZERO);
+        spin.woke(MAX_SPIN);
+        assert_eq!(spin.limit, Duration::ZERO, "it would have ended by then");
+        spin.woke(MAX_SPIN / 2);
+        assert_eq!(spin.limit, MAX_SPIN);
+        let mut never = Spin::new(Duration::ZERO);
+        never.paid();
+        assert_eq!(never.limit, Duration::ZERO);
+    }
+}
