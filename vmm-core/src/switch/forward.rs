@@ -195,13 +195,9 @@ impl Forwarder {
         let flooded = list(ALL_OTHERS);
         if flooded.is_empty() {
             for port in self.touched.iter().filter(|d| ![RUNTS, from].contains(d)) {
-                hand_over(
-                    &slots[usize::from(*port)],
-                    batch,
-                    list(*port),
-                    &mut self.receivers,
-                    done,
-                );
+                let slot = &slots[usize::from(*port)];
+                slot.fed_by.add(from);
+                hand_over(slot, batch, list(*port), &mut self.receivers, done);
             }
             return;
         }

@@ -14,7 +14,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use parking_lot::RwLock;
@@ -62,7 +62,33 @@ struct Shared {
 struct Slot {
     attached: bool,
     receiver: Option<Weak<dyn Receiver>>,
+    fed_by: Feeders,
     counters: Arc<LivePortCounters>,
+}
+
+/// The ports that have sent frames to a port.
+#[derive(Default)]
+struct Feeders([AtomicU64; MAX_PORTS.div_ceil(64)]);
+
+impl Feeders {
+    #[inline]
+    fn add(&self, port: u8) {
+        let (word, bit) = self.place(port);
+        // Read first: the line stays shared among those who deliver.
+        if word.load(Ordering::Relaxed) & bit == 0 {
+            word.fetch_or(bit, Ordering::Relaxed);
+        }
+    }
+
+    fn contains(&self, port: u8) -> bool {
+        let (word, bit) = self.place(port);
+        word.load(Ordering::Relaxed) & bit != 0
+    }
+
+    #[inline]
+    fn place(&self, port: u8) -> (&AtomicU64, u64) {
+        (&self.0[usize::from(port / 64)], 1 << (port % 64))
+    }
 }
 
 impl Slot {

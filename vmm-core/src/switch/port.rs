@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::counters::LivePortCounters;
 use super::forward::Forwarder;
-use super::{Shared, Slot};
+use super::Shared;
 use crate::backend::{Backend, Feed, FrameBatch};
 
 /// Frames in a round of a pull after which one more is made.
@@ -42,31 +42,34 @@ impl Backend for Port {
     }
 
     fn feed(&self) -> Option<Box<dyn Feed>> {
-        Some(Box::new(OtherPorts { shared: self.shared.clone(), index: self.index }))
+        Some(Box::new(Feeding { shared: self.shared.clone(), index: self.index }))
     }
 }
 
-/// The ports that feed a port: all others.
-struct OtherPorts {
+/// The ports that feed a port: those that have sent to it. Others' streams are for others to fetch,
+/// who may have the CPU cache for it. A stream begins with frames that its guest announces, so every
+/// feeder is known by then.
+struct Feeding {
     shared: Arc<Shared>,
     index: u8,
 }
 
-impl Feed for OtherPorts {
+impl Feed for Feeding {
     fn pull(&self, most: usize) {
         // They take this lock again, and one of them may be the last to hold its NIC.
-        let others: Vec<_> = {
+        let feeders: Vec<_> = {
             let slots = self.shared.slots.read();
+            let Some(own) = slots.get(usize::from(self.index)) else { return };
             // The next port comes first, so that no sender is always served before the others.
-            let (before, from) = slots.split_at(usize::from(self.index).min(slots.len()));
-            let others = from.iter().skip(1).chain(before);
-            others.filter_map(Slot::receiver).collect()
+            let ports = (0..slots.len() as u8).cycle().skip(usize::from(self.index) + 1);
+            let fed = ports.take(slots.len() - 1).filter(|port| own.fed_by.contains(*port));
+            fed.filter_map(|port| slots[usize::from(port)].receiver()).collect()
         };
         let mut left = most;
         loop {
             let before = left;
-            for other in &others {
-                left = left.saturating_sub(other.send_waiting(left));
+            for feeder in &feeders {
+                left = left.saturating_sub(feeder.send_waiting(left));
             }
             // Senders go on meanwhile. To fetch that too is cheaper than the next kick.
             if left == 0 || before - left < WORTH_ANOTHER_ROUND {
