@@ -74,7 +74,8 @@ fn the_reference_topology_is_what_it_says() {
     assert_eq!(bench.cells(), 16);
     assert_eq!((bench.rounds, bench.budget), (10, Duration::from_secs(210)));
     let trial = bench.throughput.as_ref().expect("throughput");
-    assert_eq!((trial.from, trial.to, trial.frame, trial.burst, trial.rate), (0, 1, 60, 1, 0));
+    let (from, to) = (trial.pair.from, trial.pair.to);
+    assert_eq!((from, to, trial.frame, trial.burst, trial.rate), (0, 1, 60, 1, 0));
     assert_eq!(bench.rr.as_ref().map(|rr| rr.duration), Some(Duration::from_millis(400)));
 }
 

@@ -109,7 +109,12 @@ pub async fn play(kvm: &Hypervisor, lab: &Lab) -> Outcome {
             running.finished(guest, Instant::now() + STALL).await.expect("the guests live");
         let Some(report) = report else {
             let counters = running.counters().await;
-            panic!("{}: `{}` stalls: {counters:#?}", lab.optimizations, running.name(guest));
+            panic!(
+                "{}, {}: `{}` stalls: {counters:#?}",
+                lab.optimizations,
+                lab.policy,
+                running.name(guest)
+            );
         };
         reports.push(report);
         running.settle().await.expect("counters");

@@ -165,7 +165,7 @@ impl<'a> Run<'a> {
 mod tests {
     use super::*;
     use crate::bench::summary;
-    use crate::results::{CellId, Metrics, RoundTrip};
+    use crate::results::{CellId, Metrics, RoundTrip, Setting};
     use Optimization::{Csb, Itr, Sc, Vale};
 
     /// Cells whose throughput is given exactly, and whose latency is its inverse. Optimizations

@@ -55,7 +55,7 @@ fn ratio(
 mod tests {
     use super::*;
     use crate::bench::summary;
-    use crate::results::{CellId, Counters, Latency, TrialSettings};
+    use crate::results::{CellId, Counters, Latency, Setting, TrialSettings};
 
     fn sample(kind: TrialKind, round: u32, figure: u64) -> Sample {
         Sample {

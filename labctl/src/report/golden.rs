@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::{Glyphs, comparison_markdown, comparison_terminal, csv, markdown, terminal};
 use crate::bench::compare::{Verdict, compare};
 use crate::bench::{effects, side_by_side, summary};
-use crate::results::{Cell, CellId, Link, NicModel, Platform, Results, Sample, Vmm};
+use crate::results::{Cell, CellId, Link, NicModel, Platform, Results, Sample, Setting, Vmm};
 
 fn directory() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/report")
