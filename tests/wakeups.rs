@@ -9,9 +9,11 @@
 mod common;
 
 use common::Kvm;
+use labctl::bench::trial::{self, Place};
 use labctl::lab::Final;
 use labctl::optimizations::Optimizations;
 use labctl::policy::Choice;
+use labctl::results::TrialKind;
 use labctl::topology::Lab;
 use vmm_core::e1000::NicCounters;
 
@@ -93,6 +95,24 @@ fn every_request_is_answered() {
             halts.0 + halts.1 > TRANSACTIONS / 10,
             "{cell:?}: (ping, pong) halted {halts:?} times"
         );
+    }
+}
+
+/// As fast as it goes, with rings that overflow: each frame arrived or was counted where it was lost.
+#[test]
+fn under_load_every_packet_is_accounted_for() {
+    let Some(kvm) = common::kvm() else { return };
+    for (on, policy) in cells().into_iter().filter(|(_, policy)| *policy != Choice::Auto) {
+        let bench = "bench: { throughput: { from: left, to: right, duration: 50ms } }";
+        let guests = "defaults: { nics: [{ switch: sw0 }] }\nguests: { left: {}, right: {} }";
+        let lab = common::lab(on, &format!("policy: {policy}\n{guests}\n{bench}"));
+        let spec = lab.bench.as_ref().and_then(|bench| bench.throughput.as_ref()).expect("a trial");
+        let place = Place { round: 1, order: 0 };
+        let trial = trial::run(&kvm, &lab, TrialKind::Throughput, spec, place);
+        let sample =
+            common::block_on(trial).unwrap_or_else(|error| panic!("{on}, {policy}: {error}"));
+        assert_eq!(sample.void_reason, None, "{on}, {policy}: {sample:#?}");
+        assert!(sample.conserved && sample.received > 0, "{on}, {policy}: {sample:#?}");
     }
 }
 

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
+use super::Shared;
 use super::counters::LivePortCounters;
 use super::forward::Forwarder;
-use super::Shared;
 use crate::backend::{Backend, Feed, FrameBatch};
 
 /// Frames in a round of a pull after which one more is made.
