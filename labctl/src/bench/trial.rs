@@ -446,7 +446,7 @@ fn latency(report: &Final) -> Latency {
 }
 
 /// CPU time that this process has used, all threads together.
-fn cpu_time() -> Duration {
+pub fn cpu_time() -> Duration {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: the call writes one timespec, to the one given.
     unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &mut time) };

@@ -163,8 +163,8 @@ impl RunningLab {
     }
 
     /// Plugs the cables of those guests in that do not begin to send by themselves, and waits until
-    /// they have announced themselves: switches then know where they are, and floods of nobody's
-    /// stream disturb the others. QEMUs are left to [`set_links`](Self::set_links).
+    /// they have announced themselves: switches then know where they are, and flood no stream to those
+    /// whom it does not concern. QEMUs are left to [`set_links`](Self::set_links).
     ///
     /// # Errors
     /// If the kernel does not tell its counters.
