@@ -39,11 +39,6 @@ const ROLES: [Role; 9] = [
 ];
 
 impl Role {
-    /// Whether it sends without having been asked.
-    pub fn starts(self) -> bool {
-        matches!(self, Self::Tx | Self::Ping | Self::UdpTx | Self::TcpTx)
-    }
-
     /// The name on the command line and in reports.
     pub fn name(self) -> &'static str {
         match self {

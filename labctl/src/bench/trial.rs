@@ -291,7 +291,7 @@ fn drops(running: &RunningLab, spec: &TrialSpec, counters: &LabCounters) -> Vec<
     let takes_part = |guest: usize| spec.pairs().any(|pair| pair.guests().contains(&guest));
     for (guest, (_, nics)) in counters.guests.iter().enumerate().filter(|(g, _)| takes_part(*g)) {
         for (number, nic) in nics.iter().enumerate() {
-            let mut nic = nic.clone();
+            let mut nic = *nic;
             if !spec.also.is_empty() {
                 nic.rx.dropped.filtered = 0;
             }

@@ -31,7 +31,7 @@ pub fn run(config: &Config, clock: Clock, nic: &mut impl Nic, serial: &mut Seria
         nic.wait(Until::Link, u64::MAX);
     }
     // The first frame of a guest that starts a conversation announces it, too.
-    if !config.role.starts() {
+    if !starts(config.role) {
         nic.announce();
     }
     let session = Session::new(config, clock, serial);
@@ -46,6 +46,11 @@ pub fn run(config: &Config, clock: Clock, nic: &mut impl Nic, serial: &mut Seria
         Role::TcpTx => tcp_tx::run(session, nic),
         Role::TcpRx => tcp_rx::run(session, nic),
     }
+}
+
+/// Whether a role sends without having been asked.
+fn starts(role: Role) -> bool {
+    matches!(role, Role::Tx | Role::Ping | Role::UdpTx | Role::TcpTx)
 }
 
 /// What roles share: configuration, clock, the end, and reports.
