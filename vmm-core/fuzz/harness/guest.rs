@@ -4,7 +4,7 @@ use std::cell::OnceCell;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 
-use vmm_core::backend::{Backend, FrameBatch, Receiver};
+use vmm_core::backend::{Backend, Feed, Flow, FrameBatch, Receiver};
 use vmm_core::clock::{Clock, ManualClock, Timer};
 use vmm_core::e1000::registers::offset as reg;
 use vmm_core::e1000::{E1000, E1000Config, E1000Host, regs};
@@ -301,19 +301,22 @@ impl Wire {
         }
     }
 
-    fn check(&self, batch: &FrameBatch<'_>) {
+    /// Looks at a batch of which the first `taken` frames leave the NIC.
+    fn check(&self, batch: &FrameBatch<'_>, taken: usize) {
         assert!((1..=MAX_BATCH).contains(&batch.len()), "a batch of {}", batch.len());
+        assert!(taken <= batch.len());
         let mut bytes = [0; MAX_FRAME + 1];
-        let mut total = 0;
-        for frame in batch.iter() {
+        let (mut total, mut sent) = (0, 0);
+        for (index, frame) in batch.iter().enumerate() {
             assert!((14..=MAX_FRAME).contains(&frame.len()), "a frame of {} bytes", frame.len());
             assert!(frame.spans().len() <= MAX_PIECES, "{} pieces", frame.spans().len());
             assert_eq!(frame.copy_out(0, &mut bytes), frame.len());
             total += frame.len() as u64;
+            sent += if index < taken { frame.len() as u64 } else { 0 };
         }
         assert_eq!(total, batch.total_bytes());
-        self.sent[0].fetch_add(batch.len() as u64, Ordering::SeqCst);
-        self.sent[1].fetch_add(total, Ordering::SeqCst);
+        self.sent[0].fetch_add(taken as u64, Ordering::SeqCst);
+        self.sent[1].fetch_add(sent, Ordering::SeqCst);
     }
 }
 
@@ -326,6 +329,14 @@ impl Receiver for Wire {
         assert!(taken <= picks.len());
         taken
     }
+
+    fn room(&self, flow: Flow) -> usize {
+        self.nic.get().and_then(Weak::upgrade).map_or(usize::MAX, |nic| nic.room(flow))
+    }
+
+    fn send_waiting(&self, most: usize) -> usize {
+        self.nic.get().and_then(Weak::upgrade).map_or(0, |nic| nic.send_waiting(most))
+    }
 }
 
 /// The backend: checks what the NIC sends, then does as its [`Mode`] says.
@@ -334,12 +345,12 @@ struct Cable {
     port: Option<Port>,
 }
 
-impl Backend for Cable {
-    fn transmit(&mut self, batch: &FrameBatch<'_>) {
-        self.wire.check(batch);
+impl Cable {
+    /// Plays the cable's mode; returns the port that the frames then go to, if they do.
+    fn carry(&mut self, batch: &FrameBatch<'_>) -> Option<&mut Port> {
         let mode = *self.wire.mode.lock().unwrap();
         match mode {
-            Mode::Stalled => return,
+            Mode::Stalled => return None,
             Mode::Slow => self.wire.clock.advance(2_000_000),
             Mode::Echo => {
                 let all: Vec<u32> = (0..batch.len() as u32).collect();
@@ -347,8 +358,26 @@ impl Backend for Cable {
             }
             Mode::Deliver => {}
         }
-        if let Some(port) = &mut self.port {
+        self.port.as_mut()
+    }
+}
+
+impl Backend for Cable {
+    fn transmit(&mut self, batch: &FrameBatch<'_>) {
+        self.wire.check(batch, batch.len());
+        if let Some(port) = self.carry(batch) {
             port.transmit(batch);
         }
+    }
+
+    fn transmit_while_room(&mut self, batch: &FrameBatch<'_>) -> usize {
+        let port = self.carry(batch);
+        let taken = port.map_or(batch.len(), |port| port.transmit_while_room(batch));
+        self.wire.check(batch, taken);
+        taken
+    }
+
+    fn feed(&self) -> Option<Box<dyn Feed>> {
+        self.port.as_ref().and_then(Backend::feed)
     }
 }
