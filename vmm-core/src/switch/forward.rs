@@ -29,7 +29,7 @@ pub struct Forwarder {
     picks: Vec<u32>,
     /// One port's frames, its own and flooded ones, in order.
     merged: Vec<u32>,
-    /// NICs that got frames of this batch. If one of them is gone by the end of it, dropping it
+    /// NICs that were asked for room or got frames of this batch. If one of them is gone by the end of it, dropping it
     /// here frees its port, which takes the lock that the batch held.
     receivers: Vec<Arc<dyn Receiver>>,
 }
@@ -87,11 +87,12 @@ impl Forwarder {
         learn(shared, from, batch);
         self.look_up(&shared.table, slots.len(), batch);
         if while_room {
-            self.keep_what_has_room(&slots, batch.flow());
+            self.keep_what_has_room(&slots, from, batch.flow());
         }
         self.sort();
         let frames_in = self.destinations.len() as u64;
-        let mut done = PortCounters { frames_in, batches_in: 1, ..Default::default() };
+        let batches_in = u64::from(frames_in > 0);
+        let mut done = PortCounters { frames_in, batches_in, ..Default::default() };
         self.deliver(&slots, from, batch, &mut done);
         drop(slots);
         self.receivers.clear();
@@ -122,17 +123,20 @@ impl Forwarder {
 
     /// Cuts the batch before the first frame that its receiver has no room for. What other senders
     /// deliver meanwhile may still use the room up: then the receiver turns frames away, and counts.
-    fn keep_what_has_room(&mut self, slots: &[Slot], flow: Flow) {
-        let Self { destinations, lists, touched, .. } = self;
+    fn keep_what_has_room(&mut self, slots: &[Slot], from: u8, flow: Flow) {
+        let Self { destinations, lists, touched, receivers, .. } = self;
         let mut kept = destinations.len();
         for (index, destination) in destinations.iter().enumerate() {
-            // Here a list's `end` is the room behind its port; frames for no port have all they need.
+            // Here a list's `end` is the room behind its port; frames that go nowhere need none.
             let list = &mut lists[usize::from(*destination)];
             if list.len == 0 {
                 touched.push(*destination);
-                let receiver = slots.get(usize::from(*destination)).and_then(Slot::receiver);
-                list.end =
-                    receiver.map_or(u32::MAX, |r| r.room(flow).try_into().unwrap_or(u32::MAX));
+                let slot = slots.get(usize::from(*destination)).filter(|_| *destination != from);
+                list.end = slot.and_then(Slot::receiver).map_or(u32::MAX, |receiver| {
+                    let room = receiver.room(flow).try_into().unwrap_or(u32::MAX);
+                    receivers.push(receiver);
+                    room
+                });
             }
             if list.len == list.end {
                 kept = index;

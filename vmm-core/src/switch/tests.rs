@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use vm_memory::Bytes;
 
 use super::*;
-use crate::backend::{Backend, FrameBatch};
+use crate::backend::{Backend, Flow, FrameBatch};
 use crate::clock::ManualClock;
 use crate::memory::GuestRam;
 
@@ -18,6 +18,10 @@ struct Recorder {
 }
 
 impl Receiver for Recorder {
+    fn room(&self, _flow: Flow) -> usize {
+        self.room
+    }
+
     fn receive(&self, batch: &FrameBatch<'_>, picks: &[u32]) -> usize {
         let mut seen = self.seen.lock();
         let taken = picks.len().min(self.room - seen.len().min(self.room));
@@ -45,6 +49,20 @@ fn station(n: u8) -> [u8; 6] {
 
 const ALL: [u8; 6] = [0xff; 6];
 
+/// Frames of (source, destination, tag) in `ram`.
+fn batch<'r>(ram: &'r GuestRam, frames: &[([u8; 6], [u8; 6], u8)]) -> FrameBatch<'r> {
+    let mut batch = FrameBatch::new();
+    for (i, (src, dst, tag)) in frames.iter().enumerate() {
+        let span = ram.slice(i as u64 * 64, 60).unwrap();
+        let header = [&dst[..], &src[..], &[0x88, 0xb5], &[*tag]].concat();
+        // The tag sits right after the source address and two type bytes.
+        span.write_slice(&header[..15], 0).unwrap();
+        batch.push_span(span);
+        batch.end_frame();
+    }
+    batch
+}
+
 impl Bench {
     fn new(ports: u8, room: usize) -> Self {
         let clock = Arc::new(ManualClock::at(1_000_000_000));
@@ -69,16 +87,7 @@ impl Bench {
 
     /// Sends one batch of (source, destination, tag) from a port.
     fn send(&mut self, port: usize, frames: &[([u8; 6], [u8; 6], u8)]) {
-        let mut batch = FrameBatch::new();
-        for (i, (src, dst, tag)) in frames.iter().enumerate() {
-            let span = self.ram.slice(i as u64 * 64, 60).unwrap();
-            let header = [&dst[..], &src[..], &[0x88, 0xb5], &[*tag]].concat();
-            // The tag sits right after the source address and two type bytes.
-            span.write_slice(&header[..15], 0).unwrap();
-            batch.push_span(span);
-            batch.end_frame();
-        }
-        self.ports[port].transmit(&batch);
+        self.ports[port].transmit(&batch(&self.ram, frames));
     }
 
     fn seen(&self, port: usize) -> Vec<u8> {
@@ -218,6 +227,48 @@ fn a_receiver_that_goes_away_during_a_batch_frees_its_port() {
     bench.send(0, &[(station(0), ALL, 0)]);
     assert_eq!(bench.counters(0).delivered, 1);
     assert_eq!(bench.switch.counters().len(), 1, "the port is free again");
+}
+
+/// The same before any frame is handed to it.
+#[test]
+fn a_receiver_that_goes_away_when_asked_for_room_frees_its_port() {
+    struct NoRoom {
+        own: Mutex<Option<Arc<dyn Receiver>>>,
+        _port: Port,
+    }
+    impl Receiver for NoRoom {
+        fn receive(&self, _batch: &FrameBatch<'_>, _picks: &[u32]) -> usize {
+            0
+        }
+
+        fn room(&self, _flow: Flow) -> usize {
+            drop(self.own.lock().take());
+            0
+        }
+    }
+    let mut bench = Bench::new(1, 100);
+    let mut port = bench.switch.attach().unwrap();
+    let index = port.index();
+    port.transmit(&batch(&bench.ram, &[(station(1), ALL, 0)]));
+    let nic = Arc::new(NoRoom { own: Mutex::default(), _port: port });
+    let receiver: Arc<dyn Receiver> = nic.clone();
+    bench.switch.connect(index, &receiver);
+    *nic.own.lock() = Some(receiver);
+    drop(nic);
+    let batch = batch(&bench.ram, &[(station(0), station(1), 0)]);
+    assert_eq!(bench.ports[0].transmit_while_room(&batch), 0);
+    let counters = bench.counters(0);
+    assert_eq!((counters.frames_in, counters.batches_in), (0, 0), "nothing has left its sender");
+    assert_eq!(bench.switch.counters().len(), 1, "the port is free again");
+}
+
+#[test]
+fn a_frame_that_goes_nowhere_needs_no_room() {
+    let mut bench = Bench::new(1, 0);
+    bench.send(0, &[(station(0), ALL, 0)]);
+    let batch = batch(&bench.ram, &[(station(0), station(0), 0)]);
+    assert_eq!(bench.ports[0].transmit_while_room(&batch), 1);
+    assert_eq!(bench.counters(0).dropped.same_port, 1);
 }
 
 #[test]
