@@ -9,6 +9,8 @@ use crate::backend::{Backend, Feed, FrameBatch};
 
 /// Frames in a round of a pull after which one more is made.
 const WORTH_ANOTHER_ROUND: usize = 64;
+/// Most frames of one pull: with senders that never stop, no kick may hold its vCPU for long.
+const MOST_AT_ONCE: usize = 4096;
 
 /// A switch port as its NIC sees it.
 pub struct Port {
@@ -65,7 +67,7 @@ impl Feed for Feeding {
             let fed = ports.take(slots.len() - 1).filter(|port| own.fed_by.contains(*port));
             fed.filter_map(|port| slots[usize::from(port)].receiver()).collect()
         };
-        let mut left = most;
+        let mut left = most.min(MOST_AT_ONCE);
         loop {
             let before = left;
             for feeder in &feeders {
