@@ -176,10 +176,11 @@ impl ReceiveUnit {
     /// when there is more, or has not returned a buffer for long: others must not wait for the dead.
     pub fn room(&mut self, flow: Flow, now: u64) -> usize {
         let ready = self.rctl & rctl::EN != 0 && self.bus_master && self.medium != Medium::Nothing;
-        let Some(csb) = self.active_csb().filter(|_| ready) else {
+        let Some(csb) = self.active_csb().filter(|_| ready).cloned() else {
             return usize::MAX;
         };
         let tail = csb.load(Field::GuestRdt);
+        self.note_life(tail);
         // Awake, and not through with its frames: it will kick, and come for more itself.
         let awake = csb.load(Field::GuestNeedRxkick) == 0;
         let will_come = flow == Flow::Brought && self.fed && awake && tail != self.last_filled();
@@ -187,9 +188,13 @@ impl ReceiveUnit {
         if room > 0 {
             return room;
         }
-        let since = self.full.filter(|(at, _)| *at == tail).map_or(now, |(_, since)| since);
-        self.full = Some((tail, since));
+        let (_, since) = *self.full.get_or_insert((tail, now));
         if now.saturating_sub(since) < PATIENCE { 0 } else { usize::MAX }
+    }
+
+    /// A guest that has moved its tail is alive. Noted at every look, for the tail comes round again.
+    fn note_life(&mut self, tail: u32) {
+        self.full = self.full.filter(|(at, _)| *at == tail);
     }
 
     /// The descriptor before the head. Only for a ring that has any.
@@ -226,6 +231,7 @@ impl ReceiveUnit {
         let csb = self.active_csb().cloned();
         if let Some(csb) = &csb {
             self.ring.tail = csb.load(Field::GuestRdt);
+            self.note_life(self.ring.tail);
         }
         let free = self.ring.owned(self.ring.tail);
         let ram = self.ram.clone();
