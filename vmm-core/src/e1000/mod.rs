@@ -39,7 +39,7 @@ mod tests;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::backend::{Backend, Feed, Flow, FrameBatch, Mac, Receiver};
 use crate::clock::{Clock, Timer};
@@ -276,14 +276,25 @@ impl E1000 {
     // state's deadline could replace a newer one's.
 
     fn with_transmitter(&self, act: impl FnOnce(&mut Transmitter) -> TxOutcome) {
-        let outcome = {
-            let mut tx = self.tx.0.lock();
-            let outcome = act(&mut tx);
-            self.schedule.set(Event::Transmit, outcome.deadline);
-            self.streams.store(tx.streams(), Ordering::Relaxed);
-            outcome
-        };
+        self.transmit(self.tx.0.lock(), act);
+    }
+
+    fn transmit(
+        &self,
+        mut tx: MutexGuard<'_, Transmitter>,
+        act: impl FnOnce(&mut Transmitter) -> TxOutcome,
+    ) {
+        let outcome = act(&mut tx);
+        self.schedule.set(Event::Transmit, outcome.deadline);
+        self.note_stream(&tx);
+        drop(tx);
         self.conclude_transmit(outcome);
+    }
+
+    /// To be called before the lock is given back, by whoever may have ended a stream: kicks that are
+    /// not part of one must wait for the lock, for nobody else comes to look.
+    fn note_stream(&self, tx: &Transmitter) {
+        self.streams.store(tx.streams(), Ordering::Relaxed);
     }
 
     fn conclude_transmit(&self, outcome: TxOutcome) {
@@ -307,15 +318,10 @@ impl E1000 {
     /// The timer's share of transmission. A lock that is taken means that a kick is being served:
     /// that thread will set the next deadline, and waiting for it would only steal its CPU.
     fn look_at_transmit_ring(&self, now: u64) {
-        let outcome = {
-            let Some(mut tx) = self.tx.0.try_lock() else {
-                return self.schedule.set(Event::Transmit, Some(now + pacing::LOOK_AFTER));
-            };
-            let outcome = tx.on_timer(now, &mut OwnReceiver(self));
-            self.schedule.set(Event::Transmit, outcome.deadline);
-            outcome
-        };
-        self.conclude_transmit(outcome);
+        match self.tx.0.try_lock() {
+            Some(tx) => self.transmit(tx, |tx| tx.on_timer(now, &mut OwnReceiver(self))),
+            None => self.schedule.set(Event::Transmit, Some(now + pacing::LOOK_AFTER)),
+        }
     }
 
     fn with_receive_unit(&self, act: impl FnOnce(&mut ReceiveUnit) -> RxOutcome) -> usize {
@@ -360,7 +366,10 @@ impl E1000 {
         if csb.is_none() && base != 0 {
             tracing::debug!(mac = %self.mac(), "CSB at {base:#x} is not in guest RAM: ignored");
         }
-        self.tx.0.lock().set_csb(csb.clone());
+        let mut tx = self.tx.0.lock();
+        tx.set_csb(csb.clone());
+        self.note_stream(&tx);
+        drop(tx);
         self.rx.0.lock().set_csb(csb);
     }
 }
@@ -378,14 +387,14 @@ impl Receiver for E1000 {
     fn send_waiting(&self, most: usize) -> usize {
         let most = most.try_into().unwrap_or(u32::MAX);
         let now = self.clock.now();
-        let (outcome, sent) = {
-            // Taken: somebody is at it already.
-            let Some(mut tx) = self.tx.0.try_lock() else { return 0 };
-            let (outcome, sent) = tx.pulled(now, most, &mut OwnReceiver(self));
-            self.schedule.set(Event::Transmit, outcome.deadline);
-            (outcome, sent)
-        };
-        self.conclude_transmit(outcome);
+        // Taken: somebody is at it already.
+        let Some(tx) = self.tx.0.try_lock() else { return 0 };
+        let mut sent = 0;
+        self.transmit(tx, |tx| {
+            let outcome;
+            (outcome, sent) = tx.pulled(now, most, &mut OwnReceiver(self));
+            outcome
+        });
         sent as usize
     }
 }

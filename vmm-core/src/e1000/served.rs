@@ -36,6 +36,7 @@ impl E1000 {
         let mut tx = self.tx.0.lock();
         self.posted.0.store(NOTHING_POSTED, Ordering::Release);
         tx.reset();
+        self.note_stream(&tx);
         drop(tx);
         self.wire(general);
     }

@@ -206,7 +206,7 @@ impl Transmitter {
                 self.settle_missing_kick(self.ring.tail);
                 csb.store(Field::HostNeedTxkick, 0);
                 fence(Ordering::SeqCst);
-                self.run_csb(now, Flow::Brought, u32::MAX, &csb, own, &mut outcome);
+                self.run_csb(Flow::Brought, u32::MAX, &csb, own, &mut outcome);
                 let kicked = self.pacing.kicked(now, received);
                 if !kicked && !self.ask_for_kick(&csb, own, &mut outcome) {
                     self.pacing.stay_awake(now);
@@ -231,7 +231,7 @@ impl Transmitter {
             }
             Some(csb) if self.pacing.due(now) => self.look(now, &csb, own, &mut outcome),
             Some(csb) if self.backlog => {
-                self.run_csb(now, Flow::Brought, u32::MAX, &csb, own, &mut outcome);
+                self.run_csb(Flow::Brought, u32::MAX, &csb, own, &mut outcome);
                 self.announce(&csb, &mut outcome);
             }
             Some(_) => {}
@@ -240,13 +240,13 @@ impl Transmitter {
         outcome
     }
 
-    /// Sends up to about `most` frames because a receiver asks for them, if the guest does not kick;
+    /// Sends up to about `most` frames because a receiver asks for them, if there is a stream;
     /// returns how many descriptors that took.
     pub fn pulled(&mut self, now: u64, most: u32, own: &mut dyn Backend) -> (TxOutcome, u32) {
         let mut outcome = TxOutcome { may_delay: true, ..TxOutcome::default() };
         let mut found = 0;
-        if let Some(csb) = self.active_csb().filter(|_| self.pacing.is_awake()) {
-            found = self.run_csb(now, Flow::Fetched, most, &csb, own, &mut outcome);
+        if let Some(csb) = self.active_csb().filter(|_| self.streams()) {
+            found = self.run_csb(Flow::Fetched, most, &csb, own, &mut outcome);
             if found > 0 {
                 self.pacing.stay_awake(now);
             }
@@ -321,7 +321,6 @@ impl Transmitter {
     /// Sends what the guest has published in the CSB; as part of a `stream` if it is one.
     fn run_csb(
         &mut self,
-        now: u64,
         stream: Flow,
         most: u32,
         csb: &Csb,
@@ -346,7 +345,7 @@ impl Transmitter {
         if self.missing_kick != Some(tail) {
             self.settle_missing_kick(tail);
         }
-        let found = self.run_csb(now, Flow::Brought, u32::MAX, csb, own, outcome);
+        let found = self.run_csb(Flow::Brought, u32::MAX, csb, own, outcome);
         if self.waiting {
             // What waits for room is a stream, too; to ask for a kick would be to drop it.
             self.pacing.stay_awake(now);

@@ -183,3 +183,43 @@ fn the_end_of_a_stream_is_brought_by_the_timer() {
     pair.pass(500_000);
     assert_eq!(pair.delivered(), before + 2);
 }
+
+#[test]
+fn a_kick_after_a_stream_waits_for_whoever_holds_the_transmitter() {
+    let end = |pair: &Pair| (0..8).for_each(|_| pair.pass(500_000));
+    let reset = |pair: &Pair| {
+        pair.sender.set(CTRL, ctrl::RST);
+        pair.sender.configure();
+    };
+    for stop in [&end as &dyn Fn(&Pair), &reset] {
+        let mut pair = Pair::streaming();
+        stop(&pair);
+        assert_eq!(pair.sender.csb(Field::HostNeedTxkick), 1);
+        pair.sent = pair.sender.csb(Field::HostTdh).into();
+        let before = pair.delivered();
+        pair.publish(1);
+        let other = pair.sender.nic.tx.0.lock();
+        std::thread::scope(|scope| {
+            let kick = scope.spawn(|| pair.kick());
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            drop(other);
+            kick.join().unwrap();
+        });
+        assert_eq!(pair.delivered(), before + 1);
+    }
+}
+
+#[test]
+fn patience_begins_anew_when_the_tail_comes_round() {
+    let mut pair = Pair::streaming();
+    // So that the ring is full at the same tail again.
+    for _ in 0..2 * SLOTS {
+        pair.publish(SLOTS - 1);
+        pair.kick();
+        pair.publish(SLOTS - 1);
+        pair.kick();
+        assert_eq!(pair.dropped(), 0, "a full ring alone is no sign of death");
+        pair.clock.advance(3_000_000);
+        pair.use_up(2 * (SLOTS - 1));
+    }
+}
