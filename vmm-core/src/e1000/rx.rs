@@ -23,7 +23,7 @@ const RECHECK_AFTER: u64 = 1_000_000;
 
 /// How long frames wait for a guest that returns no buffer before it is taken for dead and they are
 /// dropped, in nanoseconds: some time slices of the host's, for where there are more guests than CPUs.
-const PATIENCE: u64 = 20_000_000;
+pub(super) const PATIENCE: u64 = 20_000_000;
 
 /// What the receive side has done since it was made.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
