@@ -102,6 +102,8 @@ pub struct Outcome {
 pub async fn play(kvm: &Hypervisor, lab: &Lab) -> Outcome {
     let mut running = RunningLab::start(kvm, lab).await.expect("the lab starts");
     running.ready().await.expect("the guests boot");
+    // A listener that is slow to wake up could miss its whole time on the network otherwise.
+    running.plug_in_listeners().await.expect("counters");
     running.set_links(true);
     let mut reports = Vec::new();
     for guest in [0, 1] {
