@@ -123,7 +123,7 @@ pub struct Transmitter {
     backlog: bool,
     /// Receivers may take a stream's frames as they have room.
     pull: bool,
-    /// The stream's next frames wait for room.
+    /// The last run ended at a frame that nobody had room for.
     waiting: bool,
     counters: TxCounters,
 }
@@ -334,7 +334,6 @@ impl Transmitter {
         self.batch.set_flow(Flow::Announced);
         // Whoever takes a stream's frames comes again; else the next look is soon enough.
         self.backlog &= !streaming;
-        self.waiting = streaming && found == 0 && self.ring.owned(tail) > 0;
         found
     }
 

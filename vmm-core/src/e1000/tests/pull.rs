@@ -223,3 +223,22 @@ fn patience_begins_anew_when_the_tail_comes_round() {
         pair.clock.advance(PATIENCE);
     }
 }
+
+#[test]
+fn what_cannot_be_sent_does_not_wait_for_room() {
+    let off = |pair: &mut Pair| {
+        pair.sender.set(TCTL, 0);
+        pair.publish(1);
+    };
+    let unfinished = |pair: &mut Pair| {
+        pair.sender.tx(pair.sent % SLOTS, TX_BUFFER, 60, 0);
+        pair.sent += 1;
+        pair.publish(0);
+    };
+    for spoil in [&off as &dyn Fn(&mut Pair), &unfinished] {
+        let mut pair = Pair::streaming();
+        spoil(&mut pair);
+        (0..8).for_each(|_| pair.pass(500_000));
+        assert_eq!(pair.sender.csb(Field::HostNeedTxkick), 1, "nobody looks in vain for ever");
+    }
+}

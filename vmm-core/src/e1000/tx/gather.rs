@@ -98,6 +98,7 @@ impl Transmitter {
         outcome: &mut TxOutcome,
     ) -> u32 {
         self.backlog = false;
+        self.waiting = false;
         if self.tctl & tctl::EN == 0 || !self.bus_master {
             return 0;
         }
@@ -128,6 +129,7 @@ impl Transmitter {
             let gathered = self.gather(&ring, owned - total, &mut work, own);
             let left = self.hand_over(&mut work, own);
             let consumed = gathered - left;
+            self.waiting = left > 0;
             complete = gathered > 0 && left == 0;
             if work.reports {
                 self.write_back(&ring, consumed, outcome);
