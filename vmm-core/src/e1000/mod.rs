@@ -4,7 +4,7 @@
 //! lock: `General`, `Transmitter`, `ReceiveUnit` and `Interrupts`. [`E1000`] carries register accesses
 //! ([`registers`] lists them), frames and deadlines to the parts, and what they report to the
 //! interrupt line and the timer. It knows neither KVM nor threads nor the time of day. Where a thread
-//! of its own is to transmit, kicks only ring its doorbell ([`served`]).
+//! of its own is to transmit, kicks only ring its doorbell (`served`).
 //!
 //! Lock order: general, transmit, then (through the backend) the switch's ports, another NIC's
 //! receive, then interrupts, then the schedule or the interrupt line. The receive and interrupt parts
