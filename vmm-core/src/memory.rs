@@ -84,8 +84,7 @@ impl GuestRam {
     /// A view of `len` bytes at guest-physical `addr`; `None` unless all of it is RAM.
     #[inline]
     pub fn slice(&self, addr: u64, len: usize) -> Option<VolatileSlice<'_>> {
-        let offset = usize::try_from(addr).ok()?;
-        VolatileMemory::get_slice(&**self.region, offset, len).ok()
+        piece(&self.all(), addr, len)
     }
 
     /// A view of `count` elements at `addr`; `None` unless all of it is RAM.
@@ -122,18 +121,13 @@ impl GuestRam {
 /// it is there.
 #[inline]
 pub fn piece<'r>(ram: &VolatileSlice<'r>, addr: u64, len: usize) -> Option<VolatileSlice<'r>> {
-    let addr = usize::try_from(addr).ok()?;
-    // Compared this way nothing can overflow.
-    if addr > ram.len() || len > ram.len() - addr {
-        return None;
-    }
-    ram.subslice(addr, len).ok()
+    ram.subslice(usize::try_from(addr).ok()?, len).ok()
 }
 
 /// Copies `from` to `to`, which is as long. For the shortest frames, of 32 to 64 bytes, without the
 /// call that takes longer than their copy.
 #[inline]
-pub fn copy(from: &VolatileSlice<'_>, to: &VolatileSlice<'_>) {
+pub fn copy_piece(from: &VolatileSlice<'_>, to: &VolatileSlice<'_>) {
     const PART: usize = size_of::<__m128i>();
     let len = from.len();
     if to.len() != len || !(2 * PART..=4 * PART).contains(&len) {
@@ -210,7 +204,7 @@ mod tests {
             ram.slice(3, len).unwrap().copy_from(&pattern);
             let guarded = ram.slice(1001, len + 2).unwrap();
             guarded.copy_from(&vec![0xee_u8; len + 2]);
-            copy(&ram.slice(3, len).unwrap(), &ram.slice(1002, len).unwrap());
+            copy_piece(&ram.slice(3, len).unwrap(), &ram.slice(1002, len).unwrap());
             let mut out = vec![0_u8; len + 2];
             guarded.copy_to(&mut out[..]);
             assert_eq!(out[1..=len], pattern);

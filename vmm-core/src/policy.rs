@@ -23,9 +23,6 @@ pub enum Policy {
 }
 
 impl Policy {
-    /// All of them.
-    pub const ALL: [Self; 4] = [Self::Push, Self::Pull, Self::Thread, Self::Poller];
-
     /// The name that users write.
     pub fn name(self) -> &'static str {
         match self {
@@ -34,11 +31,6 @@ impl Policy {
             Self::Thread => "thread",
             Self::Poller => "poller",
         }
-    }
-
-    /// Whether threads other than the vCPUs' move the frames.
-    pub fn has_io_threads(self) -> bool {
-        matches!(self, Self::Thread | Self::Poller)
     }
 }
 

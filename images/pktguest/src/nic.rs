@@ -8,6 +8,9 @@ use crate::frame::{HEADER_WORDS, Header, Kind};
 use crate::json::Object;
 use crate::time;
 
+/// Frames discarded at a time.
+const DISCARD: u32 = 64;
+
 /// What a wait is for, besides its deadline and the link's end.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Until {
@@ -97,8 +100,15 @@ pub trait Nic {
     /// many descriptors that took.
     fn exchange(&mut self, max: u32, each: impl FnMut(RxFrame<'_>, &mut Self::Queue)) -> u32;
 
+    /// Whether a received frame waits.
+    fn has_received(&self) -> bool;
+
     /// Drops the frames that wait.
-    fn discard_received(&mut self);
+    fn discard_received(&mut self) {
+        while self.has_received() {
+            self.receive(DISCARD, |_| ());
+        }
+    }
 
     /// Services the interrupt, if there was one.
     fn service(&mut self);

@@ -1,14 +1,27 @@
 //! Descriptor ring registers, common to both directions (manual 3.2.6 and 3.4).
 
-use vm_memory::VolatileArrayRef;
+use vm_memory::{VolatileArrayRef, VolatileSlice};
 
-use crate::memory::GuestRam;
+use crate::memory::{CACHE_LINE, GuestRam};
 
 /// Bytes of a descriptor.
 pub const DESCRIPTOR_BYTES: u64 = 16;
 
+/// Descriptors in a cache line.
+pub const DESCRIPTORS_PER_LINE: u32 = (CACHE_LINE as u64 / DESCRIPTOR_BYTES) as u32;
+
 /// A descriptor as two little-endian words: buffer address, then everything else.
 pub type Descriptor = [u64; 2];
+
+/// The bytes of descriptor `index`; `None` outside the ring.
+#[inline]
+pub fn bytes<'r>(
+    descriptors: &VolatileArrayRef<'r, Descriptor>,
+    index: u32,
+) -> Option<VolatileSlice<'r>> {
+    let at = index as usize * DESCRIPTOR_BYTES as usize;
+    descriptors.to_slice().subslice(at, DESCRIPTOR_BYTES as usize).ok()
+}
 
 /// Base, length, head and tail. All of them are the guest's and may hold anything.
 #[derive(Debug, Default)]

@@ -87,6 +87,13 @@ pub struct TxOutcome {
     pub deadline: Option<u64>,
 }
 
+impl TxOutcome {
+    /// Before the first descriptor: nobody has refused a delay.
+    fn nothing_yet() -> Self {
+        Self { may_delay: true, ..Self::default() }
+    }
+}
+
 /// Transmit registers and state.
 pub struct Transmitter {
     ram: GuestRam,
@@ -196,7 +203,7 @@ impl Transmitter {
     /// TDT was written. `received` counts the frames that this NIC has received so far: traffic
     /// that answers itself must not be taken for a stream. In loopback `own` receives.
     pub fn kick(&mut self, now: u64, received: u64, own: &mut dyn Backend) -> TxOutcome {
-        let mut outcome = TxOutcome { may_delay: true, ..TxOutcome::default() };
+        let mut outcome = TxOutcome::nothing_yet();
         match self.active_csb() {
             None => {
                 self.withdraw_promise();
@@ -221,7 +228,7 @@ impl Transmitter {
     /// Looks after a ring with work left over, or whose guest was not asked for kicks, or may have
     /// missed being asked.
     pub fn on_timer(&mut self, now: u64, own: &mut dyn Backend) -> TxOutcome {
-        let mut outcome = TxOutcome { may_delay: true, ..TxOutcome::default() };
+        let mut outcome = TxOutcome::nothing_yet();
         match self.active_csb() {
             None => {
                 self.withdraw_promise();
@@ -243,7 +250,7 @@ impl Transmitter {
     /// Sends up to about `most` frames because a receiver asks for them, if there is a stream;
     /// returns how many descriptors that took.
     pub fn pulled(&mut self, now: u64, most: u32, own: &mut dyn Backend) -> (TxOutcome, u32) {
-        let mut outcome = TxOutcome { may_delay: true, ..TxOutcome::default() };
+        let mut outcome = TxOutcome::nothing_yet();
         let mut found = 0;
         if let Some(csb) = self.active_csb().filter(|_| self.streams()) {
             found = self.run_csb(Flow::Fetched, most, &csb, own, &mut outcome);
@@ -264,7 +271,7 @@ impl Transmitter {
         rang: impl FnOnce() -> bool,
         own: &mut dyn Backend,
     ) -> (TxOutcome, bool) {
-        let mut outcome = TxOutcome { may_delay: true, ..TxOutcome::default() };
+        let mut outcome = TxOutcome::nothing_yet();
         let Some(csb) = self.active_csb() else {
             self.withdraw_promise();
             let found = self.run(self.ring.tail, u32::MAX, None, own, &mut outcome);
@@ -299,7 +306,7 @@ impl Transmitter {
 
     /// Asks the guest for a kick. False if it keeps publishing.
     pub fn rest(&mut self, own: &mut dyn Backend) -> (TxOutcome, bool) {
-        let mut outcome = TxOutcome { may_delay: true, ..TxOutcome::default() };
+        let mut outcome = TxOutcome::nothing_yet();
         self.resting = true;
         if let Some(csb) = self.active_csb() {
             self.resting = self.ask_for_kick(&csb, own, &mut outcome);

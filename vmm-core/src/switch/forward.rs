@@ -61,22 +61,9 @@ impl Default for Forwarder {
 }
 
 impl Forwarder {
-    /// Forwards what came in on port `from`.
-    pub fn forward(&mut self, shared: &Shared, from: u8, batch: &FrameBatch<'_>) -> PortCounters {
-        self.forward_some(shared, from, batch, false)
-    }
-
-    /// Forwards the first frames of a batch, up to one for whose unicast receiver there is no room.
-    pub fn forward_while_room(
-        &mut self,
-        shared: &Shared,
-        from: u8,
-        batch: &FrameBatch<'_>,
-    ) -> PortCounters {
-        self.forward_some(shared, from, batch, true)
-    }
-
-    fn forward_some(
+    /// Forwards what came in on port `from`: all of it, or only the first frames `while_room`, up to
+    /// one for whose unicast receiver there is none.
+    pub fn forward(
         &mut self,
         shared: &Shared,
         from: u8,

@@ -29,18 +29,22 @@ impl Port {
     pub fn index(&self) -> u8 {
         self.index
     }
+
+    /// Returns how many frames the switch took.
+    fn forward(&mut self, batch: &FrameBatch<'_>, while_room: bool) -> usize {
+        let done = self.forwarder.forward(&self.shared, self.index, batch, while_room);
+        self.counters.add(&done);
+        done.frames_in as usize
+    }
 }
 
 impl Backend for Port {
     fn transmit(&mut self, batch: &FrameBatch<'_>) {
-        let done = self.forwarder.forward(&self.shared, self.index, batch);
-        self.counters.add(&done);
+        self.forward(batch, false);
     }
 
     fn transmit_while_room(&mut self, batch: &FrameBatch<'_>) -> usize {
-        let done = self.forwarder.forward_while_room(&self.shared, self.index, batch);
-        self.counters.add(&done);
-        done.frames_in as usize
+        self.forward(batch, true)
     }
 
     fn feed(&self) -> Option<Box<dyn Feed>> {

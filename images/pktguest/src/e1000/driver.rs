@@ -23,8 +23,6 @@ const CAUSES: u32 = CSB_CAUSES | regs::CAUSE_RXDMT0 | regs::CAUSE_RXO;
 const CSB_CAUSES: u32 = regs::CAUSE_RXT0 | regs::CAUSE_TXDW | regs::CAUSE_LSC;
 /// How long CTRL.RST and an EEPROM word may take.
 const RESET_US: u64 = 10_000;
-/// Frames discarded at a time.
-const DISCARD: u32 = 64;
 
 /// A running 82540EM.
 pub struct E1000 {
@@ -172,10 +170,9 @@ impl Nic for E1000 {
         count
     }
 
-    fn discard_received(&mut self) {
-        while self.rx.ready() {
-            self.receive(DISCARD, |_| ());
-        }
+    #[inline]
+    fn has_received(&self) -> bool {
+        self.rx.ready()
     }
 
     #[inline]
@@ -215,7 +212,7 @@ impl Wakeable for E1000 {
     #[inline]
     fn reached(&mut self, until: Until) -> bool {
         match until {
-            Until::Frame => self.rx.ready(),
+            Until::Frame => self.has_received(),
             Until::Room => self.tx.has_room(),
             Until::Sent => self.tx.is_idle(),
             Until::Link => self.link,

@@ -75,6 +75,14 @@ impl<'a, S: AnySocket<'a>> Stack<'a, S> {
         (self.sockets.get_mut(self.handle), self.interface.context())
     }
 
+    /// Lets the stack go on at TSC time `now`: takes up to `max` frames, then sends all it can.
+    #[inline]
+    pub fn poll(&mut self, nic: &mut impl Nic, now: u64, max: u32) {
+        self.set_time(now);
+        self.receive(nic, max);
+        self.send(nic);
+    }
+
     /// Tells the TSC time, by which the stack goes until it is told anew.
     pub fn set_time(&mut self, now: u64) {
         self.now = instant(self.clock, now);

@@ -21,7 +21,7 @@ use crate::time::{self, Clock};
 /// Frames to take from the driver at a time.
 const BATCH: u32 = 64;
 /// Packets between two looks at the clock when sending as fast as possible.
-const CHUNK: u32 = 64;
+const CHUNK: u64 = 64;
 /// How long the device may take over the last frames.
 const FINISH_US: u64 = 1_000_000;
 
@@ -100,11 +100,14 @@ impl<'a> Session<'a> {
         self.config.count != 0 && done >= self.config.count
     }
 
-    /// How many of the configured count are left after `done`.
-    fn left(&self, done: u64) -> u64 {
+    /// How many packets to send after `done` before the next look at the clock: no more than are left
+    /// of the configured count; one burst at a rate, and more if there is none to keep.
+    fn chunk(&self, done: u64) -> u64 {
+        let burst = u64::from(self.config.burst);
+        let chunk = if self.config.rate == 0 { burst.max(CHUNK) } else { burst };
         match self.config.count {
-            0 => u64::MAX,
-            count => count.saturating_sub(done),
+            0 => chunk,
+            count => chunk.min(count.saturating_sub(done)),
         }
     }
 

@@ -7,7 +7,7 @@ use smoltcp::iface::SocketStorage;
 use smoltcp::socket::tcp::{Socket, SocketBuffer, State};
 
 use super::pace::Pace;
-use super::{BATCH, CHUNK, FINISH_US, Session, Tally};
+use super::{BATCH, FINISH_US, Session, Tally};
 use crate::net::{DISCARD_PORT, SENDER_PORT, Stack};
 use crate::nic::{Nic, Until};
 use crate::payload::{Payload, TCP_HEADERS};
@@ -41,9 +41,7 @@ pub fn run(mut session: Session<'_>, nic: &mut impl Nic) {
     loop {
         nic.service();
         let now = time::now();
-        stack.set_time(now);
-        stack.receive(nic, BATCH);
-        stack.send(nic);
+        stack.poll(nic, now, BATCH);
         let socket = stack.socket();
         if session.is_over(now, nic) || session.is_enough(sent) || !socket.is_active() {
             break;
@@ -62,8 +60,7 @@ pub fn run(mut session: Session<'_>, nic: &mut impl Nic) {
             continue;
         }
         let first = sent;
-        let chunk = if config.rate == 0 { burst.max(CHUNK.into()) } else { burst };
-        let end = first.saturating_add(session.left(first).min(chunk));
+        let end = first.saturating_add(session.chunk(first));
         while sent < end && room(stack.socket()) >= len {
             let socket = stack.socket();
             for _ in 0..burst.min(end - sent) {
@@ -83,9 +80,7 @@ pub fn run(mut session: Session<'_>, nic: &mut impl Nic) {
     let mut end = time::now();
     loop {
         let now = time::now();
-        stack.set_time(now);
-        stack.receive(nic, BATCH);
-        stack.send(nic);
+        stack.poll(nic, now, BATCH);
         if stack.socket().send_queue() > 0 {
             end = now;
         }

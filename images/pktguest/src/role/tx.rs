@@ -1,7 +1,7 @@
 //! Sends frames as fast as possible or at a rate.
 
 use super::pace::Pace;
-use super::{CHUNK, FINISH_US, Session, Tally};
+use super::{FINISH_US, Session, Tally};
 use crate::frame::{Header, Kind};
 use crate::nic::{Nic, Until};
 use crate::time;
@@ -30,8 +30,7 @@ pub fn run(mut session: Session<'_>, nic: &mut impl Nic) {
             continue;
         }
         header.tsc = now;
-        let chunk = if config.rate == 0 { CHUNK.max(burst) } else { burst };
-        let mut left = session.left(sent).min(chunk.into()) as u32;
+        let mut left = session.chunk(sent) as u32;
         while left > 0 {
             let taken = nic.send(left.min(burst), len, || {
                 let words = header.encode();

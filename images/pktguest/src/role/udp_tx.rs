@@ -4,7 +4,7 @@ use smoltcp::iface::SocketStorage;
 use smoltcp::socket::udp::{PacketBuffer, PacketMetadata, Socket, UdpMetadata};
 
 use super::pace::Pace;
-use super::{BATCH, CHUNK, FINISH_US, Session, Tally};
+use super::{BATCH, FINISH_US, Session, Tally};
 use crate::net::{DISCARD_PORT, LONGEST_FRAME, SENDER_PORT, Stack};
 use crate::nic::{Nic, Until};
 use crate::payload::{LONGEST, Payload, UDP_HEADERS};
@@ -38,9 +38,7 @@ pub fn run(mut session: Session<'_>, nic: &mut impl Nic) {
     loop {
         nic.service();
         let now = time::now();
-        stack.set_time(now);
-        stack.receive(nic, BATCH);
-        stack.send(nic);
+        stack.poll(nic, now, BATCH);
         if session.is_over(now, nic) || session.is_enough(sent) {
             break;
         }
@@ -59,8 +57,7 @@ pub fn run(mut session: Session<'_>, nic: &mut impl Nic) {
             continue;
         }
         let first = sent;
-        let chunk = if config.rate == 0 { burst.max(CHUNK.into()) } else { burst };
-        let end = first.saturating_add(session.left(first).min(chunk));
+        let end = first.saturating_add(session.chunk(first));
         while sent < end && stack.socket().send_queue() == 0 {
             for _ in 0..burst.min(end - sent) {
                 // An empty queue has room for a burst.
@@ -83,9 +80,7 @@ pub fn run(mut session: Session<'_>, nic: &mut impl Nic) {
             0 => nic.wait(Until::Sent, limit),
             _ => stack.wait(nic, limit),
         }
-        stack.set_time(now);
-        stack.receive(nic, BATCH);
-        stack.send(nic);
+        stack.poll(nic, now, BATCH);
     };
     let now = time::now();
     let elapsed = session.clock.ns(now - start.unwrap_or(now));

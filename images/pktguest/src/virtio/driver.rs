@@ -20,8 +20,6 @@ const MIN_FRAME: u16 = 60;
 /// Free slots worth waiting for, as much as Linux waits for: at one at a time, both sides would look
 /// at the ring for each frame.
 const ROOM: usize = MAX_TX * 3 / 4;
-/// Frames discarded at a time.
-const DISCARD: u32 = 64;
 
 /// A running virtio-net with `RX` receive descriptors.
 pub struct Virtio<const RX: usize> {
@@ -172,10 +170,9 @@ impl<const RX: usize> Nic for Virtio<RX> {
         count
     }
 
-    fn discard_received(&mut self) {
-        while self.rx.is_ready() {
-            self.receive(DISCARD, |_| ());
-        }
+    #[inline]
+    fn has_received(&self) -> bool {
+        self.rx.is_ready()
     }
 
     #[inline]
@@ -212,7 +209,7 @@ impl<const RX: usize> Wakeable for Virtio<RX> {
     #[inline]
     fn reached(&mut self, until: Until) -> bool {
         match until {
-            Until::Frame => self.rx.is_ready(),
+            Until::Frame => self.has_received(),
             Until::Room => self.tx.missing() == 0,
             Until::Sent => self.tx.is_idle(),
             Until::Link => self.link,

@@ -8,9 +8,9 @@ use super::admit::{Arrival, Precedent};
 use super::{ReceiveUnit, RxOutcome};
 use crate::backend::{Frame, FrameBatch};
 use crate::e1000::regs::{cause, rctl, rxd};
-use crate::e1000::ring::{DESCRIPTOR_BYTES, Descriptor};
+use crate::e1000::ring::{self, DESCRIPTOR_BYTES, DESCRIPTORS_PER_LINE, Descriptor};
 use crate::e1000::traffic::{FCS_LEN, MIN_FRAME, Row};
-use crate::memory::{CACHE_LINE, GuestRam, copy as copy_piece, piece, prefetch_for_write};
+use crate::memory::{CACHE_LINE, GuestRam, copy_piece, piece, prefetch_for_write};
 
 /// Where a VLAN tag stands in a frame, and its length.
 pub const TAG_AT: usize = 12;
@@ -81,16 +81,16 @@ impl ReceiveUnit {
     /// that follow: the receiving guest's core was the last to touch either.
     #[inline]
     fn fetch_ahead(&self, work: &Work<'_>, skip: u32) {
-        let at = |ahead| self.ring.after(self.ring.head, ahead) as usize;
+        let at = |ahead| self.ring.after(self.ring.head, ahead);
         for ahead in skip..work.free.min(skip + LOOKAHEAD) {
-            if let Some(buffer) = piece(&work.ram, work.ring.load(at(ahead))[0], CACHE_LINE) {
+            let [address, _] = work.ring.load(at(ahead) as usize);
+            if let Some(buffer) = piece(&work.ram, address, CACHE_LINE) {
                 prefetch_for_write(buffer);
             }
         }
         let descriptors = skip + LOOKAHEAD..work.free.min(skip + 2 * LOOKAHEAD);
-        for ahead in descriptors.step_by(CACHE_LINE / DESCRIPTOR_BYTES as usize) {
-            let offset = at(ahead) * DESCRIPTOR_BYTES as usize;
-            if let Ok(line) = work.ring.to_slice().subslice(offset, DESCRIPTOR_BYTES as usize) {
+        for ahead in descriptors.step_by(DESCRIPTORS_PER_LINE as usize) {
+            if let Some(line) = ring::bytes(&work.ring, at(ahead)) {
                 prefetch_for_write(line);
             }
         }

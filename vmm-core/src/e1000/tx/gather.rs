@@ -11,7 +11,7 @@ use crate::e1000::descriptor::{Checksum, Format, STATUS_DD, TxDescriptor, comman
 use crate::e1000::medium::Medium;
 use crate::e1000::offload::{HEADER_MAX, Request, Segmentation};
 use crate::e1000::regs::{cause, tctl, txdctl};
-use crate::e1000::ring::{DESCRIPTOR_BYTES, Descriptor};
+use crate::e1000::ring::{self, DESCRIPTOR_BYTES, DESCRIPTORS_PER_LINE, Descriptor};
 use crate::e1000::traffic::{MIN_FRAME, Row};
 use crate::memory::{CACHE_LINE, piece, prefetch};
 
@@ -41,7 +41,6 @@ const BYTES_PER_RUN: u64 = 32 << 20;
 /// read from its descriptor.
 const BUFFERS_AHEAD: u32 = 24;
 const DESCRIPTORS_AHEAD: u32 = 48;
-const DESCRIPTORS_PER_LINE: u32 = (CACHE_LINE as u64 / DESCRIPTOR_BYTES) as u32;
 
 /// Bytes of device memory that a run needs: a header for every frame of a batch, then zeroes.
 pub const SCRATCH_LEN: usize = ZEROES + MIN_FRAME;
@@ -237,18 +236,17 @@ impl Transmitter {
         more: u32,
         ram: &VolatileSlice<'_>,
     ) {
-        let at = |ahead| self.ring.after(index, ahead) as usize;
         if more > BUFFERS_AHEAD {
-            let [address, _] = ring.load(at(BUFFERS_AHEAD));
+            let [address, _] = ring.load(self.ring.after(index, BUFFERS_AHEAD) as usize);
             if let Some(start) = piece(ram, address, CACHE_LINE) {
                 prefetch(start);
             }
         }
-        if more > DESCRIPTORS_AHEAD && index.is_multiple_of(DESCRIPTORS_PER_LINE) {
-            let offset = at(DESCRIPTORS_AHEAD) * DESCRIPTOR_BYTES as usize;
-            if let Ok(line) = ring.to_slice().subslice(offset, DESCRIPTOR_BYTES as usize) {
-                prefetch(line);
-            }
+        if more > DESCRIPTORS_AHEAD
+            && index.is_multiple_of(DESCRIPTORS_PER_LINE)
+            && let Some(line) = ring::bytes(ring, self.ring.after(index, DESCRIPTORS_AHEAD))
+        {
+            prefetch(line);
         }
     }
 
