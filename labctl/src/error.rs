@@ -38,6 +38,27 @@ pub enum Exit {
     Bug = 70,
 }
 
+impl Exit {
+    const ALL: [Self; 11] = [
+        Self::Ok,
+        Self::Failed,
+        Self::Usage,
+        Self::Regression,
+        Self::NothingSelected,
+        Self::InvalidFile,
+        Self::HostLacks,
+        Self::Timeout,
+        Self::Locked,
+        Self::Interrupted,
+        Self::Bug,
+    ];
+
+    /// The one with this code.
+    pub fn from_code(code: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|exit| *exit as u8 == code)
+    }
+}
+
 impl Termination for Exit {
     fn report(self) -> ExitCode {
         ExitCode::from(self as u8)

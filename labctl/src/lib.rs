@@ -5,7 +5,9 @@
 
 pub mod bench;
 pub mod cli;
+pub mod control;
 pub mod error;
+pub mod impairments;
 pub mod lab;
 pub mod optimizations;
 pub mod plan;

@@ -14,7 +14,7 @@ use std::{
 use labctl::{
     error::{Error, Exit},
     optimizations::Optimizations,
-    topology::{AxisKey, AxisValue, Lab, Linux, Role, System},
+    topology::{AxisKey, AxisValue, Boot, Lab, Role, System},
 };
 use proptest::prelude::*;
 
@@ -130,7 +130,7 @@ guests:
     let linux = |initrd: Option<&str>, cmdline: &str| {
         let initrd = initrd.map(|path| directory.join(path));
         let kernel = directory.join("vmlinuz");
-        System::Linux(Linux { kernel, initrd, cmdline: cmdline.to_owned() })
+        System::Linux(Boot { kernel, initrd, cmdline: cmdline.to_owned(), ready: None })
     };
     assert_eq!((a.memory_mib, &a.system), (256, &linux(Some("sub/initrd"), "quiet loglevel=1")));
     assert_eq!((b.memory_mib, &b.system), (3072, &linux(None, "")));

@@ -101,6 +101,10 @@ fn guest_row(lab: &Lab, guest: &Guest) -> [String; 7] {
         format!("{switch} {}", human_mac(nic.mac))
     });
     let nics = nics.collect::<Vec<_>>().join("\n");
+    let other = |what| {
+        let [ring, itr, spin] = ["-"; 3].map(str::to_owned);
+        [ring, itr, spin, what]
+    };
     let [ring, itr, spin, workload] = match &guest.system {
         System::Pktguest(pktguest) => [
             pktguest.ring.to_string(),
@@ -108,11 +112,9 @@ fn guest_row(lab: &Lab, guest: &Guest) -> [String; 7] {
             format!("{}us", pktguest.spin_us),
             workload(lab, &pktguest.workload),
         ],
-        // Its driver decides.
-        System::Linux(linux) => {
-            let [ring, itr, spin] = ["-"; 3].map(str::to_owned);
-            [ring, itr, spin, format!("Linux, {}", linux.kernel.display())]
-        }
+        // Their drivers decide.
+        System::Linux(boot) => other(format!("Linux, {}", boot.kernel.display())),
+        System::Pvh(boot) => other(format!("PVH, {}", boot.kernel.display())),
     };
     let memory = human_memory(guest.memory_mib.into());
     [guest.name.clone(), memory, ring, itr, spin, nics, workload]

@@ -9,13 +9,15 @@ use crate::topology::{Lab, Pktguest, human_mac};
 pub fn command_line(lab: &Lab, index: usize, guest: &Pktguest, tsc_khz: Option<u32>) -> String {
     let work = &guest.workload;
     let bit = u8::from;
+    let of_nic = |nic| lab.optimizations_of(&lab.guests[index], nic);
+    let on = lab.guests[index].nics.first().map_or(lab.optimizations, of_nic);
     let driver = match lab.platform().nic {
         NicModel::E1000 => "e1000",
         NicModel::VirtioNet => "virtio",
     };
     let mut words = vec![
         format!("role={} driver={driver}", work.role.as_str()),
-        format!("sc={} csb={}", bit(lab.optimizations.sc), bit(lab.optimizations.csb)),
+        format!("sc={} csb={}", bit(on.sc), bit(on.csb)),
         format!("ring={} spin_us={} itr={}", guest.ring, guest.spin_us, guest.itr_interval),
         format!("frame={} burst={} rate={}", work.frame, work.burst, work.rate),
         format!("count={} duration_ms={}", work.count, work.duration_ms),
@@ -24,7 +26,7 @@ pub fn command_line(lab: &Lab, index: usize, guest: &Pktguest, tsc_khz: Option<u
     if let Some((to, (_, their_nic))) = link {
         words.push(format!("dst={}", human_mac(lab.guests[to].nics[their_nic].mac)));
     }
-    if !work.role.protocol().is_raw() {
+    if work.role.has_address() {
         words.push(format!("ip={}", guest.ip));
         let peer = work.role.to().and_then(|to| lab.guests.get(to)?.pktguest());
         words.extend(peer.map(|peer| format!("to_ip={}", peer.ip.address)));

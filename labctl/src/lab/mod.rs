@@ -8,6 +8,7 @@
 
 mod console;
 mod fabric;
+mod files;
 mod guest;
 mod linux;
 pub mod network;

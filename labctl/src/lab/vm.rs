@@ -9,12 +9,13 @@ use vmm_core::cpus;
 use vmm_core::e1000::{E1000, NicCounters};
 use vmm_core::kvm::{ExitReason, Hypervisor, IoThreads, MAX_SPIN, VcpuCounters};
 use vmm_core::machine::{Machine, MachineConfig, MachineError, NicConfig};
+use vmm_core::platform::LINUX_CMDLINE;
 use vmm_core::policy::Policy;
 
 use super::console::Console;
 use super::fabric::{Fabric, Plug};
 use super::qemu::{self, Qemu};
-use super::{guest, host_lacks, linux, with_help};
+use super::{files, guest, host_lacks, with_help};
 use crate::error::{Error, Exit};
 use crate::policy;
 use crate::topology::{Guest, Lab, System};
@@ -109,7 +110,7 @@ pub async fn start_machine(
     for (number, nic) in guest.nics.iter().enumerate() {
         let attached = fabric.attach(nic.switch, &guest.name, number).await;
         let (backend, socket) = attached.map_err(host_lacks)?;
-        let on = lab.optimizations;
+        let on = lab.optimizations_of(guest, nic);
         nics.push(NicConfig {
             mac: nic.mac,
             itr: on.itr,
@@ -177,7 +178,8 @@ fn kernel(hypervisor: &Hypervisor, lab: &Lab, index: usize) -> Result<Kernel, Er
             cmdline: guest::command_line(lab, index, pktguest, hypervisor.tsc_khz()),
             ..Kernel::default()
         }),
-        System::Linux(linux) => linux::kernel(guest, linux),
+        System::Linux(boot) => files::kernel(guest, boot, LINUX_CMDLINE),
+        System::Pvh(boot) => files::kernel(guest, boot, ""),
     }
 }
 
@@ -185,10 +187,7 @@ fn cannot_start(guest: &Guest, error: MachineError) -> Error {
     let message = format!("cannot start guest `{}`", guest.name);
     match error {
         MachineError::Boot(error) => {
-            let help = match &guest.system {
-                System::Linux(linux) => Some(linux::boot_help(linux, &error)),
-                System::Pktguest(_) => None,
-            };
+            let help = guest.boot().map(|boot| files::boot_help(boot, &error));
             let error = Error::new(Exit::InvalidFile, message).because(error);
             with_help(error, help)
         }

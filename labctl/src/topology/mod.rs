@@ -26,8 +26,9 @@ use std::path::Path;
 use document::Document;
 pub use find::{find, read};
 pub use model::{
-    Axis, AxisKey, AxisValue, Bench, Guest, Lab, Linux, NamedCell, Nic, Pair, Pktguest, Qemu,
-    Quick, Role, Switch, System, TrialSpec, Workload,
+    Action, Axis, AxisKey, AxisValue, Bench, Boot, CableId, Guest, HostTap, Lab, Link, LinkEnd,
+    NamedCell, Nic, Overrides, Pair, Pktguest, Qemu, Quick, Role, Switch, SwitchKind, System,
+    Target, TimedEvent, TrialSpec, Workload,
 };
 pub use problem::Problem;
 

@@ -2,7 +2,10 @@
 
 use std::collections::HashMap;
 
-use super::{Guest, Nic, file::NicSpec, index::join, resolve::Resolver, units::human_mac};
+use super::{
+    Guest, Nic, Overrides, file::NicSpec, index::join, resolve::Resolver, units::human_mac,
+};
+use crate::impairments::Impairments;
 
 /// Ports of one VALE switch (vale(4)).
 const MAX_PORTS: usize = 254;
@@ -56,7 +59,12 @@ impl<'a> Resolver<'a> {
             }
             self.document.set_aside(pointer);
         }
-        Nic { switch: switch.unwrap_or_default(), mac: nic.mac.map_or([0; 6], |mac| mac.0) }
+        Nic {
+            switch: switch.unwrap_or_default(),
+            mac: nic.mac.map_or([0; 6], |mac| mac.0),
+            optimizations: Overrides::default(),
+            impairments: Impairments::default(),
+        }
     }
 
     /// All NICs of the lab with their places, by guest and number.

@@ -3,7 +3,7 @@
 use std::{collections::HashSet, path::Path, time::Duration};
 
 use super::{
-    Guest, Lab, Network, Pktguest, Role, Switch, System, Workload,
+    Guest, Lab, Network, Overrides, Pktguest, Role, Switch, System, Workload,
     document::Document,
     file::{File, GuestSpec, RoleSpec, WorkloadSpec},
     index::join,
@@ -73,8 +73,14 @@ impl<'a> Resolver<'a> {
             name: file.name.clone().unwrap_or_default(),
             path: path.to_owned(),
             description: file.description.clone(),
-            switches: file.switches.names().map(|name| Switch { name: name.to_owned() }).collect(),
+            switches: file
+                .switches
+                .names()
+                .map(|name| Switch { name: name.to_owned(), kind: None })
+                .collect(),
             guests,
+            links: Vec::new(),
+            events: Vec::new(),
             qemu,
             optimizations,
             policy: file.policy.unwrap_or_default(),
@@ -114,10 +120,11 @@ impl<'a> Resolver<'a> {
         let memory = self.setting(name, "memory", |guest| guest.memory.as_ref());
         let default_memory = match system {
             System::Pktguest(_) => DEFAULT_MEMORY_MIB,
-            System::Linux(_) => DEFAULT_LINUX_MEMORY_MIB,
+            System::Linux(_) | System::Pvh(_) => DEFAULT_LINUX_MEMORY_MIB,
         };
         Guest {
             name: name.to_owned(),
+            optimizations: Overrides::default(),
             memory_mib: memory.map_or(default_memory, |(_, memory)| memory.mib()),
             nics: nics.iter().map(|(pointer, nic)| self.nic(pointer, nic)).collect(),
             system,

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    Linux, System,
+    Boot, System,
     file::{GuestSpec, KindSpec},
     index::join,
     resolve::Resolver,
@@ -99,7 +99,7 @@ impl Resolver<'_> {
         }
     }
 
-    fn linux(&mut self, guest: &str) -> Linux {
+    fn linux(&mut self, guest: &str) -> Boot {
         let vcpus = self.setting(guest, "vcpus", |guest| guest.vcpus.as_ref());
         if let Some((pointer, vcpus)) = vcpus
             && vcpus.get::<u8>() != 1
@@ -117,10 +117,11 @@ impl Resolver<'_> {
         }
         let initrd = self.setting(guest, "initrd", |guest| guest.initrd.as_ref());
         let cmdline = self.setting(guest, "cmdline", |guest| guest.cmdline.as_ref());
-        Linux {
+        Boot {
             kernel: kernel.map(|(pointer, path)| self.file_at(&pointer, path)).unwrap_or_default(),
             initrd: initrd.map(|(pointer, path)| self.file_at(&pointer, path)),
             cmdline: cmdline.map_or(String::new(), |(_, cmdline)| cmdline.0.clone()),
+            ready: None,
         }
     }
 

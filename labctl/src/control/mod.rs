@@ -1,0 +1,3 @@
+//! The control socket of a running lab.
+
+pub mod protocol;

@@ -1,0 +1,98 @@
+//! The files that a guest with a kernel of its own boots.
+
+use std::path::Path;
+
+use vmm_core::boot::{BootError, Kernel};
+
+use crate::error::{Error, Exit};
+use crate::topology::{Boot, Guest};
+
+/// Reads what a guest boots. `platform` comes first on its command line.
+pub fn kernel(guest: &Guest, boot: &Boot, platform: &str) -> Result<Kernel, Error> {
+    let initrd = boot.initrd.as_deref();
+    Ok(Kernel {
+        image: read(guest, &boot.kernel)?.into(),
+        initrd: initrd.map(|path| read(guest, path)).transpose()?.unwrap_or_default().into(),
+        cmdline: format!("{platform} {}", boot.cmdline).trim().to_owned(),
+    })
+}
+
+fn read(guest: &Guest, path: &Path) -> Result<Vec<u8>, Error> {
+    let failed = |why: String| Error::new(Exit::InvalidFile, why);
+    let name = path.display();
+    let len = path.metadata().map_or(0, |file| file.len());
+    // Before it takes that much of our own memory.
+    if len > u64::from(guest.memory_mib) << 20 {
+        let why = format!("{name} does not fit into the memory of guest `{}`", guest.name);
+        return Err(failed(why).help("raise `memory`"));
+    }
+    std::fs::read(path).map_err(|error| failed(format!("cannot read {name}")).because(error))
+}
+
+/// Which of its files a guest could not boot, and what to do about it.
+pub fn boot_help(boot: &Boot, error: &BootError) -> String {
+    let kernel = boot.kernel.display();
+    match (error, &boot.initrd) {
+        (BootError::InitrdDoesNotFit { .. }, Some(initrd)) => {
+            format!("raise `memory`; the initrd is {}", initrd.display())
+        }
+        (BootError::DoesNotFit { .. }, _) => format!("raise `memory`; the kernel is {kernel}"),
+        _ => format!("the kernel is {kernel}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::topology::{Nic, Overrides, System};
+
+    fn guest(kernel: &Path, cmdline: &str) -> (Guest, Boot) {
+        let (kernel, cmdline) = (kernel.to_owned(), cmdline.to_owned());
+        let boot = Boot { kernel, cmdline, ..Boot::default() };
+        let system = System::Linux(boot.clone());
+        let optimizations = Overrides::default();
+        let nics =
+            vec![Nic { switch: 0, mac: [2; 6], optimizations, impairments: Default::default() }];
+        (Guest { name: "a".into(), memory_mib: 64, optimizations, nics, system }, boot)
+    }
+
+    #[test]
+    fn the_files_words_come_last_on_the_command_line() {
+        let ours = Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml");
+        let (a, boot) = guest(&ours, "run=\"ip link\"");
+        let kernel = kernel(&a, &boot, "quiet").unwrap();
+        assert_eq!(kernel.cmdline, "quiet run=\"ip link\"");
+        assert_eq!(*kernel.image, *std::fs::read(ours).unwrap());
+        assert!(kernel.initrd.is_empty());
+    }
+
+    #[test]
+    fn a_file_that_went_away_or_cannot_fit_is_named() {
+        let (a, boot) = guest(Path::new("/no/such/vmlinuz"), "");
+        let error = kernel(&a, &boot, "quiet").unwrap_err();
+        assert_eq!(
+            (error.exit(), error.to_string().as_str()),
+            (Exit::InvalidFile, "cannot read /no/such/vmlinuz")
+        );
+        let own = std::env::current_exe().unwrap();
+        let (mut a, boot) = guest(&own, "");
+        a.memory_mib = 1;
+        let error = kernel(&a, &boot, "quiet").unwrap_err();
+        assert!(
+            error.to_string().ends_with("does not fit into the memory of guest `a`"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_kernel_that_does_not_boot_is_named_with_the_way_out() {
+        let (_, mut boot) = guest(Path::new("vmlinuz"), "");
+        boot.initrd = Some("initrd.img".into());
+        assert_eq!(boot_help(&boot, &BootError::UnknownFormat), "the kernel is vmlinuz");
+        let (start, end, ram_start, ram_end) = (0, 2, 0, 1);
+        let error = BootError::DoesNotFit { start, end, ram_start, ram_end };
+        assert_eq!(boot_help(&boot, &error), "raise `memory`; the kernel is vmlinuz");
+        let error = BootError::InitrdDoesNotFit { len: 2, room: 1 };
+        assert_eq!(boot_help(&boot, &error), "raise `memory`; the initrd is initrd.img");
+    }
+}
