@@ -1,0 +1,266 @@
+//! Where labs live: a directory each, and a lock that its supervisor holds.
+//!
+//! The lock is the only truth: the kernel frees it however the supervisor ends. What else is in the
+//! directory is of use while the lock is held, and may be overwritten or removed when it is not.
+
+use std::env;
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Exit};
+
+const LOCK: &str = "lock";
+const SOCKET: &str = "control.sock";
+const RECORD: &str = "lab.json";
+
+/// Somebody who only looks whether a lock is held holds it for an instant.
+const LOCK_PATIENCE: Duration = Duration::from_millis(300);
+
+/// What a supervisor leaves in its directory for those who come later.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// The lab's file; absolute, or `-` for standard input.
+    pub file: PathBuf,
+    /// When it began, in milliseconds of Unix time.
+    pub started_ms: u64,
+}
+
+/// A lab's directory, whether there is a lab in it or not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LabDirectory {
+    path: PathBuf,
+}
+
+/// The directory of all labs of this user: `LABCTL_STATE_DIR`, or `labctl` in `XDG_RUNTIME_DIR`, or
+/// else a directory of the user's own in `/run` or `/tmp`.
+pub fn root() -> PathBuf {
+    let of = |name| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    if let Some(own) = of("LABCTL_STATE_DIR") {
+        return own;
+    }
+    if let Some(runtime) = of("XDG_RUNTIME_DIR") {
+        return runtime.join("labctl");
+    }
+    match user() {
+        0 => PathBuf::from("/run/labctl"),
+        user => PathBuf::from(format!("/tmp/labctl-{user}")),
+    }
+}
+
+fn user() -> u32 {
+    rustix::process::geteuid().as_raw()
+}
+
+impl LabDirectory {
+    /// The directory of the lab of that name.
+    pub fn named(name: &str) -> Self {
+        Self { path: root().join(name) }
+    }
+
+    /// The directories of all labs, dead ones too, by name.
+    ///
+    /// # Errors
+    /// If the directory of labs is there and cannot be read.
+    pub fn all() -> Result<Vec<Self>, Error> {
+        let root = root();
+        let failed = |error: io::Error| {
+            Error::new(Exit::Failed, format!("cannot list {}", root.display())).because(error)
+        };
+        let entries = match fs::read_dir(&root) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries.map_err(failed)?,
+        };
+        let mut found = Vec::new();
+        for entry in entries {
+            let path = entry.map_err(failed)?.path();
+            if path.join(LOCK).is_file() {
+                found.push(Self { path });
+            }
+        }
+        found.sort_by(|a, b| a.path.cmp(&b.path));
+        Ok(found)
+    }
+
+    /// The lab's name.
+    pub fn name(&self) -> &str {
+        self.path.file_name().and_then(|name| name.to_str()).unwrap_or_default()
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The control socket.
+    pub fn socket(&self) -> PathBuf {
+        self.path.join(SOCKET)
+    }
+
+    /// Where a supervisor without a terminal writes what it would say there.
+    pub fn log(&self) -> PathBuf {
+        self.path.join("supervisor.log")
+    }
+
+    /// What the last supervisor wrote down, if it can be read.
+    pub fn record(&self) -> Option<Record> {
+        serde_json::from_slice(&fs::read(self.path.join(RECORD)).ok()?).ok()
+    }
+
+    /// The process of the supervisor that holds the lab; `None` if nobody does. 0 if it has not said
+    /// yet who it is.
+    pub fn holder(&self) -> Option<u32> {
+        let mut file = File::open(self.path.join(LOCK)).ok()?;
+        if file.try_lock_shared().is_ok() {
+            return None;
+        }
+        let mut pid = String::new();
+        file.read_to_string(&mut pid).ok()?;
+        Some(pid.trim().parse().unwrap_or(0))
+    }
+
+    /// Takes the lab.
+    ///
+    /// # Errors
+    /// [`Exit::Locked`] if somebody has it, [`Exit::Failed`] if the directory cannot be made.
+    pub fn lock(&self) -> Result<Lock, Error> {
+        let failed = |error: io::Error| {
+            Error::new(Exit::Failed, format!("cannot use {}", self.path.display()))
+                .because(error)
+                .help("LABCTL_STATE_DIR names another directory for running labs")
+        };
+        let root = self.path.parent().unwrap_or(Path::new("."));
+        private_directory(root).map_err(failed)?;
+        let patience = Instant::now() + LOCK_PATIENCE;
+        loop {
+            private_directory(&self.path).map_err(failed)?;
+            let path = self.path.join(LOCK);
+            let mut open = OpenOptions::new();
+            open.read(true).write(true).create(true).truncate(false);
+            let mut file = match open.open(&path) {
+                // The last holder has just removed the directory.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                file => file.map_err(failed)?,
+            };
+            match file.try_lock() {
+                Ok(()) if is_the_file_at(&file, &path) => {
+                    file.set_len(0).map_err(failed)?;
+                    writeln!(file, "{}", std::process::id()).map_err(failed)?;
+                    // A supervisor that was killed leaves its socket.
+                    let _ = fs::remove_file(self.socket());
+                    return Ok(Lock { directory: self.clone(), _file: file });
+                }
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) if Instant::now() >= patience => {
+                    let message = format!("lab `{}` runs already", self.name());
+                    let help = format!("labctl down --lab {} ends it", self.name());
+                    return Err(Error::new(Exit::Locked, message).help(help));
+                }
+                Err(TryLockError::WouldBlock) => thread::sleep(Duration::from_millis(10)),
+                Err(TryLockError::Error(error)) => return Err(failed(error)),
+            }
+        }
+    }
+}
+
+/// A lab's directory in the hands of its supervisor. Dropping it removes the directory.
+#[derive(Debug)]
+pub struct Lock {
+    directory: LabDirectory,
+    _file: File,
+}
+
+impl Lock {
+    /// The directory.
+    pub fn directory(&self) -> &LabDirectory {
+        &self.directory
+    }
+
+    /// Writes down whose lab it is.
+    ///
+    /// # Errors
+    /// If the disk is full, for instance.
+    pub fn record(&self, record: &Record) -> io::Result<()> {
+        fs::write(self.directory.path.join(RECORD), serde_json::to_vec(record)?)
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // The lock is held until the file closes: nobody can have begun to use the directory. What
+        // cannot be removed is found by the next `up` and overwritten.
+        let _ = fs::remove_dir_all(&self.directory.path);
+    }
+}
+
+/// Creates a directory for this user alone, or finds that it is.
+fn private_directory(path: &Path) -> io::Result<()> {
+    match DirBuilder::new().mode(0o700).recursive(false).create(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return DirBuilder::new().mode(0o700).recursive(true).create(path);
+        }
+        created => return created,
+    }
+    // In /tmp somebody else could have made it.
+    let metadata = fs::symlink_metadata(path)?;
+    match metadata.is_dir() && metadata.uid() == user() {
+        true => Ok(()),
+        false => Err(io::Error::new(
+            io::ErrorKind::PermissionDenied,
+            "it is not a directory of this user",
+        )),
+    }
+}
+
+/// Whether nobody has removed or replaced the file since it was opened.
+fn is_the_file_at(file: &File, path: &Path) -> bool {
+    match (file.metadata(), fs::metadata(path)) {
+        (Ok(ours), Ok(there)) => (ours.dev(), ours.ino()) == (there.dev(), there.ino()),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scratch(test: &str) -> LabDirectory {
+        let root = env::temp_dir().join(format!("labctl-{test}-{}", std::process::id()));
+        LabDirectory { path: root.join("lab") }
+    }
+
+    #[test]
+    fn a_lab_is_held_until_its_lock_is_dropped() {
+        let lab = scratch("lock");
+        assert_eq!(lab.holder(), None, "there is no directory yet");
+        let lock = lab.lock().unwrap();
+        assert_eq!(lab.holder(), Some(std::process::id()));
+        let record = Record { file: "/x.lab.yaml".into(), started_ms: 1 };
+        lock.record(&record).unwrap();
+        assert_eq!(lab.record(), Some(record));
+        assert_eq!(lab.lock().unwrap_err().exit(), Exit::Locked);
+        drop(lock);
+        assert!(!lab.path().exists());
+        drop(lab.lock().unwrap());
+        fs::remove_dir(lab.path().parent().unwrap()).unwrap();
+    }
+
+    #[test]
+    fn what_a_killed_supervisor_leaves_is_taken_over() {
+        let lab = scratch("stale");
+        fs::create_dir_all(lab.path()).unwrap();
+        fs::write(lab.path().join(LOCK), "999999999\n").unwrap();
+        fs::write(lab.socket(), "").unwrap();
+        assert_eq!(lab.holder(), None);
+        let lock = lab.lock().unwrap();
+        assert!(!lab.socket().exists());
+        drop(lock);
+        fs::remove_dir(lab.path().parent().unwrap()).unwrap();
+    }
+}
