@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::backend::Backend;
 use crate::boot::{self, BootError, Kernel};
@@ -171,6 +172,11 @@ impl Machine {
     /// How often the guest needed us, so far.
     pub fn counters(&self) -> VcpuCounters {
         self.vcpu.counters()
+    }
+
+    /// CPU time that the guest and its exits have used; `None` if the host does not tell.
+    pub fn cpu_time(&self) -> Option<Duration> {
+        self.vcpu.cpu_time()
     }
 
     /// Why the guest ended by itself; `None` while it runs.

@@ -5,6 +5,7 @@ use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use kvm_bindings::{
     CpuId, KVM_INTERNAL_ERROR_EMULATION, KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES,
@@ -149,6 +150,19 @@ impl VcpuThread {
     /// How often the guest needed us, so far.
     pub fn counters(&self) -> VcpuCounters {
         self.shared.counters.snapshot()
+    }
+
+    /// CPU time that the guest and its exits have used; `None` if the host does not tell.
+    pub fn cpu_time(&self) -> Option<Duration> {
+        let thread = self.thread.as_ref()?.pthread_handle();
+        let (mut clock, mut time) = (0, libc::timespec { tv_sec: 0, tv_nsec: 0 });
+        // SAFETY: the thread has not been joined, so its handle is valid; both calls only write to
+        // what they are given.
+        let told = unsafe {
+            libc::pthread_getcpuclockid(thread, &mut clock) == 0
+                && libc::clock_gettime(clock, &mut time) == 0
+        };
+        told.then(|| Duration::new(time.tv_sec as u64, time.tv_nsec as u32))
     }
 
     /// Why the guest ended; `None` while it runs.
