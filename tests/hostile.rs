@@ -67,6 +67,7 @@ impl Street {
             },
             nics: vec![nic],
             console: Box::new(io::sink()),
+            agent: None,
             clock: self.clock.clone(),
             cpu: None,
             io: IoThreads::default(),

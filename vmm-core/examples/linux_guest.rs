@@ -18,7 +18,6 @@ use vmm_core::kvm::{Hypervisor, IoThreads};
 use vmm_core::machine::{Machine, MachineConfig, NicConfig};
 use vmm_core::platform::LINUX_CMDLINE;
 use vmm_core::policy::Policy;
-use vmm_core::serial::SerialInput;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
@@ -44,6 +43,7 @@ fn main() -> Result<(), Box<dyn Error>> {
                 backend: Box::new(NullBackend),
             }],
             console: Box::new(io::stdout()),
+            agent: None,
             clock: Arc::new(MonotonicClock::new()),
             cpu: None,
             io: IoThreads::default(),
@@ -52,7 +52,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     machine.nic(0).set_link(true);
     let input = machine.serial_input().clone();
     // Ends with the process: a read of the terminal cannot be interrupted.
-    thread::spawn(move || io::stdin().lock().lines().for_each(|line| type_line(&input, line)));
+    thread::spawn(move || {
+        for line in io::stdin().lock().lines().map_while(Result::ok) {
+            // Nobody types more than it holds.
+            input.send((line + "\n").as_bytes());
+        }
+    });
     let reason = loop {
         match machine.exited() {
             Some(reason) => break reason,
@@ -61,14 +66,4 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     eprintln!("{reason}; {:?}", machine.counters());
     Ok(())
-}
-
-/// Types a line as fast as the guest reads.
-fn type_line(input: &SerialInput, line: io::Result<String>) {
-    let line = line.unwrap_or_default() + "\n";
-    let mut rest = line.as_bytes();
-    while !rest.is_empty() {
-        rest = &rest[input.send(rest)..];
-        thread::sleep(Duration::from_millis(1));
-    }
 }

@@ -17,6 +17,7 @@ use vmm_core::e1000::E1000;
 use vmm_core::kvm::{Hypervisor, IoThreads};
 use vmm_core::machine::{Machine, MachineConfig, NicConfig};
 use vmm_core::policy::Policy;
+use vmm_core::serial::Lines;
 use vmm_core::switch::Switch;
 
 /// Hands a guest's console lines over to the main thread.
@@ -62,7 +63,8 @@ fn main() -> Result<(), Box<dyn Error>> {
                     policy: Policy::default(),
                     backend: Box::new(port),
                 }],
-                console: Box::new(Console(sender)),
+                console: Box::new(Lines::new(Console(sender))),
+                agent: None,
                 clock: clock.clone(),
                 cpu: None,
                 io: IoThreads::default(),

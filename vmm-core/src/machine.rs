@@ -16,7 +16,7 @@ use crate::kvm::{
 };
 use crate::memory::{GuestRam, MemoryError};
 use crate::pci::{self, Intx, PciRoot};
-use crate::platform::{COM1_GSI, MAX_NICS, NIC_GSIS};
+use crate::platform::{COM1_GSI, COM2_GSI, MAX_NICS, NIC_GSIS};
 use crate::policy::Policy;
 use crate::serial::{Serial, SerialInput};
 
@@ -44,8 +44,11 @@ pub struct MachineConfig {
     pub kernel: Kernel,
     /// NICs, from PCI device 1 on; at most [`MAX_NICS`].
     pub nics: Vec<NicConfig>,
-    /// Takes the guest's serial output, one write per line.
+    /// Takes what the guest sends on COM1, byte by byte (see [`Lines`](crate::serial::Lines)).
     pub console: Box<dyn Write + Send>,
+    /// Takes what the guest sends on COM2, where a program inside may serve requests from outside;
+    /// `None`: there is no COM2.
+    pub agent: Option<Box<dyn Write + Send>>,
     /// The devices' time.
     pub clock: Arc<dyn Clock>,
     /// The host CPU that its vCPU stays on; `None` leaves that to the scheduler.
@@ -87,12 +90,14 @@ pub struct Machine {
     _io: Vec<Attachment>,
     nics: Vec<Arc<E1000>>,
     serial_input: SerialInput,
+    agent_input: Option<SerialInput>,
 }
 
 impl Machine {
     /// Builds a guest and starts it.
     pub fn start(hypervisor: &Hypervisor, config: MachineConfig) -> Result<Self, MachineError> {
-        let MachineConfig { name, ram_bytes, kernel, nics, console, clock, cpu, io } = config;
+        let MachineConfig { name, ram_bytes, kernel, nics, console, agent, clock, cpu, io } =
+            config;
         if nics.len() > MAX_NICS {
             return Err(MachineError::TooManyNics(nics.len()));
         }
@@ -137,10 +142,11 @@ impl Machine {
             timers.push((timer, on_timer));
             devices.push(device);
         }
-        let com1 = Arc::new(KvmIrqLine::new(vm.clone(), COM1_GSI));
-        let serial = Serial::new(com1, console);
-        let serial_input = serial.input();
-        let bus = Bus::new(pci, serial);
+        let serial = |gsi, out| Serial::new(Arc::new(KvmIrqLine::new(vm.clone(), gsi)), out);
+        let com1 = serial(COM1_GSI, console);
+        let com2 = agent.map(|agent| serial(COM2_GSI, agent));
+        let (serial_input, agent_input) = (com1.input(), com2.as_ref().map(Serial::input));
+        let bus = Bus::new(pci, com1, com2);
         let vcpu = Vcpu::new(hypervisor, vm)?;
         vcpu.enter(entry)?;
 
@@ -148,7 +154,14 @@ impl Machine {
             TimerThread::spawn(format!("timer:{name}"), timers).map_err(failed("timer thread"))?;
         let vcpu = VcpuThread::spawn(format!("vcpu:{name}"), vcpu, bus, cpu)
             .map_err(failed("vCPU thread"))?;
-        Ok(Self { vcpu, _timers: timers, _io: attachments, nics: devices, serial_input })
+        Ok(Self {
+            vcpu,
+            _timers: timers,
+            _io: attachments,
+            nics: devices,
+            serial_input,
+            agent_input,
+        })
     }
 
     /// NIC number `index`.
@@ -167,6 +180,11 @@ impl Machine {
     /// Types on the guest's serial console, from any thread.
     pub fn serial_input(&self) -> &SerialInput {
         &self.serial_input
+    }
+
+    /// Types on the guest's COM2, from any thread; `None` if it has none.
+    pub fn agent_input(&self) -> Option<&SerialInput> {
+        self.agent_input.as_ref()
     }
 
     /// How often the guest needed us, so far.

@@ -55,6 +55,10 @@ pub const MAX_NICS: usize = 8;
 pub const COM1_PORT: u16 = 0x3f8;
 /// COM1's interrupt.
 pub const COM1_GSI: u32 = 4;
+/// First I/O port of the second serial port, COM2, of a guest that has it.
+pub const COM2_PORT: u16 = 0x2f8;
+/// COM2's interrupt.
+pub const COM2_GSI: u32 = 3;
 
 /// The interrupts of the NICs' INTA#, in turn: GSI, and PIC and I/O APIC input alike.
 pub const NIC_GSIS: [u32; 2] = [10, 11];

@@ -1,5 +1,6 @@
-//! The serial console: a 16550 at COM1.
+//! Serial ports: 16550s at COM1 and COM2.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::io::{self, Write};
 use std::sync::{Arc, Weak};
@@ -9,50 +10,61 @@ use vm_superio::Trigger;
 use vm_superio::serial::NoEvents;
 
 use crate::irq::InterruptLine;
-use crate::platform::COM1_PORT;
 
-/// First port behind the UART's eight registers.
-pub const END: u16 = COM1_PORT + 8;
+/// Registers of a port.
+pub const REGISTERS: u16 = 8;
 
-type Uart = vm_superio::Serial<EdgeTrigger, NoEvents, Lines>;
+/// Most bytes that were typed and that the guest has not read.
+pub const INPUT_MAX: usize = 64 << 10;
 
-/// A 16550 UART that writes what the guest sends, line by line.
+/// Receive buffer, and with DLAB set the divisor.
+const DATA: u8 = 0;
+/// Line status.
+const LSR: u8 = 5;
+/// LSR: a byte waits.
+const DATA_READY: u8 = 1 << 0;
+
+type Uart = vm_superio::Serial<EdgeTrigger, NoEvents, Box<dyn Write + Send>>;
+
+/// A 16550 UART.
 pub struct Serial {
     // The guest's accesses and a SerialInput's bytes come from different threads. A guest that
     // prints pays an exit per byte; beside that an uncontended lock is nothing.
-    uart: Arc<Mutex<Uart>>,
+    port: Arc<Mutex<Port>>,
 }
 
 impl Serial {
-    /// A UART with its interrupt on `line`, an edge-triggered input, and its output on `console`.
+    /// A UART with its interrupt on `line`, an edge-triggered input, and its output on `out`.
     ///
-    /// `console` gets one write per line of up to 16 KiB, and the unfinished line when the UART is
-    /// dropped.
-    pub fn new(line: Arc<dyn InterruptLine>, console: Box<dyn Write + Send>) -> Self {
-        let lines = Lines { line: Vec::new(), out: console };
-        let uart = vm_superio::Serial::new(EdgeTrigger(line), lines);
-        Self { uart: Arc::new(Mutex::new(uart)) }
+    /// `out` gets each byte as the guest sends it, on the vCPU's thread: what makes a system call
+    /// of a write wants [`Lines`] or a buffer of its own in front.
+    pub fn new(line: Arc<dyn InterruptLine>, out: Box<dyn Write + Send>) -> Self {
+        let uart = vm_superio::Serial::new(EdgeTrigger(line), out);
+        Self { port: Arc::new(Mutex::new(Port { uart, typed: VecDeque::new() })) }
     }
 
     /// The other end of the line, for typing.
     pub fn input(&self) -> SerialInput {
-        SerialInput { uart: Arc::downgrade(&self.uart) }
+        SerialInput { port: Arc::downgrade(&self.port) }
     }
 
     /// Reads registers from `offset` on, one per byte.
     pub fn read(&mut self, offset: u16, data: &mut [u8]) {
         data.fill(0xff);
-        let mut uart = self.uart.lock();
-        for (register, byte) in (offset as u8..8).zip(data) {
-            *byte = uart.read(register);
+        let mut port = self.port.lock();
+        for (register, byte) in (offset as u8..REGISTERS as u8).zip(data) {
+            *byte = port.uart.read(register);
+            if register != DATA {
+                port.refill();
+            }
         }
     }
 
     /// Writes registers from `offset` on, one per byte.
     pub fn write(&mut self, offset: u16, data: &[u8]) {
-        let mut uart = self.uart.lock();
-        for (register, byte) in (offset as u8..8).zip(data) {
-            if let Err(error) = uart.write(register, *byte) {
+        let mut port = self.port.lock();
+        for (register, byte) in (offset as u8..REGISTERS as u8).zip(data) {
+            if let Err(error) = port.uart.write(register, *byte) {
                 // A console that went away must not take the guest with it.
                 tracing::debug!(?error, "guest console output lost");
             }
@@ -60,22 +72,48 @@ impl Serial {
     }
 }
 
-/// Types on a guest's serial console. Cloning gives another hand on the same keyboard.
+/// Types on a guest's serial port. Cloning gives another hand on the same keyboard.
 #[derive(Clone)]
 pub struct SerialInput {
     // Weak: whoever may type must not keep a guest's console open, or its memory.
-    uart: Weak<Mutex<Uart>>,
+    port: Weak<Mutex<Port>>,
 }
 
 impl SerialInput {
-    /// Puts bytes into the UART's receive FIFO, which holds 64, and returns how many fitted: the
-    /// rest is for the caller to send once the guest has read some. 0 also after the guest's end.
+    /// Types `bytes` and returns how many were taken: all of them, unless more than [`INPUT_MAX`]
+    /// would wait for the guest to read them. 0 after the guest's end.
     pub fn send(&self, bytes: &[u8]) -> usize {
-        let Some(uart) = self.uart.upgrade() else {
+        let Some(port) = self.port.upgrade() else {
             return 0;
         };
-        // The only error is a full FIFO.
-        uart.lock().enqueue_raw_bytes(bytes).unwrap_or(0)
+        let mut port = port.lock();
+        let taken = bytes.len().min(INPUT_MAX - port.typed.len());
+        port.typed.extend(&bytes[..taken]);
+        port.refill();
+        taken
+    }
+}
+
+/// The UART, and what does not fit into its receive FIFO yet.
+struct Port {
+    uart: Uart,
+    typed: VecDeque<u8>,
+}
+
+impl Port {
+    /// Fills the FIFO if it is empty.
+    ///
+    /// Not as soon as the guest takes its last byte, but when it has had a chance to see that: a
+    /// driver may take only so many bytes per interrupt (Linux 256, `serial8250_rx_chars`), and there
+    /// is no other interrupt before the next filling.
+    fn refill(&mut self) {
+        if self.typed.is_empty() || self.uart.read(LSR) & DATA_READY != 0 {
+            return;
+        }
+        let (next, _) = self.typed.as_slices();
+        // The only error is a full FIFO. In loopback mode it takes nothing.
+        let taken = self.uart.enqueue_raw_bytes(next).unwrap_or(0);
+        self.typed.drain(..taken);
     }
 }
 
@@ -92,16 +130,22 @@ impl Trigger for EdgeTrigger {
     }
 }
 
-/// Longest piece of a line that is kept back.
+/// Longest piece of a line that [`Lines`] keeps back.
 const LINE_MAX: usize = 16 << 10;
 
-/// Collects whole lines: the UART hands over byte by byte, which would be a system call each.
-struct Lines {
+/// Collects whole lines: hands over one write per line of up to 16 KiB, and the unfinished line when
+/// it is dropped. Flushing does not break a line.
+pub struct Lines<W: Write> {
     line: Vec<u8>,
-    out: Box<dyn Write + Send>,
+    out: W,
 }
 
-impl Lines {
+impl<W: Write> Lines<W> {
+    /// Collects lines for `out`.
+    pub fn new(out: W) -> Self {
+        Self { line: Vec::new(), out }
+    }
+
     fn pass_on(&mut self) -> io::Result<()> {
         let result = self.out.write_all(&self.line).and_then(|()| self.out.flush());
         self.line.clear();
@@ -109,25 +153,28 @@ impl Lines {
     }
 }
 
-impl Write for Lines {
+impl<W: Write> Write for Lines<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.line.extend_from_slice(bytes);
-        if self.line.ends_with(b"\n") || self.line.len() >= LINE_MAX {
-            self.pass_on()?;
+        for piece in bytes.split_inclusive(|&byte| byte == b'\n') {
+            self.line.extend_from_slice(piece);
+            if self.line.ends_with(b"\n") || self.line.len() >= LINE_MAX {
+                self.pass_on()?;
+            }
         }
         Ok(bytes.len())
     }
 
-    /// The UART flushes after each byte; a line goes on when it is complete.
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
 }
 
-impl Drop for Lines {
+impl<W: Write> Drop for Lines<W> {
     fn drop(&mut self) {
-        // Nobody is left to tell.
-        let _ = self.pass_on();
+        if !self.line.is_empty() {
+            // Nobody is left to tell.
+            let _ = self.pass_on();
+        }
     }
 }
 
@@ -159,14 +206,25 @@ mod tests {
     }
 
     #[test]
-    fn output_arrives_line_by_line_and_the_rest_at_the_end() {
+    fn output_is_handed_over_byte_by_byte() {
         let log = Log::default();
         let mut serial = Serial::new(Arc::new(Edges::default()), Box::new(log.clone()));
-        for byte in b"one\ntwo\nthr" {
+        for byte in b"$ " {
             serial.write(0, &[*byte]);
         }
+        assert_eq!(*log.0.lock(), [b"$", b" "]);
+    }
+
+    #[test]
+    fn lines_arrive_whole_and_the_rest_at_the_end() {
+        let log = Log::default();
+        let mut lines = Lines::new(log.clone());
+        for bytes in ["on", "e\ntwo\nth", "r"] {
+            lines.write_all(bytes.as_bytes()).unwrap();
+            lines.flush().unwrap();
+        }
         assert_eq!(*log.0.lock(), [b"one\n", b"two\n"]);
-        drop(serial);
+        drop(lines);
         assert_eq!(log.0.lock().last().unwrap(), b"thr");
     }
 
@@ -182,30 +240,48 @@ mod tests {
         assert_eq!(*line.0.lock(), [true, false], "IER: transmitter empty, as a pulse");
     }
 
+    fn register(serial: &mut Serial, offset: u16) -> u8 {
+        let mut data = [0];
+        serial.read(offset, &mut data);
+        data[0]
+    }
+
     #[test]
-    fn what_is_typed_arrives_in_order_and_no_more_than_fits() {
+    fn what_is_typed_arrives_in_order_however_much_it_is() {
+        let mut serial = Serial::new(Arc::new(Edges::default()), Box::new(io::sink()));
+        let input = serial.input();
+        assert_eq!(register(&mut serial, 5) & 1, 0, "LSR: no data ready");
+        let typed: Vec<u8> = (0..INPUT_MAX + 200).map(|i| i as u8).collect();
+        let taken = input.send(&typed[..INPUT_MAX]);
+        let more = input.send(&typed[taken..]);
+        assert_eq!((taken, more), (INPUT_MAX, 64), "the FIFO's share makes room");
+        assert_eq!(input.send(b"x"), 0, "nobody has read");
+        let mut seen = Vec::new();
+        while seen.len() < taken + more {
+            while register(&mut serial, 5) & 1 != 0 {
+                seen.push(register(&mut serial, 0));
+            }
+        }
+        assert_eq!(seen, typed[..taken + more]);
+        assert_eq!(register(&mut serial, 5) & 1, 0, "that was all");
+        assert_eq!(input.send(b"x"), 1, "there is room again");
+    }
+
+    #[test]
+    fn each_filling_of_the_fifo_interrupts_if_asked_for() {
         let line = Arc::new(Edges::default());
         let mut serial = Serial::new(line.clone(), Box::new(io::sink()));
         let input = serial.input();
-        let mut register = |offset| {
-            let mut data = [0];
-            serial.read(offset, &mut data);
-            data[0]
-        };
-        assert_eq!(register(5) & 1, 0, "LSR: no data ready");
-        let typed: Vec<u8> = (0..100).collect();
-        assert_eq!(input.send(&typed), 64);
-        assert_eq!(input.send(&typed[64..]), 0, "the FIFO is full");
-        let mut seen = Vec::new();
-        while register(5) & 1 != 0 {
-            seen.push(register(0));
-        }
-        assert_eq!(seen, typed[..64]);
+        input.send(&[0; 10]);
         assert!(line.0.lock().is_empty(), "no interrupt unless IER asks for it");
-
         serial.write(1, &[1]);
-        assert_eq!(input.clone().send(b"x"), 1);
         assert_eq!(*line.0.lock(), [true, false], "IER: data available, as a pulse");
+        input.clone().send(&[1; 64]);
+        while register(&mut serial, 5) & 1 != 0 {
+            register(&mut serial, 0);
+        }
+        assert_eq!(line.0.lock().len(), 4, "the FIFO was empty, and was filled again");
+        assert_eq!(register(&mut serial, 0), 1);
         drop(serial);
         assert_eq!(input.send(b"x"), 0, "the guest is gone");
     }

@@ -43,6 +43,7 @@ fn two_hundred_lives_leak_no_descriptor_and_no_thread() {
                 backend: Box::new(NullBackend),
             }],
             console: Box::new(std::io::sink()),
+            agent: None,
             clock: Arc::new(MonotonicClock::new()),
             cpu: None,
             io: IoThreads::default(),

@@ -11,6 +11,7 @@ use vmm_core::kvm::{ExitReason, Hypervisor, IoThreads, MAX_SPIN, VcpuCounters};
 use vmm_core::machine::{Machine, MachineConfig, MachineError, NicConfig};
 use vmm_core::platform::LINUX_CMDLINE;
 use vmm_core::policy::Policy;
+use vmm_core::serial::Lines;
 
 use super::console::Console;
 use super::fabric::{Fabric, Plug};
@@ -125,7 +126,8 @@ pub async fn start_machine(
         ram_bytes: u64::from(guest.memory_mib) << 20,
         kernel: kernel(hypervisor, lab, index)?,
         nics,
-        console: Box::new(console),
+        console: Box::new(Lines::new(console)),
+        agent: None,
         clock: clock.clone(),
         cpu,
         io: io.clone(),

@@ -7,8 +7,11 @@
 use std::ops::ControlFlow;
 
 use crate::pci::{self, PciRoot};
-use crate::platform::COM1_PORT;
+use crate::platform::{COM1_PORT, COM2_PORT};
 use crate::serial::{self, Serial};
+
+const COM1_END: u16 = COM1_PORT + serial::REGISTERS;
+const COM2_END: u16 = COM2_PORT + serial::REGISTERS;
 
 /// i8042 keyboard controller, status and command port.
 const I8042_COMMAND: u16 = 0x64;
@@ -22,13 +25,14 @@ pub struct ResetRequest;
 /// Everything a vCPU can reach besides RAM and the interrupt controllers in KVM.
 pub struct Bus {
     pci: PciRoot,
-    serial: Serial,
+    com1: Serial,
+    com2: Option<Serial>,
 }
 
 impl Bus {
-    /// A bus with a PCI root and a serial port.
-    pub fn new(pci: PciRoot, serial: Serial) -> Self {
-        Self { pci, serial }
+    /// A bus with a PCI root and one or two serial ports.
+    pub fn new(pci: PciRoot, com1: Serial, com2: Option<Serial>) -> Self {
+        Self { pci, com1, com2 }
     }
 
     /// Reads memory-mapped registers.
@@ -51,7 +55,11 @@ impl Bus {
     /// Reads I/O ports from `port` on: 1, 2 or 4 bytes.
     pub fn port_read(&mut self, port: u16, data: &mut [u8]) {
         match port {
-            COM1_PORT..serial::END => self.serial.read(port - COM1_PORT, data),
+            COM1_PORT..COM1_END => self.com1.read(port - COM1_PORT, data),
+            COM2_PORT..COM2_END => match &mut self.com2 {
+                Some(com2) => com2.read(port - COM2_PORT, data),
+                None => data.fill(0xff),
+            },
             pci::CONFIG_ADDRESS..pci::CONFIG_END => self.pci.config_read(port, data),
             // An i8042 with empty buffers and a CMOS of zeros: a driver that polls either for
             // "busy" would spin on all ones.
@@ -66,7 +74,12 @@ impl Bus {
     /// Writes I/O ports from `port` on: 1, 2 or 4 bytes. Breaks when the guest resets itself.
     pub fn port_write(&mut self, port: u16, data: &[u8]) -> ControlFlow<ResetRequest> {
         match port {
-            COM1_PORT..serial::END => self.serial.write(port - COM1_PORT, data),
+            COM1_PORT..COM1_END => self.com1.write(port - COM1_PORT, data),
+            COM2_PORT..COM2_END => {
+                if let Some(com2) = &mut self.com2 {
+                    com2.write(port - COM2_PORT, data);
+                }
+            }
             pci::CONFIG_ADDRESS..pci::CONFIG_END => self.pci.config_write(port, data),
             I8042_COMMAND if data == [I8042_RESET_CPU] => return ControlFlow::Break(ResetRequest),
             _ => {
@@ -83,7 +96,8 @@ impl Bus {
 mod tests {
     use super::*;
     use crate::irq::InterruptLine;
-    use std::sync::Arc;
+    use std::io::Write;
+    use std::sync::{Arc, mpsc};
 
     struct NoLine;
     impl InterruptLine for NoLine {
@@ -91,7 +105,11 @@ mod tests {
     }
 
     fn bare() -> Bus {
-        Bus::new(PciRoot::new(), Serial::new(Arc::new(NoLine), Box::new(std::io::sink())))
+        Bus::new(PciRoot::new(), serial(std::io::sink()), None)
+    }
+
+    fn serial(out: impl Write + Send + 'static) -> Serial {
+        Serial::new(Arc::new(NoLine), Box::new(out))
     }
 
     #[test]
@@ -105,6 +123,38 @@ mod tests {
         bus.port_read(0x2e, &mut data);
         assert_eq!(data, [0xff; 4]);
         assert!(bus.port_write(0x80, &[0]).is_continue());
+    }
+
+    /// Hands bytes over to the test.
+    struct Line(mpsc::Sender<u8>);
+
+    impl Write for Line {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            bytes.iter().for_each(|byte| self.0.send(*byte).unwrap());
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn each_serial_port_has_a_line_of_its_own_if_it_is_there() {
+        let lines = [(); 2].map(|()| mpsc::channel());
+        let [com1, com2] = lines.each_ref().map(|(line, _)| serial(Line(line.clone())));
+        let mut bus = Bus::new(PciRoot::new(), com1, Some(com2));
+        assert!(bus.port_write(0x3f8, b"1").is_continue());
+        assert!(bus.port_write(0x2f8, b"2").is_continue());
+        let seen = lines.each_ref().map(|(_, line)| line.try_iter().collect::<Vec<_>>());
+        assert_eq!(seen, [b"1".to_vec(), b"2".to_vec()]);
+        let line_status = |bus: &mut Bus, port| {
+            let mut data = [0];
+            bus.port_read(port, &mut data);
+            data[0]
+        };
+        assert_eq!(line_status(&mut bus, 0x2fd), 0x60);
+        assert_eq!(line_status(&mut bare(), 0x3fd), 0x60);
+        assert_eq!(line_status(&mut bare(), 0x2fd), 0xff, "nobody is there");
     }
 
     #[test]
