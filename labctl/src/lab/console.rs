@@ -1,19 +1,28 @@
-//! From a guest's serial port to the control plane.
+//! From a guest's serial port to the control plane: lines for all, bytes for whoever watches.
 
+use std::collections::VecDeque;
 use std::io::{self, Write};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
+use vmm_core::serial::Lines;
 
 use super::{Report, linux};
 
 /// Bytes that the lines of one guest may take until somebody has read them.
 const UNREAD_MAX: usize = 1 << 20;
 
+/// Bytes that wait for somebody who watches; what he does not read in time he does not see.
+const UNSEEN_MAX: usize = 256 << 10;
+
+/// Bytes that somebody sees who begins to watch: a prompt, say.
+const RECENT_MAX: usize = 2 << 10;
+
 /// One line that a guest printed.
 #[derive(Debug)]
 pub struct Line {
-    /// Which guest, in the lab file's order.
+    /// Which guest.
     pub guest: usize,
     /// The line without its end and without control characters; what is not UTF-8 is replaced.
     pub text: String,
@@ -23,11 +32,10 @@ pub struct Line {
     _share: OwnedSemaphorePermit,
 }
 
-/// A guest's serial output. Never blocks the guest: when nobody keeps up, lines are lost.
+/// A guest's serial output. Never blocks the guest: when nobody keeps up, output is lost.
 pub struct Console {
-    guest: usize,
-    lines: mpsc::UnboundedSender<Line>,
-    unread: Arc<Semaphore>,
+    lines: Lines<LineSender>,
+    screen: Screen,
     panic: Arc<OnceLock<String>>,
 }
 
@@ -35,7 +43,9 @@ impl Console {
     /// The console of guest number `guest`.
     pub fn new(guest: usize, lines: mpsc::UnboundedSender<Line>) -> Self {
         let unread = Arc::new(Semaphore::new(UNREAD_MAX));
-        Self { guest, lines, unread, panic: Arc::default() }
+        let panic = Arc::default();
+        let sender = LineSender { guest, lines, unread, panic: Arc::clone(&panic) };
+        Self { lines: Lines::new(sender), screen: Screen::default(), panic }
     }
 
     /// Where the last words of the guest's kernel will be, even if that line is lost.
@@ -43,6 +53,116 @@ impl Console {
         self.panic.clone()
     }
 
+    /// Where its bytes can be watched.
+    pub fn screen(&self) -> Screen {
+        self.screen.clone()
+    }
+}
+
+impl Write for Console {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.screen.show(bytes);
+        self.lines.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Drop for Console {
+    fn drop(&mut self) {
+        self.screen.close();
+    }
+}
+
+/// Where a guest's bytes can be watched.
+#[derive(Clone, Default)]
+pub struct Screen {
+    shared: Arc<Mutex<Shown>>,
+}
+
+#[derive(Default)]
+struct Shown {
+    recent: VecDeque<u8>,
+    watchers: Vec<Arc<Unseen>>,
+    closed: bool,
+}
+
+#[derive(Default)]
+struct Unseen {
+    bytes: Mutex<VecDeque<u8>>,
+    more: Notify,
+}
+
+/// Somebody who watches.
+pub struct Watcher {
+    screen: Screen,
+    unseen: Arc<Unseen>,
+}
+
+impl Screen {
+    /// Watches from now on; what was just shown comes first.
+    pub fn watch(&self) -> Watcher {
+        let mut shared = lock(&self.shared);
+        let unseen = Arc::new(Unseen::default());
+        lock(&unseen.bytes).extend(&shared.recent);
+        unseen.more.notify_one();
+        shared.watchers.push(unseen.clone());
+        Watcher { screen: self.clone(), unseen }
+    }
+
+    fn show(&self, bytes: &[u8]) {
+        let mut shared = lock(&self.shared);
+        shared.recent.extend(bytes);
+        let surplus = shared.recent.len().saturating_sub(RECENT_MAX);
+        shared.recent.drain(..surplus);
+        // Who has gone away has dropped its own handle.
+        shared.watchers.retain(|watcher| Arc::strong_count(watcher) > 1);
+        for watcher in &shared.watchers {
+            let mut unseen = lock(&watcher.bytes);
+            let room = UNSEEN_MAX - unseen.len();
+            unseen.extend(&bytes[..bytes.len().min(room)]);
+            watcher.more.notify_one();
+        }
+    }
+
+    fn close(&self) {
+        let mut shared = lock(&self.shared);
+        shared.closed = true;
+        shared.watchers.iter().for_each(|watcher| watcher.more.notify_one());
+    }
+}
+
+impl Watcher {
+    /// What has been shown since; `None` once the guest has ended and all was seen.
+    pub async fn read(&mut self) -> Option<Vec<u8>> {
+        loop {
+            let closed = lock(&self.screen.shared).closed;
+            let seen: Vec<u8> = lock(&self.unseen.bytes).drain(..).collect();
+            match (seen.is_empty(), closed) {
+                (false, _) => return Some(seen),
+                (true, true) => return None,
+                (true, false) => self.unseen.more.notified().await,
+            }
+        }
+    }
+}
+
+/// Nothing here is left half done by a panic.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Makes [`Line`]s of what [`Lines`] has collected.
+struct LineSender {
+    guest: usize,
+    lines: mpsc::UnboundedSender<Line>,
+    unread: Arc<Semaphore>,
+    panic: Arc<OnceLock<String>>,
+}
+
+impl LineSender {
     fn pass_on(&self, text: String) -> Option<()> {
         let size = u32::try_from(text.capacity() + size_of::<Line>()).ok()?;
         let share = self.unread.clone().try_acquire_many_owned(size).ok()?;
@@ -51,7 +171,7 @@ impl Console {
     }
 }
 
-impl Write for Console {
+impl Write for LineSender {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let mut text = printable(&String::from_utf8_lossy(bytes));
         text.truncate(text.trim_end().len());
@@ -83,6 +203,20 @@ mod tests {
     fn console() -> (Console, mpsc::UnboundedReceiver<Line>) {
         let (sender, lines) = mpsc::unbounded_channel();
         (Console::new(0, sender), lines)
+    }
+
+    #[tokio::test]
+    async fn whoever_watches_sees_every_byte_and_the_end() {
+        let (mut console, _lines) = console();
+        console.write_all(b"login: ").unwrap();
+        let mut watcher = console.screen().watch();
+        assert_eq!(watcher.read().await.unwrap(), b"login: ");
+        console.write_all(b"r").unwrap();
+        assert_eq!(watcher.read().await.unwrap(), b"r");
+        (0..3).for_each(|_| console.write_all(&[b'x'; UNSEEN_MAX]).unwrap());
+        assert_eq!(watcher.read().await.unwrap().len(), UNSEEN_MAX, "the rest was not kept");
+        drop(console);
+        assert_eq!(watcher.read().await, None);
     }
 
     #[test]

@@ -11,7 +11,6 @@ use vmm_core::kvm::{ExitReason, Hypervisor, IoThreads, MAX_SPIN, VcpuCounters};
 use vmm_core::machine::{Machine, MachineConfig, MachineError, NicConfig};
 use vmm_core::platform::LINUX_CMDLINE;
 use vmm_core::policy::Policy;
-use vmm_core::serial::Lines;
 
 use super::console::Console;
 use super::fabric::{Fabric, Plug};
@@ -126,7 +125,7 @@ pub async fn start_machine(
         ram_bytes: u64::from(guest.memory_mib) << 20,
         kernel: kernel(hypervisor, lab, index)?,
         nics,
-        console: Box::new(Lines::new(console)),
+        console: Box::new(console),
         agent: None,
         clock: clock.clone(),
         cpu,
