@@ -25,6 +25,7 @@ pub mod irq;
 pub mod kvm;
 pub mod machine;
 pub mod memory;
+pub mod namespace;
 pub mod pci;
 pub mod platform;
 pub mod policy;

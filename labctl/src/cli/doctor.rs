@@ -13,7 +13,8 @@ use vmm_core::policy::{Circumstances, Policy};
 
 use super::{next, print};
 use crate::error::{Error, Exit};
-use crate::lab::{network, qemu};
+use crate::lab::network::{self, Privileges};
+use crate::lab::qemu;
 use crate::policy;
 use crate::report::number::significant;
 use crate::results::Host;
@@ -88,11 +89,8 @@ pub fn run(args: Args) -> Result<Exit, Error> {
         Err(reason) => format!("none: {reason}"),
     };
     let tap = match network::check_privileges() {
-        Ok(()) => passed("TAP and bridge", "for labs with `vale: false`".to_owned()),
-        Err(error) => {
-            let remedy = error.help().map(str::to_owned);
-            failed("TAP and bridge", &error, remedy)
-        }
+        Ok(()) => passed("TAP and bridge", format!("for labs with `vale: false`{}", right())),
+        Err(error) => failed("TAP and bridge", &error, error.help()),
     };
     let policies = hypervisor.as_ref().map_or_else(|_| Vec::new(), |h| policies(h.kind()));
     let costs = hypervisor.as_ref().ok().map(probe_costs);
@@ -118,6 +116,11 @@ pub fn run(args: Args) -> Result<Exit, Error> {
     } else {
         Ok(Exit::HostLacks)
     }
+}
+
+/// By what right TAPs are made.
+fn right() -> String {
+    Privileges::current().map(|right| format!(", {right}")).unwrap_or_default()
 }
 
 fn policies(kvm: KvmKind) -> Vec<Auto> {

@@ -50,7 +50,7 @@ pub enum FabricError {
 
 impl FabricError {
     /// What to do about it, if that is known.
-    pub fn help(&self) -> Option<&'static str> {
+    pub fn help(&self) -> Option<String> {
         match self {
             Self::Network(error) => error.help(),
             Self::Tap(_) | Self::Switch(_) | Self::Cable(_) => None,
@@ -234,16 +234,16 @@ impl Fabric {
                 let of = |switch: &Switch| (switch.name().to_owned(), switch.counters());
                 Ok(FabricCounters::Vale { switches: switches.iter().map(of).collect() })
             }
-            Self::Bridges { network, .. } => {
+            Self::Bridges { .. } => {
                 let (mut taps, mut lent) = (Vec::new(), Vec::new());
                 for plug in plugs {
                     match plug {
                         Plug::Tap { tap, port, .. } => {
-                            let kernel = network.port_stats(port).await?;
+                            let kernel = port.stats().await?;
                             taps.push((port.name().to_owned(), tap.counters(), kernel));
                         }
                         Plug::Lent(Some(port)) => {
-                            let kernel = network.port_stats(port).await?;
+                            let kernel = port.stats().await?;
                             lent.push((port.name().to_owned(), kernel));
                         }
                         Plug::Lent(None) | Plug::Vale => {}

@@ -31,6 +31,7 @@ pub use model::{
     Target, TimedEvent, TrialSpec, Workload,
 };
 pub use problem::Problem;
+pub(crate) use problem::did_you_mean;
 
 pub use units::{Network, human_mac, human_memory, human_time, parse_time};
 

@@ -71,7 +71,7 @@ impl Problem {
 }
 
 /// The candidate a typing mistake most likely stands for, if one is near enough.
-pub(super) fn did_you_mean<'a>(
+pub(crate) fn did_you_mean<'a>(
     word: &str,
     candidates: impl IntoIterator<Item = &'a str>,
 ) -> Option<&'a str> {

@@ -9,10 +9,7 @@ mod null;
 mod tap;
 
 pub use null::NullBackend;
-pub use tap::{
-    Tap, TapBackend, TapCounters, TapError, TapReceiver, TapRxDropped, TapTxDropped,
-    enter_private_netns,
-};
+pub use tap::{Tap, TapBackend, TapCounters, TapError, TapReceiver, TapRxDropped, TapTxDropped};
 
 use vm_memory::{VolatileMemory, VolatileSlice};
 

@@ -44,6 +44,15 @@ pub enum TapError {
         /// The kernel's answer.
         source: io::Error,
     },
+    /// The kernel refused an interface that exists: EBUSY if it is held by somebody, EPERM if it is
+    /// another user's, EINVAL if it is no TAP or one with several queues.
+    #[error("cannot use the TAP interface \"{name}\"")]
+    Attach {
+        /// The interface's name.
+        name: String,
+        /// The kernel's answer.
+        source: io::Error,
+    },
     /// The descriptor could not be made nonblocking.
     #[error("cannot make the TAP descriptor nonblocking")]
     Nonblocking(#[source] io::Error),
@@ -53,7 +62,8 @@ pub enum TapError {
 }
 
 /// An open TAP queue: frames without any header in front (IFF_TAP | IFF_NO_PI, no virtio-net
-/// header), nonblocking. The interface disappears when it is dropped.
+/// header), nonblocking. When it is dropped an interface that it created disappears, and one that it
+/// attached to is free again.
 #[derive(Debug)]
 pub struct Tap {
     file: File,
@@ -75,7 +85,23 @@ impl Tap {
     /// Creates the TAP interface `name` (1 to 15 bytes) in the calling thread's network namespace.
     /// It is down and has no master.
     pub fn create(name: &str) -> Result<Self, TapError> {
-        let refused = |source| TapError::Create { name: name.to_owned(), source };
+        // EXCL: never attach to an interface that somebody else made.
+        Self::open(name, libc::IFF_TUN_EXCL, |name, source| TapError::Create { name, source })
+    }
+
+    /// Attaches to the persistent TAP interface `name` of the calling thread's network namespace;
+    /// needs no capability if it was made for this user, or for nobody in particular. It stays as it
+    /// is: up or down, its addresses, its master.
+    pub fn attach(name: &str) -> Result<Self, TapError> {
+        Self::open(name, 0, |name, source| TapError::Attach { name, source })
+    }
+
+    fn open(
+        name: &str,
+        flags: libc::c_int,
+        error: impl Fn(String, io::Error) -> TapError,
+    ) -> Result<Self, TapError> {
+        let refused = |source| error(name.to_owned(), source);
         let file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -91,8 +117,7 @@ impl Tap {
         for (to, from) in request.ifr_name.iter_mut().zip(name.bytes()) {
             *to = from as libc::c_char;
         }
-        // EXCL: never attach to an interface that somebody else made.
-        let flags = libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_TUN_EXCL;
+        let flags = libc::IFF_TAP | libc::IFF_NO_PI | flags;
         request.ifr_ifru.ifru_flags = flags as libc::c_short;
         // SAFETY: TUNSETIFF reads and writes one ifreq, which lives across the call.
         if unsafe { libc::ioctl(file.as_raw_fd(), libc::TUNSETIFF as _, &mut request) } < 0 {
@@ -324,17 +349,6 @@ impl Pieces {
     }
 }
 
-/// Moves the calling thread, and no other, into a new network namespace with nothing but a loopback
-/// interface that is down. The namespace ends with its last thread, TAP and socket: it has no name
-/// that could outlive the process. Needs CAP_SYS_ADMIN.
-pub fn enter_private_netns() -> io::Result<()> {
-    // SAFETY: takes no pointers, and changes only which namespace this thread's later calls mean.
-    match unsafe { libc::unshare(libc::CLONE_NEWNET) } {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
-    }
-}
-
 /// What passed through a TAP, in frames unless named otherwise.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct TapCounters {
@@ -458,6 +472,8 @@ struct RxCounters {
 mod tests {
     use super::*;
     use crate::memory::GuestRam;
+    use crate::namespace::enter_private_net;
+    use std::io::Write;
     use std::os::unix::net::UnixDatagram;
     use std::sync::Mutex;
     use std::time::{Duration, Instant};
@@ -619,11 +635,14 @@ mod tests {
     #[test]
     fn a_name_that_does_not_fit_is_refused() {
         for name in ["", "sixteen-bytes-xx"] {
-            match Tap::create(name) {
-                Err(TapError::Create { name: refused, .. }) => assert_eq!(refused, name),
-                // A host without the driver cannot tell.
-                Err(TapError::Open(_)) => {}
-                other => panic!("{name:?}: {other:?}"),
+            for open in [Tap::create, Tap::attach] {
+                match open(name) {
+                    Err(TapError::Create { name: refused, .. })
+                    | Err(TapError::Attach { name: refused, .. }) => assert_eq!(refused, name),
+                    // A host without the driver cannot tell.
+                    Err(TapError::Open(_)) => {}
+                    other => panic!("{name:?}: {other:?}"),
+                }
             }
         }
     }
@@ -636,7 +655,8 @@ mod tests {
         let caps = u64::from_str_radix(caps, 16).unwrap();
         let may = caps & NET_ADMIN_AND_SYS_ADMIN == NET_ADMIN_AND_SYS_ADMIN;
         if !may {
-            eprintln!("SKIPPED: needs root (CAP_NET_ADMIN and CAP_SYS_ADMIN)");
+            // The test harness would keep what is printed with a macro.
+            let _ = writeln!(io::stderr(), "SKIPPED: needs CAP_NET_ADMIN and CAP_SYS_ADMIN");
         }
         may
     }
@@ -690,9 +710,14 @@ mod tests {
         }
         // A thread of its own: the namespace ends with it.
         let in_namespace = || {
-            enter_private_netns().unwrap();
+            enter_private_net().unwrap();
             let tap = Arc::new(Tap::create("guest-0").unwrap());
             assert!(matches!(Tap::create("guest-0"), Err(TapError::Create { .. })), "no sharing");
+            let held = Tap::attach("guest-0").unwrap_err();
+            assert!(
+                matches!(&held, TapError::Attach { source, .. } if source.raw_os_error() == Some(libc::EBUSY)),
+                "{held:?}"
+            );
             let ram = GuestRam::new(4096).unwrap();
             let mut backend = TapBackend::new(tap.clone());
 

@@ -1,0 +1,144 @@
+//! The host's side of a lab: with `vale: false` Linux bridges and TAP interfaces in a network
+//! namespace of our own ([`HostNetwork`]), and links to the host itself ([`HostLinks`]).
+//!
+//! Our namespace has no name and no mount. It exists only while a thread of ours is in it or a TAP
+//! of it is open, so nothing of it can outlive the process, not even after `kill -9`.
+//!
+//! Frames are counted exactly, so nothing else may travel there: no IPv6, no multicast snooping, no
+//! spanning tree, no addresses. A write to a TAP runs the whole way through the bridge into the
+//! other TAP's queue before it returns, and the only place where the kernel drops a frame that it
+//! took is in front of that queue:
+//!
+//! ```text
+//! write -> [written] -> bridge -> qdisc -> queue -> [read] -> read
+//!                          [qdisc_dropped] [queue_full]
+//! ```
+//!
+//! So once every reader has drained its TAP, what was written to one port equals `read +
+//! queue_full + qdisc_dropped` of the port it went to, or of every other port if it was flooded.
+//! The bridge itself swallows without a count what it must not forward: frames to its reserved
+//! addresses (01:80:c2:00:00:01 to 0f), from a group address, or to the port they came from.
+//!
+//! The qdisc is the host's default, as QEMU's users have it. A TAP never pushes back, so the qdisc
+//! holds a frame only while another processor is inside it; its drops are read all the same.
+
+mod error;
+mod host;
+mod host_error;
+mod names;
+mod netns;
+mod port;
+mod privileges;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use netlink_packet_route::link::BridgeStpState;
+use rtnetlink::{LinkBridge, LinkUnspec};
+use vmm_core::backend::{ETH_HEADER_LEN, Tap};
+
+pub use error::NetworkError;
+pub use host::HostLinks;
+pub use host_error::HostTapError;
+pub use port::{PortStats, TapPort};
+pub use privileges::Privileges;
+
+use error::to_io;
+use names::Names;
+use netns::{Netns, Place};
+
+/// Large enough that the bridge never drops a frame for its length, which it would not count.
+const MTU: u32 = (Tap::MAX_FRAME_LEN - ETH_HEADER_LEN) as u32;
+
+/// A Linux bridge of a [`HostNetwork`].
+#[derive(Clone, Debug)]
+pub struct Bridge {
+    name: String,
+    index: u32,
+}
+
+impl Bridge {
+    /// The interface's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+/// A private network namespace with bridges and TAPs. It ends with this value, its [`TapPort`]s and
+/// open [`Tap`]s.
+#[derive(Debug)]
+pub struct HostNetwork {
+    names: Names,
+    netns: Arc<Netns>,
+}
+
+impl HostNetwork {
+    /// Creates an empty namespace. Needs what [`Privileges`] says.
+    ///
+    /// # Errors
+    /// If the host refuses.
+    pub async fn new() -> Result<Self, NetworkError> {
+        Ok(Self { names: Names::default(), netns: Arc::new(Netns::enter(Place::Private).await?) })
+    }
+
+    /// Creates a bridge for the switch of that name and brings it up: it learns with the kernel's
+    /// default ageing time, floods what it does not know, and has no spanning tree.
+    ///
+    /// # Errors
+    /// If the kernel refuses, such as for want of the driver.
+    pub async fn create_bridge(&mut self, switch: &str) -> Result<Bridge, NetworkError> {
+        let name = self.names.claim(&format!("br-{switch}"), "");
+        let message = LinkBridge::new(&name)
+            .stp_state(BridgeStpState::Disabled)
+            .forward_delay(0)
+            .mcast_snooping(false)
+            .build();
+        let added = self.netns.netlink().link().add(message).execute().await;
+        added.map_err(|e| NetworkError::Bridge { name: name.clone(), source: to_io(e) })?;
+        let index = self.netns.index(&name).await?;
+        tracing::debug!(switch, bridge = name, "created a bridge");
+        Ok(Bridge { name, index })
+    }
+
+    /// Creates a TAP for a guest's NIC, enslaves it to `bridge` and brings it up. The port forwards
+    /// from then on and disappears when the [`Tap`] is dropped.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub async fn create_tap(
+        &mut self,
+        bridge: &Bridge,
+        guest: &str,
+        nic: usize,
+    ) -> Result<(TapPort, Tap), NetworkError> {
+        let name = self.names.claim(guest, &format!("-{nic}"));
+        let tap = self.netns.open_tap(Tap::create, &name).await?;
+        let message =
+            LinkUnspec::new_with_name(&name).mtu(MTU).controller(bridge.index).up().build();
+        let set = self.netns.netlink().link().set(message).execute().await;
+        set.map_err(|e| NetworkError::interface("configure", &name, to_io(e)))?;
+        let index = self.netns.index(&name).await?;
+        tracing::debug!(guest, nic, interface = name, bridge = bridge.name, "created a TAP");
+        Ok((TapPort { name, index, netns: self.netns.clone() }, tap))
+    }
+}
+
+/// Tries for real, in a namespace that is gone afterwards, whether this process may do all that a
+/// lab with `vale: false` needs.
+///
+/// # Errors
+/// What is missing.
+pub fn check_privileges() -> Result<(), NetworkError> {
+    let attempt = || -> Result<(), NetworkError> {
+        let runtime = tokio::runtime::Builder::new_current_thread().build();
+        runtime.map_err(NetworkError::Thread)?.block_on(async {
+            let mut network = HostNetwork::new().await?;
+            let bridge = network.create_bridge("check").await?;
+            let (port, _tap) = network.create_tap(&bridge, "check", 0).await?;
+            port.stats().await.map(drop)
+        })
+    };
+    // The caller may be inside an event loop, which must not start another.
+    std::thread::scope(|scope| scope.spawn(attempt).join()).unwrap_or(Err(NetworkError::Gone))
+}
