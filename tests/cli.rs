@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use common::{Scratch, eventually, kvm, labctl, may_use_tap};
+use common::{Scratch, eventually, kvm, labctl, may_use_tap, say};
+use labctl::lab::network::Privileges;
 use labctl::results::Results;
 
 /// Long for a command that is asked to end.
@@ -142,20 +143,6 @@ fn a_linux_guest_is_refused_before_anything_starts() {
 }
 
 #[test]
-fn no_privileges_for_tap_is_11_and_names_the_way_out() {
-    let Some(_turn) = kvm() else { return };
-    let dir = Scratch::new("no-tap");
-    let powerless = ["setpriv", "--bounding-set=-all", "--inh-caps=-all", "--no-new-privs"];
-    let bridged = dir.file("bridged.lab.yaml", lab(false));
-    let words = ["CAP_NET_ADMIN", "run as root"];
-    assert_refused(wrapped(&powerless, &["up", &bridged, "--for", "1s"]), 11, &words);
-    // A VALE switch needs none.
-    let vale = dir.file("vale.lab.yaml", lab(true));
-    let (code, message) = run(wrapped(&powerless, &["up", &vale, "--for", "200ms"]));
-    assert_eq!(code, Some(0), "{message}");
-}
-
-#[test]
 fn results_that_could_not_be_kept_are_not_measured() {
     let dir = Scratch::new("unwritable");
     let file = dir.file("x.lab.yaml", lab(true));
@@ -262,6 +249,15 @@ impl Drop for Witness {
     }
 }
 
+/// Whether this process may put cables into other namespaces; says so if not.
+fn is_root() -> bool {
+    let root = Privileges::current() == Some(Privileges::Root);
+    if !root {
+        say("NOT CHECKED: only root can see whether a lab's namespace is gone");
+    }
+    root
+}
+
 /// The names of all network interfaces, sorted.
 fn interfaces() -> Vec<String> {
     let entries = fs::read_dir("/sys/class/net").unwrap();
@@ -292,10 +288,10 @@ fn up_ends_with(signal: &str, code: Option<i32>) {
         let up = ["up", &file];
         let running = Running::until("2 guests up", &up);
         assert_eq!(processes(&up), 1, "a lab is one process");
-        let witness = Witness::of(&running);
+        let witness = is_root().then(|| Witness::of(&running));
         let (status, rest) = running.end(signal);
         assert_eq!(status.code(), code, "{rest}");
-        eventually("the namespace is gone", || witness.gone());
+        eventually("the namespace is gone", || witness.iter().all(Witness::gone));
         assert_eq!(processes(&up), 0);
         eventually("the interfaces are as before", || interfaces() == before);
     }

@@ -13,6 +13,7 @@ use labctl::lab::network::check_privileges;
 use labctl::lab::{Final, LabCounters, RunningLab};
 use labctl::optimizations::{Optimization, Optimizations};
 use labctl::topology::Lab;
+use serde_json::Value;
 use vmm_core::kvm::Hypervisor;
 
 /// A guest that has not finished by then never will.
@@ -46,11 +47,27 @@ pub fn kvm() -> Option<Kvm> {
     }
 }
 
-/// Whether this user may create TAPs and bridges; says so if not.
+/// Whether `labctl` may create TAPs and bridges for this user, as root or in a user namespace; says so
+/// if not.
 pub fn may_use_tap() -> bool {
+    let output = labctl(&["doctor", "-o", "json"]).output().expect("labctl runs");
+    let found: Value = serde_json::from_slice(&output.stdout).expect("JSON on stdout");
+    let mut checks = found["checks"].as_array().expect("checks").iter();
+    let tap = checks.find(|check| check["what"] == "TAP and bridge").expect("a check of TAPs");
+    if tap["ok"] != true {
+        say(&format!("SKIPPED labs with `vale: false`: {}, {}", tap["says"], tap["mended_by"]));
+    }
+    tap["ok"] == true
+}
+
+/// Whether this very process may. It has threads, so it cannot enter a user namespace any more.
+fn may_use_tap_here() -> bool {
     let allowed = check_privileges();
     if let Err(error) = &allowed {
-        say(&format!("SKIPPED the cells with `vale: false`, which need root: {error}"));
+        say(&format!(
+            "SKIPPED the cells with `vale: false`: {error}; run the tests as root, or inside \
+             `unshare --user --map-current-user --keep-caps`"
+        ));
     }
     allowed.is_ok()
 }
@@ -62,7 +79,7 @@ pub fn say(text: &str) {
 
 /// All combinations of the four optimizations that this user may run.
 pub fn cells() -> Vec<Optimizations> {
-    let tap = may_use_tap();
+    let tap = may_use_tap_here();
     let cell = |index: u32| {
         (0..)
             .zip(Optimization::ALL)

@@ -23,6 +23,7 @@ use tracing_subscriber::filter::LevelFilter;
 
 use crate::{
     error::{Error, Exit},
+    lab::network::Privileges,
     topology::{self, Lab},
 };
 
@@ -82,7 +83,16 @@ enum Verb {
 }
 
 impl Verb {
+    /// Whether it may run guests, or tell whether it could.
+    fn hosts_guests(&self) -> bool {
+        matches!(self, Self::Up(_) | Self::Bench(_) | Self::Doctor(_))
+    }
+
     fn run(self) -> Result<Exit, Error> {
+        if self.hosts_guests() {
+            // Before there is a second thread, and for labs that may come to need it later.
+            Privileges::acquire();
+        }
         match self {
             Self::Validate(args) => validate::run(args),
             Self::Up(args) => up::run(args),
