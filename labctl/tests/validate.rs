@@ -14,7 +14,8 @@ use std::{
 use labctl::{
     error::{Error, Exit},
     optimizations::Optimizations,
-    topology::{AxisKey, AxisValue, Boot, Lab, Role, System},
+    results::TrialKind,
+    topology::{Boot, Dimension, Lab, Metric, Pktguest, Role, Subject, System, Term, TrialSpec},
 };
 use proptest::prelude::*;
 
@@ -71,7 +72,7 @@ fn the_reference_topology_is_what_it_says() {
     assert_eq!((left.workload.role, right.workload.role), (Role::Tx { to: 1 }, Role::Rx));
     assert_eq!(lab.link(0, 1), Some((0, 0)));
     let bench = lab.bench.as_ref().expect("a benchmark");
-    assert_eq!(bench.cells(), 16);
+    assert_eq!(bench.cells.len(), 16);
     assert_eq!((bench.rounds, bench.budget), (10, Duration::from_secs(210)));
     let trial = bench.throughput.as_ref().expect("throughput");
     let (from, to) = (trial.pair.from, trial.pair.to);
@@ -225,21 +226,98 @@ fn a_stream_has_long_frames_unless_the_file_says_otherwise() {
 #[test]
 fn cells_change_what_their_axis_names_and_nothing_else() {
     let lab = parse(PAPER_PAIR).expect("valid");
-    let with = |key, value| {
-        let mut cell = lab.clone();
-        cell.set(key, value);
-        cell
+    let with = |axis: &str| {
+        let start = PAPER_PAIR.find("    optimizations.itr:").expect("a matrix");
+        let end = PAPER_PAIR.find("  # How many packets").expect("a trial");
+        let text = format!("{}    {axis}\n{}", &PAPER_PAIR[..start], &PAPER_PAIR[end..]);
+        let cells = parse(&text).expect(axis).bench.expect("an experiment").cells;
+        cells.into_iter().next().expect("a cell").lab
     };
-    let mut expected = lab.clone();
-    expected.optimizations.csb = false;
-    assert_eq!(with(AxisKey::Csb, AxisValue::Toggle(false)), expected);
-    let mut expected = lab.clone();
-    let pktguests = expected.guests.iter_mut().map(|guest| guest.pktguest_mut().expect("pktguest"));
-    pktguests.for_each(|guest| guest.ring = 80);
-    assert_eq!(with(AxisKey::Ring, AxisValue::Number(80)), expected);
-    let mut expected = lab.clone();
-    expected.bench.as_mut().and_then(|bench| bench.throughput.as_mut()).expect("trial").burst = 8;
-    assert_eq!(with(AxisKey::ThroughputBurst, AxisValue::Number(8)), expected);
+    let expected = |change: fn(&mut Lab)| {
+        let mut expected = lab.clone();
+        let bench = expected.bench.as_mut().expect("an experiment");
+        (bench.matrix, bench.cells) = (Vec::new(), Vec::new());
+        change(&mut expected);
+        expected
+    };
+    fn guest(lab: &mut Lab, index: usize) -> &mut Pktguest {
+        lab.guests[index].pktguest_mut().expect("pktguest")
+    }
+    fn trial(lab: &mut Lab) -> &mut TrialSpec {
+        lab.bench.as_mut().and_then(|bench| bench.throughput.as_mut()).expect("trial")
+    }
+    assert_eq!(with("optimizations.csb: [false]"), expected(|lab| lab.optimizations.csb = false));
+    assert_eq!(with("throughput.burst: [8]"), expected(|lab| trial(lab).burst = 8));
+    assert_eq!(with("bench.throughput.to: [right]"), expected(|_| {}));
+    assert_eq!(
+        with("ring: [80]"),
+        expected(|lab| (0..2).for_each(|index| guest(lab, index).ring = 80))
+    );
+    assert_eq!(with("guests.right.ring: [80]"), expected(|lab| guest(lab, 1).ring = 80));
+    assert_eq!(
+        with("defaults.spin: [0]"),
+        expected(|lab| { (0..2).for_each(|index| guest(lab, index).spin_us = 0) })
+    );
+    assert_eq!(
+        with("guests.left.workload.rate: [5kpps]"),
+        expected(|lab| { guest(lab, 0).workload.rate = 5000 })
+    );
+    assert_eq!(
+        with("guests.*.memory: [96MiB]"),
+        expected(|lab| { lab.guests.iter_mut().for_each(|guest| guest.memory_mib = 96) })
+    );
+}
+
+#[test]
+fn a_ladder_adds_its_steps_up() {
+    let text = "\
+name: t
+switches: { sw0: }
+defaults: { nics: [{ switch: sw0 }] }
+guests: { a: , b: }
+optimizations: { itr: false, sc: false, csb: false, vale: false }
+bench:
+  throughput: { from: a, to: b }
+  ladder:
+    - {}
+    - { optimizations.itr: true }
+    - { name: large-rings, ring: 4096, optimizations.csb: true }
+  cells: { own: { set: { guests.b.ring: 80, throughput.duration: 1s } } }
+  reference: step-1
+  assert: [large-rings.throughput >= 2 * step-0.throughput]
+";
+    let bench = parse(text).unwrap_or_else(|error| panic!("{}", error.render(false, None))).bench;
+    let bench = bench.expect("an experiment");
+    let names: Vec<_> = bench.cells.iter().map(|cell| cell.id.to_string()).collect();
+    assert_eq!(names, ["step-0", "step-1", "large-rings", "own"]);
+    let on: Vec<_> = bench.cells.iter().map(|cell| cell.lab.optimizations.to_string()).collect();
+    assert_eq!(on, ["none", "itr", "itr+csb", "none"]);
+    let rings: Vec<_> = (0..4)
+        .map(|cell| bench.cells[cell].lab.guests[1].pktguest().expect("pktguest").ring)
+        .collect();
+    assert_eq!(rings, [1024, 1024, 4096, 80]);
+    let labels: Vec<_> = bench.ladder.iter().map(|step| (step.label.as_str(), step.cell)).collect();
+    assert_eq!(labels, [("as in the file", 0), ("+itr", 1), ("large-rings", 2)]);
+    let own = bench.cells[3].trial(TrialKind::Throughput).expect("a trial");
+    assert_eq!(own.duration, Duration::from_secs(1));
+    assert_eq!(bench.reference.as_deref(), Some("step-1"));
+}
+
+#[test]
+fn assertions_find_their_cells() {
+    let assertion = |that: &str| {
+        let assert = format!("  assert: [{{ that: \"{that}\", name: it }}]\n");
+        let bench = parse(&(PAPER_PAIR.to_owned() + &assert)).expect(that).bench;
+        bench.expect("an experiment").assertions.remove(0)
+    };
+    assert_eq!(assertion("loss = 0").each.map(|each| each.len()), Some(16));
+    assert_eq!(assertion("[csb=on,vale=off].loss = 0").each, Some(vec![4, 5, 6, 7]));
+    let best = assertion("[itr=on,sc=on,csb=on,vale=true].throughput >= 1Mpps");
+    assert_eq!(best.each, None);
+    assert_eq!(best.left, Term::Figure(Subject::Cell(15), Metric::Throughput));
+    assert_eq!(best.right, Term::Number(1e6));
+    assert_eq!(best.unit, Dimension::PACKETS);
+    assert_eq!(best.name.as_deref(), Some("it"));
 }
 
 #[test]

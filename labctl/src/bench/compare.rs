@@ -6,30 +6,8 @@
 use serde::Serialize;
 
 use super::stats;
+pub use crate::results::Verdict;
 use crate::results::{Cell, CellId, Estimate, Ratio, Results};
-
-/// What a comparison concludes, from best to worst.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Verdict {
-    /// Even the interval's worse end is within the threshold.
-    Pass,
-    /// The interval reaches across the threshold, or there is no figure to compare with.
-    Inconclusive,
-    /// Even the interval's better end is beyond the threshold, or the figure has been lost.
-    Fail,
-}
-
-impl Verdict {
-    /// The word for it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Pass => "pass",
-            Self::Inconclusive => "inconclusive",
-            Self::Fail => "fail",
-        }
-    }
-}
 
 /// Two documents compared.
 #[derive(Clone, Debug, PartialEq, Serialize)]

@@ -32,6 +32,27 @@ pub fn ladder(cells: &[Cell]) -> Vec<Rung> {
     runs(cells).iter().flat_map(Run::ladder).collect()
 }
 
+/// The lab file's ladder: the labels of its steps, and the cells they are.
+pub fn steps(cells: &[Cell], steps: &[(String, usize)]) -> Vec<Rung> {
+    let cells: Vec<_> =
+        steps.iter().filter_map(|(label, cell)| Some((label, cells.get(*cell)?))).collect();
+    let change = |from: &Cell, to: &Cell| stats::change(throughput(from)?, throughput(to)?);
+    let rung = |(number, (label, cell)): (usize, &(&String, &Cell))| {
+        let before = number.checked_sub(1).map(|before| cells[before].1);
+        Rung {
+            step: (*label).clone(),
+            cell: cell.id.name.clone(),
+            optimizations: cell.id.optimizations,
+            parameters: Parameters::new(),
+            throughput_mpps: throughput(cell),
+            rr_us: cell.metrics.rr_us,
+            to_previous: before.and_then(|before| change(before, cell)),
+            to_first: before.and_then(|_| change(cells[0].1, cell)),
+        }
+    };
+    cells.iter().enumerate().map(rung).collect()
+}
+
 /// One factorial experiment for each setting of the other parameters, in order of appearance. Cells
 /// with names belong to none.
 fn runs(cells: &[Cell]) -> Vec<Run<'_>> {
@@ -99,6 +120,7 @@ impl<'a> Run<'a> {
         let change = |from| self.change(from, on);
         Rung {
             step,
+            cell: None,
             optimizations: on,
             parameters: self.parameters.clone(),
             throughput_mpps: self.get(on, throughput),
@@ -302,6 +324,18 @@ mod tests {
         assert!(ladder[2].throughput_mpps.is_some());
         assert_eq!((ladder[3].throughput_mpps, ladder[3].to_previous), (None, None));
         assert_eq!(super::ladder(&[]), []);
+    }
+
+    #[test]
+    fn a_ladder_of_the_file_climbs_from_cell_to_cell() {
+        let cells = full(|o| factor(o.itr, 1.5) * factor(o.csb, 10.0));
+        let order = [("first", 4), ("second", 0), ("third", 5)];
+        let rungs = steps(&cells, &order.map(|(label, cell)| (label.to_owned(), cell)));
+        assert_eq!((rungs[0].to_previous, rungs[0].to_first), (None, None));
+        close(rungs[1].to_previous, 0.1);
+        close(rungs[2].to_previous, 15.0);
+        close(rungs[2].to_first, 1.5);
+        assert_eq!(rungs[2].step, "third");
     }
 
     #[test]

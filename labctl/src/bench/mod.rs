@@ -1,5 +1,6 @@
 //! Trials, and what is concluded from them.
 
+pub mod assertions;
 pub mod compare;
 pub mod effects;
 pub mod peer;

@@ -7,7 +7,7 @@ use std::time::{Instant, SystemTime};
 use vmm_core::kvm::Hypervisor;
 
 use super::trial::{self, Place};
-use super::{effects, side_by_side, summary};
+use super::{assertions, effects, side_by_side, summary};
 use crate::error::{Error, Exit};
 use crate::plan::{Plan, PlannedCell, Trial};
 use crate::policy;
@@ -116,7 +116,11 @@ pub async fn run(
         complete,
         settings,
         effects: effects::effects(&cells),
-        ladder: effects::ladder(&cells),
+        ladder: match &plan.ladder[..] {
+            [] => effects::ladder(&cells),
+            steps => effects::steps(&cells, steps),
+        },
+        assertions: assertions::judge(&plan.assertions, &cells),
         cells,
         reference: plan.reference.clone(),
     })
@@ -124,11 +128,7 @@ pub async fn run(
 
 /// The trial's section of the file, with the plan's duration.
 fn spec_of(lab: &Lab, trial: Trial) -> Option<TrialSpec> {
-    let bench = lab.bench.as_ref()?;
-    let spec = match trial.kind {
-        TrialKind::Throughput => bench.throughput.as_ref(),
-        TrialKind::Rr => bench.rr.as_ref(),
-    };
+    let spec = lab.bench.as_ref()?.trial(trial.kind);
     spec.map(|spec| TrialSpec { duration: trial.duration, ..spec.clone() })
 }
 

@@ -72,8 +72,8 @@ pub fn run(args: Args) -> Result<Exit, Error> {
     // Whatever would make the results impossible to keep should be known before they are measured.
     check_writable(&args.results)?;
     let hypervisor = open_hypervisor()?;
-    let seed = args.seed.map_or_else(plan::random_seed, u64::from);
-    let mut plan = Plan::new(&lab, bench, args.quick, seed);
+    let seed = args.seed.or(bench.seed).map_or_else(plan::random_seed, u64::from);
+    let mut plan = Plan::new(bench, args.quick, seed);
     if plan.wants_qemu() {
         plan = plan.with_qemu(qemu::version());
     }

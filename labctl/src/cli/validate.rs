@@ -130,7 +130,7 @@ fn workload(lab: &Lab, workload: &Workload) -> String {
 
 fn bench_lines(lab: &Lab, bench: &Bench) -> String {
     let axes: Vec<_> = bench.matrix.iter().map(|axis| axis.key.as_str()).collect();
-    let mut text = format!("bench          {} cells", bench.cells());
+    let mut text = format!("bench          {} cells", bench.cells.len());
     if !axes.is_empty() {
         text += &format!(" ({})", axes.join(", "));
     }
@@ -143,12 +143,14 @@ fn bench_lines(lab: &Lab, bench: &Bench) -> String {
             if trial.protocol.is_raw() { String::new() } else { format!(" {}", trial.protocol) };
         format!("  {kind:<13}{pairs}, {} B{sockets}, {time} a trial\n", trial.frame)
     };
-    for cell in &bench.cells {
-        let mut of_cell = lab.clone();
-        of_cell.apply(cell);
-        text += &format!("  {:<24}{}, {}", cell.name, of_cell.platform(), cell.optimizations);
-        text += &cell.settings().map(|(key, value)| format!(", {key} {value}")).collect::<String>();
-        text += &cell.throughput_protocol.map_or_else(String::new, |p| format!(", {p}"));
+    for cell in bench.cells.iter().filter(|cell| cell.id.name.is_some()) {
+        let id = &cell.id;
+        text += &format!("  {:<24}{}, {}", id.to_string(), id.platform, id.optimizations);
+        let settings = id.parameters.iter().map(|(key, value)| format!(", {key} {value}"));
+        text += &settings.collect::<String>();
+        if !id.protocol.is_raw() {
+            text += &format!(", {}", id.protocol);
+        }
         text += &cell.only.map_or_else(String::new, |only| format!(", only {only}"));
         text.push('\n');
     }

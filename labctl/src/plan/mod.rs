@@ -10,21 +10,24 @@ use rand::rngs::SmallRng;
 use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 
-use crate::platform::{NicModel, Platform, Vmm};
-use crate::results::{
-    CONFIDENCE, CellId, Parameters, Protocol, Setting, Settings, TrialKind, TrialSettings,
-};
-use crate::topology::{AxisValue, Bench, Guest, Lab, NamedCell, TrialSpec};
+use crate::platform::{NicModel, Vmm};
+use crate::results::{CONFIDENCE, CellId, Settings, TrialKind, TrialSettings};
+use crate::topology::{Assertion, Bench, Cell, Guest, Lab, TrialSpec};
 
-/// What a trial costs besides its duration: booting two guests and taking them down. Only the
+/// What a trial costs besides its duration: booting the guests and taking them down. Only the
 /// forecast rests on it; the run itself goes by the time that rounds really took.
-fn overhead(platform: Platform) -> Duration {
-    Duration::from_millis(match (platform.vmm, platform.nic) {
-        (Vmm::Labctl, _) => 150,
-        // Its NIC lets us wait: see `lab::qemu`.
-        (Vmm::Qemu, NicModel::E1000) => 1400,
-        (Vmm::Qemu, NicModel::VirtioNet) => 400,
-    })
+fn overhead(lab: &Lab) -> Duration {
+    let guests = lab.guests.len() as u64;
+    let platform = lab.platform();
+    Duration::from_millis(
+        match (platform.vmm, platform.nic, platform.link) {
+            (Vmm::Labctl, ..) => 150,
+            // Its NIC lets us wait: see `lab::qemu`.
+            (Vmm::Qemu, NicModel::E1000, _) => 1400,
+            (Vmm::Qemu, NicModel::VirtioNet, _) => 400,
+        } * guests
+            / 2,
+    )
 }
 
 /// One cell of the experiment.
@@ -34,8 +37,8 @@ pub struct PlannedCell {
     pub id: CellId,
     /// The lab with all that applied, its `bench` included.
     pub lab: Lab,
-    /// The only kind of trial to run, if not all.
-    pub only: Option<TrialKind>,
+    /// The kinds of trial it gets, and how long they take.
+    pub trials: Vec<(TrialKind, Duration)>,
     /// Why it is not to be measured on this host, if so.
     pub skipped: Option<String>,
 }
@@ -62,8 +65,12 @@ pub struct Plan {
     pub reference: Option<String>,
     /// Version of the QEMU that runs some of them.
     pub qemu: Option<String>,
-    /// The kinds of trial each cell gets, and how long they take.
-    pub kinds: Vec<(TrialKind, Duration)>,
+    /// The labels of the ladder's steps, and their cells; empty if the file has none.
+    pub ladder: Vec<(String, usize)>,
+    /// What the results must fulfil.
+    pub assertions: Vec<Assertion>,
+    /// Whether trials are as short as `--quick` says.
+    pub quick: Option<Duration>,
     /// Rounds to run, if time permits.
     pub rounds: u32,
     /// No round but the first is begun that would probably end later than this after the start.
@@ -71,25 +78,21 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// The plan for a lab's experiment.
-    pub fn new(lab: &Lab, bench: &Bench, quick: bool, seed: u64) -> Plan {
-        let kinds = [(TrialKind::Throughput, &bench.throughput), (TrialKind::Rr, &bench.rr)];
-        let length = |spec: &TrialSpec| {
-            if quick { bench.quick.duration } else { spec.duration }
-        };
+    /// The plan for an experiment.
+    pub fn new(bench: &Bench, quick: bool, seed: u64) -> Plan {
         let (rounds, budget) = match quick {
             true => (bench.quick.rounds, bench.quick.budget),
             false => (bench.rounds, bench.budget),
         };
+        let quick = quick.then_some(bench.quick.duration);
         Plan {
             seed,
-            cells: cells(lab, bench),
-            reference: bench.reference.and_then(|cell| Some(bench.cells.get(cell)?.name.clone())),
+            cells: bench.cells.iter().map(|cell| planned(cell, quick)).collect(),
+            reference: bench.reference.clone(),
             qemu: None,
-            kinds: kinds
-                .into_iter()
-                .filter_map(|(kind, spec)| Some((kind, length(spec.as_ref()?))))
-                .collect(),
+            ladder: bench.ladder.iter().map(|step| (step.label.clone(), step.cell)).collect(),
+            assertions: bench.assertions.clone(),
+            quick,
             rounds,
             budget,
         }
@@ -159,18 +162,11 @@ impl Plan {
     pub fn settings(&self, lab: &Lab, rounds_done: u32) -> Settings {
         let guest = |index: usize| lab.guests.get(index);
         let name = |index| guest(index).map_or_else(String::new, |guest| guest.name.clone());
-        let spec = |kind| {
-            let bench = lab.bench.as_ref()?;
-            match kind {
-                TrialKind::Throughput => bench.throughput.as_ref(),
-                TrialKind::Rr => bench.rr.as_ref(),
-            }
-        };
+        let spec = |kind| lab.bench.as_ref()?.trial(kind);
         let trial = |kind| -> Option<TrialSettings> {
-            let (_, duration) = self.kinds.iter().find(|(k, _)| *k == kind)?;
             let spec = spec(kind)?;
-            let &TrialSpec { pair, protocol, frame, burst, rate, .. } = spec;
-            let duration_ms = duration.as_millis() as u64;
+            let &TrialSpec { pair, protocol, frame, burst, rate, duration, .. } = spec;
+            let duration_ms = self.quick.unwrap_or(duration).as_millis() as u64;
             let (from, to, pairs) = (name(pair.from), name(pair.to), spec.pairs().count());
             Some(TrialSettings { from, to, pairs, protocol, frame, burst, rate, duration_ms })
         };
@@ -189,82 +185,27 @@ impl Plan {
 
     fn time_of_rounds(&self, rounds: u32) -> Duration {
         let cost = |trials: &[Trial]| -> Duration {
-            let platform = |trial: &Trial| self.cells[trial.cell].id.platform;
-            trials.iter().map(|trial| trial.duration + overhead(platform(trial))).sum()
+            trials.iter().map(|trial| trial.duration + overhead(&self.cells[trial.cell].lab)).sum()
         };
         cost(&self.warm_up()) + cost(&self.round(1)) * rounds
     }
 
     fn trials_of(&self, cells: impl IntoIterator<Item = usize>) -> Vec<Trial> {
-        let all =
-            |cell| self.kinds.iter().map(move |&(kind, duration)| Trial { cell, kind, duration });
-        let wanted = |trial: &Trial| {
-            let PlannedCell { only, skipped, .. } = &self.cells[trial.cell];
-            skipped.is_none() && only.is_none_or(|only| only == trial.kind)
+        let of_cell = |cell: usize| {
+            let planned = &self.cells[cell];
+            let trials = planned.trials.iter().filter(|_| planned.skipped.is_none());
+            trials.map(move |&(kind, duration)| Trial { cell, kind, duration })
         };
-        cells.into_iter().flat_map(all).filter(wanted).collect()
+        cells.into_iter().flat_map(of_cell).collect()
     }
 }
 
-/// The matrix's cells in table order, then those of their own in the file's.
-fn cells(lab: &Lab, bench: &Bench) -> Vec<PlannedCell> {
-    let combinations = if bench.has_matrix() { combinations(lab, bench) } else { Vec::new() };
-    let named = bench.cells.iter().map(|cell| named(lab, cell));
-    combinations.into_iter().chain(named).collect()
-}
-
-fn named(lab: &Lab, cell: &NamedCell) -> PlannedCell {
-    let mut lab = lab.clone();
-    lab.apply(cell);
-    let id = CellId {
-        name: Some(cell.name.clone()),
-        platform: lab.platform(),
-        optimizations: lab.optimizations,
-        protocol: protocol(&lab),
-        parameters: cell.settings().map(|(key, value)| (key.to_owned(), value)).collect(),
-    };
-    PlannedCell { id, lab, only: cell.only, skipped: None }
-}
-
-/// What a lab's throughput trials send.
-fn protocol(lab: &Lab) -> Protocol {
-    let trial = lab.bench.as_ref().and_then(|bench| bench.throughput.as_ref());
-    trial.map_or(Protocol::Raw, |trial| trial.protocol)
-}
-
-/// Every combination of the axes' values, in table order.
-fn combinations(lab: &Lab, bench: &Bench) -> Vec<PlannedCell> {
-    let mut cells = vec![(lab.clone(), Parameters::new())];
-    for axis in &bench.matrix {
-        cells = cells
-            .iter()
-            .flat_map(|(lab, parameters)| {
-                axis.values.iter().map(move |&value| {
-                    let (mut lab, mut parameters) = (lab.clone(), parameters.clone());
-                    lab.set(axis.key, value);
-                    let setting = match value {
-                        AxisValue::Toggle(_) => None,
-                        AxisValue::Number(number) => Some(Setting::Number(number.into())),
-                        AxisValue::Policy(policy) => Some(Setting::Policy(policy)),
-                    };
-                    parameters.extend(setting.map(|setting| (axis.key.to_string(), setting)));
-                    (lab, parameters)
-                })
-            })
-            .collect();
-    }
-    let planned = |(lab, parameters): (Lab, Parameters)| {
-        let (platform, optimizations) = (lab.platform(), lab.optimizations);
-        let protocol = protocol(&lab);
-        let id = CellId { name: None, platform, optimizations, protocol, parameters };
-        PlannedCell { id, lab, only: None, skipped: None }
-    };
-    let mut cells: Vec<_> = cells.into_iter().map(planned).collect();
-    cells.sort_by(|a, b| {
-        let by_parameters = a.id.parameters.cmp(&b.id.parameters);
-        by_parameters.then(a.id.optimizations.index().cmp(&b.id.optimizations.index()))
-    });
-    cells
+fn planned(cell: &Cell, quick: Option<Duration>) -> PlannedCell {
+    let trial = |kind| Some((kind, quick.unwrap_or(cell.trial(kind)?.duration)));
+    let trials = TrialKind::ALL.into_iter();
+    let trials = trials.filter(|kind| cell.trial(*kind).is_some()).filter_map(trial);
+    let (id, lab, trials) = (cell.id.clone(), cell.lab.clone(), trials.collect());
+    PlannedCell { id, lab, trials, skipped: None }
 }
 
 /// A seed nobody chose, short enough to type again and exact in every JSON reader.
@@ -276,6 +217,7 @@ pub fn random_seed() -> u64 {
 mod tests {
     use super::*;
     use crate::policy::Choice;
+    use crate::results::Setting;
     use proptest::prelude::*;
     use std::collections::BTreeSet;
     use std::path::Path;
@@ -308,7 +250,7 @@ bench:
 
     fn plan(bench: &str, quick: bool, seed: u64) -> Plan {
         let lab = lab(bench);
-        Plan::new(&lab, lab.bench.as_ref().unwrap(), quick, seed)
+        Plan::new(lab.bench.as_ref().unwrap(), quick, seed)
     }
 
     fn full(quick: bool) -> Plan {
@@ -333,8 +275,8 @@ bench:
         let cell = &plan.cells[0];
         assert!(cell.id.optimizations.sc);
         assert_eq!(
-            (cell.id.parameters["ring"], cell.id.parameters["throughput.frame"]),
-            (Setting::Number(80), Setting::Number(1514))
+            (&cell.id.parameters["ring"], &cell.id.parameters["throughput.frame"]),
+            (&Setting::Number(80), &Setting::Number(1514))
         );
         assert_eq!(cell.lab.guests[0].pktguest().unwrap().ring, 80);
         let bench = cell.lab.bench.as_ref().unwrap();
@@ -353,7 +295,7 @@ bench:
         );
         let chosen: Vec<_> = cells.iter().map(|cell| cell.lab.policy).collect();
         assert_eq!(chosen, [Choice::Auto, Choice::Poller, Choice::Thread]);
-        assert_eq!(cells[2].id.parameters["policy"], Setting::Policy(Choice::Thread));
+        assert_eq!(cells[2].id.parameters["policy"], Setting::Text("thread".into()));
     }
 
     #[test]
@@ -421,8 +363,8 @@ bench:
         let ours = &cells[0];
         assert_eq!(ours.id.platform.to_string(), "labctl e1000 vale");
         assert_eq!(
-            (ours.id.parameters["ring"], ours.id.parameters["throughput.frame"]),
-            (Setting::Number(80), Setting::Number(1514))
+            (&ours.id.parameters["ring"], &ours.id.parameters["throughput.frame"]),
+            (&Setting::Number(80), &Setting::Number(1514))
         );
         let bench = ours.lab.bench.as_ref().unwrap();
         assert_eq!(bench.throughput.as_ref().unwrap().frame, 1514);

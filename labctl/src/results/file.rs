@@ -2,11 +2,13 @@
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::Deserialize;
 use thiserror::Error;
 
-use super::{Link, Results, SCHEMA_VERSION, Vmm, to_json};
+use super::{Link, Results, SCHEMA_VERSION, Setting, Vmm, to_json};
+use crate::topology::human_time;
 
 /// Why a result document could not be read.
 #[derive(Debug, Error)]
@@ -68,6 +70,14 @@ impl Results {
             if cell.id.platform.vmm == Vmm::Labctl {
                 let vale = cell.id.optimizations.vale;
                 cell.id.platform.link = if vale { Link::Vale } else { Link::Tap };
+            }
+            // Times were once numbers with their unit in the key.
+            if let Some(Setting::Number(us)) = cell.id.parameters.remove("spin_us") {
+                let spin = match us {
+                    0 => Setting::Number(0),
+                    us => Setting::Text(human_time(Duration::from_micros(us))),
+                };
+                cell.id.parameters.insert("spin".to_owned(), spin);
             }
         }
         Ok(results)

@@ -4,6 +4,7 @@
 //! alone, so what is not in here cannot be reported. Times are nanoseconds or microseconds as the
 //! names say; rates are per second; a frame's length excludes the CRC.
 
+mod assertions;
 mod file;
 mod host;
 mod layout;
@@ -17,8 +18,8 @@ use vmm_core::policy::Policy;
 
 pub use crate::optimizations::{Optimization, Optimizations};
 pub use crate::platform::{Link, NicModel, Platform, Vmm};
-pub use crate::policy::Choice;
 pub use crate::protocol::Protocol;
+pub use assertions::{Assertion, Check, Figure, Verdict};
 pub use file::ReadError;
 pub use host::Host;
 pub use layout::to_json;
@@ -59,8 +60,11 @@ pub struct Results {
     pub reference: Option<String>,
     /// What each optimization, and each pair of them, changes.
     pub effects: Vec<Effect>,
-    /// The paper's ladder: one more optimization on every rung.
+    /// The lab file's ladder, or the paper's: one more optimization on every rung.
     pub ladder: Vec<Rung>,
+    /// What the lab file asserts, and what came of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub assertions: Vec<Assertion>,
 }
 
 /// The lab file that was measured.
@@ -145,21 +149,23 @@ fn is_one(count: &usize) -> bool {
 pub type Parameters = BTreeMap<String, Setting>;
 
 /// One of them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Setting {
+    /// On or off.
+    Toggle(bool),
     /// A number.
     Number(u64),
-    /// What the lab file says of the policy.
-    Policy(Choice),
+    /// Anything else, as the lab file has it.
+    Text(String),
 }
 
 impl Setting {
     /// The number, if it is one.
-    pub fn number(self) -> Option<u64> {
+    pub fn number(&self) -> Option<u64> {
         match self {
-            Self::Number(number) => Some(number),
-            Self::Policy(_) => None,
+            Self::Number(number) => Some(*number),
+            Self::Toggle(_) | Self::Text(_) => None,
         }
     }
 }
@@ -167,8 +173,9 @@ impl Setting {
 impl fmt::Display for Setting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Toggle(on) => f.pad(if *on { "on" } else { "off" }),
             Self::Number(number) => number.fmt(f),
-            Self::Policy(policy) => policy.fmt(f),
+            Self::Text(text) => f.pad(text),
         }
     }
 }
@@ -558,8 +565,11 @@ pub struct Effect {
 /// One rung of the ladder.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Rung {
-    /// `none`, then `+itr`, `+sc`, `+csb`, `+vale`.
+    /// `none`, then `+itr`, `+sc`, `+csb`, `+vale`; in the lab file's ladder what it says.
     pub step: String,
+    /// Name of the cell, if it is a step of the lab file's ladder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cell: Option<String>,
     /// All that is on here.
     pub optimizations: Optimizations,
     /// The other axes' values to which it applies, if the matrix has such axes.

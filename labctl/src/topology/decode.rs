@@ -10,28 +10,20 @@ use serde_yaml::Value;
 use super::{
     document::{Document, MAX_PROBLEMS},
     file::File,
-    index::join,
+    index::{dotted, join},
     problem::did_you_mean,
-    tree,
 };
 
-/// Decodes what can be decoded; `None` if nothing can.
-pub fn decode(document: &mut Document) -> Option<File> {
-    let mut tree = match tree::parse(document.text(), document.index()) {
-        Ok(tree) => tree,
-        Err(fault) => {
-            document.fault(fault);
-            return None;
-        }
-    };
+/// Decodes what can be decoded, and takes the rest out of the tree; `None` if nothing can.
+pub fn decode(document: &mut Document, tree: &mut Value) -> Option<File> {
     for _ in 0..MAX_PROBLEMS {
-        let error = match serde_path_to_error::deserialize(&tree) {
+        let error = match serde_path_to_error::deserialize(&*tree) {
             Ok(file) => return Some(file),
             Err(error) => error,
         };
         let steps = steps(error.path());
         explain(document, &pointer(&steps), &error.inner().to_string());
-        let taken = take_out(&mut tree, &steps);
+        let taken = take_out(tree, &steps);
         document.set_aside(&pointer(taken));
         if taken.is_empty() {
             return None;
@@ -69,9 +61,17 @@ fn missing_key(document: &mut Document, pointer: &str, key: &str) {
 
 fn unknown_key(document: &mut Document, pointer: &str, known: &[&str]) {
     let (parent, key) = pointer.rsplit_once('/').unwrap_or_default();
+    // A key that an experiment names is written as a path.
+    let origin = document.index().origin(pointer);
+    let path = origin.and_then(|moved| moved.path.strip_prefix(pointer).map(str::to_owned));
     let problem = document.key_problem(pointer, "unknown key", "not known here");
     if let Some(meant) = did_you_mean(key, known.iter().copied()) {
-        problem.help(format!("did you mean `{meant}`?"));
+        problem.help(match &path {
+            Some(below) => {
+                format!("did you mean `{}`?", dotted(&(join(parent, meant) + below)))
+            }
+            None => format!("did you mean `{meant}`?"),
+        });
         // So that key is not missing but misspelt.
         document.set_aside(&join(parent, meant));
     } else if !known.is_empty() {
@@ -119,7 +119,7 @@ fn steps(path: &serde_path_to_error::Path) -> Vec<String> {
         .collect()
 }
 
-fn pointer(steps: &[String]) -> String {
+pub(super) fn pointer(steps: &[String]) -> String {
     steps.iter().fold(String::new(), |pointer, step| join(&pointer, step))
 }
 
@@ -141,7 +141,7 @@ fn take_out<'a>(tree: &mut Value, steps: &'a [String]) -> &'a [String] {
     if gone { steps } else { take_out(tree, parents) }
 }
 
-fn child<'a>(node: &'a mut Value, step: &str) -> Option<&'a mut Value> {
+pub(super) fn child<'a>(node: &'a mut Value, step: &str) -> Option<&'a mut Value> {
     match node {
         Value::Mapping(mapping) => mapping.get_mut(step),
         Value::Sequence(sequence) => sequence.get_mut(step.parse::<usize>().ok()?),

@@ -5,8 +5,8 @@ use std::{collections::BTreeSet, ops::Range, path::Path, sync::Arc};
 use miette::NamedSource;
 
 use super::{
-    index::{Duplicate, Fault, Index, dotted, join},
-    problem::Problem,
+    index::{Duplicate, Fault, Index, Moved, dotted, join},
+    problem::{Problem, did_you_mean, position},
 };
 
 /// More mistakes than this are of no use to anyone.
@@ -19,6 +19,8 @@ pub struct Document {
     problems: Vec<Problem>,
     /// Paths that were taken out, or whose absence another problem explains.
     set_aside: BTreeSet<String>,
+    /// Whether the tree is that of a cell, with other values than the text has.
+    is_cell: bool,
 }
 
 impl Document {
@@ -33,13 +35,31 @@ impl Document {
             Box::new(Problem::new(&source, span, message, "here"))
         })?;
         let (problems, set_aside) = (Vec::new(), BTreeSet::new());
-        let mut document = Self { source, index, problems, set_aside };
+        let mut document = Self { source, index, problems, set_aside, is_cell: false };
         for Duplicate { pointer, first, second } in duplicates.into_iter().take(MAX_PROBLEMS) {
             let message = titled(&pointer, "the key is there twice");
             let problem = document.problem(second, message, "again here");
             problem.also(first, "first here").help("remove one of them");
         }
         Ok(document)
+    }
+
+    /// The same text for the tree of a cell, in which some values have been moved; what is wrong
+    /// with the file itself is explained already.
+    pub fn of_cell(&self, moved: Vec<Moved>) -> Self {
+        Self {
+            source: Arc::clone(&self.source),
+            index: self.index.moved(moved),
+            problems: Vec::new(),
+            set_aside: self.set_aside.clone(),
+            is_cell: true,
+        }
+    }
+
+    /// Whether what is said at `pointer` is said by the file or the cell under examination, and not
+    /// by a file of whose cells this is one.
+    pub fn speaks_of(&self, pointer: &str) -> bool {
+        !self.is_cell || self.index.origin(pointer).is_some()
     }
 
     /// The text itself.
@@ -59,7 +79,8 @@ impl Document {
         message: &str,
         label: impl Into<String>,
     ) -> &mut Problem {
-        self.problem(self.index.key(pointer), titled(pointer, message), label)
+        let named = self.index.origin(pointer).map_or(pointer, |moved| &moved.key);
+        self.problem(self.index.key(pointer), titled(named, message), label)
     }
 
     /// Reports a problem with the value at `pointer`.
@@ -69,7 +90,55 @@ impl Document {
         message: &str,
         label: impl Into<String>,
     ) -> &mut Problem {
-        self.problem(self.index.value(pointer), titled(pointer, message), label)
+        let named = self.index.origin(pointer).map_or(pointer, |moved| &moved.value);
+        self.problem(self.index.value(pointer), titled(named, message), label)
+    }
+
+    /// Reports a problem with some bytes of the scalar at `pointer`; where the text writes it in
+    /// another way than plainly, with the scalar.
+    pub fn scalar_problem(
+        &mut self,
+        pointer: &str,
+        scalar: &str,
+        part: Range<usize>,
+        message: &str,
+        label: impl Into<String>,
+    ) -> &mut Problem {
+        let whole = self.index.value(pointer);
+        let written = &self.text()[whole.clone()];
+        let quotes = usize::from(written.starts_with(['"', '\'']));
+        let plain = written.get(quotes..).is_some_and(|written| written.starts_with(scalar));
+        let start = whole.start + quotes;
+        let span = if plain { start + part.start..start + part.end } else { whole };
+        self.problem(span, titled(pointer, message), label)
+    }
+
+    /// Reports a reference to something that is not there.
+    pub fn unknown<'n>(
+        &mut self,
+        pointer: &str,
+        kind: &str,
+        name: &str,
+        known: impl Iterator<Item = &'n str>,
+    ) {
+        let known: Vec<_> = known.collect();
+        let message = format!("no {kind} is called `{name}`");
+        let problem = self.value_problem(pointer, &message, format!("unknown {kind}"));
+        match did_you_mean(name, known.iter().copied()) {
+            Some(meant) => problem.help(format!("did you mean `{meant}`?")),
+            None if known.is_empty() => problem.help(format!("the file declares no {kind}")),
+            None => problem.help(format!("known: {}", known.join(", "))),
+        };
+    }
+
+    /// Adds a problem that was found in the tree of a cell.
+    pub fn adopt(&mut self, problem: Problem) {
+        self.problems.push(problem);
+    }
+
+    /// The problems so far.
+    pub fn problems(&self) -> &[Problem] {
+        &self.problems
     }
 
     fn problem(
@@ -81,6 +150,11 @@ impl Document {
         let last = self.problems.len();
         self.problems.push(Problem::new(&self.source, span, message, label));
         &mut self.problems[last]
+    }
+
+    /// Line and column of the scalar at `pointer`, counted from 1; columns are characters.
+    pub fn position(&self, pointer: &str) -> (usize, usize) {
+        position(self.text(), self.index.value(pointer).start)
     }
 
     /// Where things are.

@@ -1,10 +1,11 @@
-//! The `bench` section: its trials, its axes, and their limits.
+//! The `bench` section: its trials and their limits. Its cells are made in `cells.rs`.
 
 use std::time::Duration;
 
 use super::{
-    Axis, AxisKey, AxisValue, Bench, Lab, Pair, Quick, Role, TrialSpec,
-    file::{BenchSpec, KindSpec, Matrix, PairSpec},
+    Axis, Bench, Lab, Pair, Quick, Role, TrialSpec,
+    cells::setting,
+    file::{BenchSpec, KindSpec, PairSpec, Scalar, ThroughputSpec},
     index::join,
     resolve::{DEFAULT_BURST, Resolver, default_frame},
     units::Int,
@@ -24,6 +25,7 @@ impl Resolver<'_> {
         self.check_guests_can_be_measured();
         let throughput = spec.throughput.as_ref().map(|trial| {
             let pair = self.pair("/bench/throughput", &trial.from, &trial.to);
+            self.check_pairs(trial);
             let protocol = trial.protocol.unwrap_or_default();
             TrialSpec {
                 pair,
@@ -51,13 +53,16 @@ impl Resolver<'_> {
                 .help("for instance `throughput: { from: left, to: right }`");
         }
         Bench {
-            matrix: self.matrix(&spec.matrix),
-            cells: self.cells(spec),
-            reference: self.reference(spec),
+            matrix: spec.matrix.0.iter().map(axis).collect(),
+            cells: Vec::new(),
+            ladder: Vec::new(),
+            reference: None,
             throughput,
             rr,
             rounds: spec.rounds.map_or(DEFAULT_ROUNDS, Int::get),
             budget: spec.budget.map_or(DEFAULT_BUDGET, |time| time.get()),
+            seed: spec.seed.map(Int::get),
+            assertions: Vec::new(),
             quick: Quick {
                 rounds: spec.quick.rounds.map_or(QUICK_ROUNDS, Int::get),
                 budget: spec.quick.budget.map_or(QUICK_BUDGET, |time| time.get()),
@@ -109,63 +114,19 @@ impl Resolver<'_> {
         pairs
     }
 
-    fn matrix(&mut self, matrix: &Matrix) -> Vec<Axis> {
-        let axes = [
-            self.axis(AxisKey::Itr, &matrix.itr, AxisValue::Toggle),
-            self.axis(AxisKey::Sc, &matrix.sc, AxisValue::Toggle),
-            self.axis(AxisKey::Csb, &matrix.csb, AxisValue::Toggle),
-            self.axis(AxisKey::Vale, &matrix.vale, AxisValue::Toggle),
-            self.axis(AxisKey::Policy, &matrix.policy, AxisValue::Policy),
-            self.axis(AxisKey::Ring, &matrix.ring, number),
-            self.axis(AxisKey::ThroughputFrame, &matrix.throughput_frame, number),
-            self.axis(AxisKey::ThroughputBurst, &matrix.throughput_burst, number),
-        ];
-        axes.into_iter().flatten().collect()
-    }
-
-    fn axis<T: Copy>(
-        &mut self,
-        key: AxisKey,
-        items: &Option<Vec<Option<T>>>,
-        value: fn(T) -> AxisValue,
-    ) -> Option<Axis> {
-        let items = items.as_ref()?;
-        let pointer = axis_pointer(key);
-        if items.is_empty() {
-            let message = "an axis needs at least one value";
-            self.document.key_problem(&pointer, message, "no values");
-        }
-        let trial = "/bench/throughput";
-        let varies_trial = matches!(key, AxisKey::ThroughputFrame | AxisKey::ThroughputBurst);
-        let has_trial = self.document.index().contains(trial) || self.document.is_damaged(trial);
-        if varies_trial && !has_trial {
-            let message = "varies a trial that is not there";
+    fn check_pairs(&mut self, trial: &ThroughputSpec) {
+        let there = 1 + trial.also.len();
+        let Some(pairs) = trial.pairs.map(Int::get::<usize>) else { return };
+        if pairs > there && !self.document.is_damaged("/bench/throughput/also") {
+            let message = format!("`bench.throughput` has fewer than {pairs} pairs");
             self.document
-                .key_problem(&pointer, message, "no `bench.throughput`")
-                .help("add `throughput` to `bench`, or remove this axis");
+                .value_problem(
+                    "/bench/throughput/pairs",
+                    &message,
+                    format!("expected at most {there}"),
+                )
+                .help("list further pairs in `also` of `bench.throughput`");
         }
-        let mut values = Vec::new();
-        for (i, item) in items.iter().enumerate() {
-            let pointer_to = |i: usize| join(&pointer, &i.to_string());
-            let Some(item) = item.map(value) else {
-                if !self.document.is_damaged(&pointer_to(i)) {
-                    let message = "expected a value";
-                    self.document.value_problem(&pointer_to(i), message, "found nothing");
-                }
-                // Keeps later values at their numbers; the file is refused anyway.
-                values.push(AxisValue::Number(0));
-                continue;
-            };
-            if let Some(first) = values.iter().position(|known| *known == item) {
-                let first = self.document.index().value(&pointer_to(first));
-                self.document
-                    .value_problem(&pointer_to(i), "the value is there twice", "again here")
-                    .also(first, "first here")
-                    .help("every value of an axis makes its own cells");
-            }
-            values.push(item);
-        }
-        Some(Axis { key, values })
     }
 
     /// A driver cannot be handed more frames at once than its ring holds.
@@ -188,32 +149,8 @@ impl Resolver<'_> {
         let Some((sender, pktguest)) = senders.min_by_key(|(_, pktguest)| pktguest.ring) else {
             return;
         };
-        for cell in &bench.cells {
-            let pointer = join("/bench/cells", &cell.name);
-            let ring = match cell.ring {
-                Some(ring) => (join(&pointer, "ring"), ring),
-                None => self.ring_of(&sender.name, pktguest.ring),
-            };
-            let own = join(&join(&pointer, "throughput"), "burst");
-            let (at, burst) = match cell.throughput_burst {
-                Some(burst) => (own, burst),
-                None => ("/bench/throughput/burst".to_owned(), trial.burst),
-            };
-            self.check_burst(&at, burst, &ring);
-        }
-        if !bench.has_matrix() {
-            return;
-        }
-        let rings = axis_values(bench, AxisKey::Ring);
-        let smallest = rings.into_iter().min_by_key(|(_, ring)| *ring);
-        let ring = smallest.unwrap_or_else(|| self.ring_of(&sender.name, pktguest.ring));
-        let mut bursts = axis_values(bench, AxisKey::ThroughputBurst);
-        if bursts.is_empty() {
-            bursts.push(("/bench/throughput/burst".to_owned(), trial.burst));
-        }
-        for (pointer, burst) in bursts {
-            self.check_burst(&pointer, burst, &ring);
-        }
+        let ring = self.ring_of(&sender.name, pktguest.ring);
+        self.check_burst("/bench/throughput/burst", trial.burst, &ring);
     }
 
     fn ring_of(&self, guest: &str, ring: u16) -> (String, u16) {
@@ -234,24 +171,7 @@ impl Resolver<'_> {
     }
 }
 
-fn number<const MIN: u64, const MAX: u64, const STEP: u64>(
-    value: Int<MIN, MAX, STEP>,
-) -> AxisValue {
-    AxisValue::Number(value.get())
-}
-
-fn axis_pointer(key: AxisKey) -> String {
-    join("/bench/matrix", key.as_str())
-}
-
-/// The numbers an axis takes, with their places; none if there is no such axis.
-pub(super) fn axis_values(bench: &Bench, key: AxisKey) -> Vec<(String, u16)> {
-    let axis = bench.matrix.iter().find(|axis| axis.key == key);
-    let values = axis.into_iter().flat_map(|axis| axis.values.iter().enumerate());
-    values
-        .filter_map(|(i, value)| match value {
-            AxisValue::Number(number) => Some((join(&axis_pointer(key), &i.to_string()), *number)),
-            AxisValue::Toggle(_) | AxisValue::Policy(_) => None,
-        })
-        .collect()
+fn axis((key, values): &(String, Vec<Option<Scalar>>)) -> Axis {
+    let values = values.iter().flatten().map(|Scalar(value)| setting(value));
+    Axis { key: key.clone(), values: values.collect() }
 }

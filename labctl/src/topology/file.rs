@@ -3,6 +3,8 @@
 //! Everything that can be said of a single key is said here; what relates several keys is in
 //! `resolve.rs`. Absent keys stay `None`, so inheritance can tell "not said" from "said".
 
+mod bench;
+
 use std::{fmt, marker::PhantomData};
 
 use serde::{
@@ -12,9 +14,10 @@ use serde::{
 
 use vmm_core::platform::{LINUX_CMDLINE, LINUX_CMDLINE_MAX};
 
+pub use bench::{AssertSpec, BenchSpec, PairSpec, Scalar, StepSpec, ThroughputSpec, TrialName};
+
 use super::units::{Int, Line, Mac, Memory, Network, Rate, Time};
 use crate::policy::Choice;
-use crate::protocol::Protocol;
 
 /// Descriptors in each of a NIC's two rings. The 82540EM wants TDLEN and RDLEN in steps of 128
 /// bytes, which is 8 descriptors, and takes 80 to 4096 (manual, section 3.4).
@@ -44,6 +47,8 @@ pub type TrialTime = Time<10_000, 600_000_000>;
 pub type WorkloadTime = Time<1_000, 86_400_000_000>;
 /// Length of a whole benchmark.
 pub type Budget = Time<1_000_000, 86_400_000_000>;
+/// Decides the order of trials.
+pub type Seed = Int<0, { u32::MAX as u64 }>;
 /// How often each cell is measured.
 pub type Rounds = Int<1, 1000>;
 
@@ -172,130 +177,6 @@ pub enum RoleSpec {
     UdpRx,
     TcpTx,
     TcpRx,
-}
-
-/// An experiment: which cells, which trials, how long.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, expecting = "a benchmark with `throughput`, `rr` or both")]
-pub struct BenchSpec {
-    #[serde(default)]
-    pub matrix: Matrix,
-    #[serde(default)]
-    pub cells: Named<CellSpec>,
-    pub reference: Option<String>,
-    pub throughput: Option<ThroughputSpec>,
-    pub rr: Option<RrSpec>,
-    pub rounds: Option<Rounds>,
-    pub budget: Option<Budget>,
-    #[serde(default)]
-    pub quick: QuickSpec,
-}
-
-/// The axes of the experiment; each lists the values its key takes in turn.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, expecting = "a mapping from keys to lists of values")]
-pub struct Matrix {
-    #[serde(rename = "optimizations.itr")]
-    pub itr: Option<Vec<Option<bool>>>,
-    #[serde(rename = "optimizations.sc")]
-    pub sc: Option<Vec<Option<bool>>>,
-    #[serde(rename = "optimizations.csb")]
-    pub csb: Option<Vec<Option<bool>>>,
-    #[serde(rename = "optimizations.vale")]
-    pub vale: Option<Vec<Option<bool>>>,
-    pub policy: Option<Vec<Option<Choice>>>,
-    pub ring: Option<Vec<Option<Ring>>>,
-    #[serde(rename = "throughput.frame")]
-    pub throughput_frame: Option<Vec<Option<FrameSize>>>,
-    #[serde(rename = "throughput.burst")]
-    pub throughput_burst: Option<Vec<Option<Burst>>>,
-}
-
-/// A cell of its own, beside those of the matrix: the lab with these changes.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, expecting = "a mapping of changes to the lab, such as { vmm: qemu }")]
-pub struct CellSpec {
-    pub vmm: Option<VmmSpec>,
-    pub nic: Option<NicModelSpec>,
-    pub link: Option<LinkSpec>,
-    pub policy: Option<Choice>,
-    #[serde(default)]
-    pub optimizations: Toggles,
-    pub ring: Option<Ring>,
-    pub spin: Option<Spin>,
-    #[serde(default)]
-    pub throughput: CellThroughputSpec,
-    #[serde(default)]
-    pub rr: CellRrSpec,
-    pub only: Option<TrialName>,
-}
-
-/// What a cell changes of `bench.throughput`.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, expecting = "changes to `bench.throughput`, such as { frame: 1514 }")]
-pub struct CellThroughputSpec {
-    pub protocol: Option<Protocol>,
-    pub frame: Option<FrameSize>,
-    pub burst: Option<Burst>,
-    pub pairs: Option<Pairs>,
-}
-
-/// What a cell changes of `bench.rr`.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, expecting = "changes to `bench.rr`, such as { frame: 1514 }")]
-pub struct CellRrSpec {
-    pub frame: Option<FrameSize>,
-}
-
-/// A kind of trial.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq)]
-#[serde(rename_all = "lowercase")]
-pub enum TrialName {
-    Throughput,
-    Rr,
-}
-
-/// One guest sends, another counts; `also` others.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, expecting = "a trial, such as { from: left, to: right }")]
-pub struct ThroughputSpec {
-    pub from: String,
-    pub to: String,
-    /// `None` items are those that decoding set aside.
-    #[serde(default)]
-    pub also: Vec<Option<PairSpec>>,
-    pub protocol: Option<Protocol>,
-    pub frame: Option<FrameSize>,
-    pub burst: Option<Burst>,
-    pub rate: Option<Rate>,
-    pub duration: Option<TrialTime>,
-}
-
-/// Two more guests that do what a trial says.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, expecting = "two guests, such as { from: left, to: right }")]
-pub struct PairSpec {
-    pub from: String,
-    pub to: String,
-}
-
-/// One guest asks, another answers, one request at a time.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, expecting = "a trial, such as { from: left, to: right }")]
-pub struct RrSpec {
-    pub from: String,
-    pub to: String,
-    pub frame: Option<FrameSize>,
-    pub duration: Option<TrialTime>,
-}
-
-/// What `bench --quick` does instead.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, expecting = "a mapping with `rounds`, `duration` and `budget`")]
-pub struct QuickSpec {
-    pub rounds: Option<Rounds>,
-    pub duration: Option<TrialTime>,
-    pub budget: Option<Budget>,
 }
 
 /// A mapping from names to things, in the file's order. `name:` alone means all defaults.

@@ -3,14 +3,26 @@
 //! serde knows which path is wrong but not where it is written; this index, built from the event
 //! stream of a parser that keeps positions, answers that. Paths are JSON pointers (RFC 6901).
 
-use std::{collections::HashMap, ops::Range};
+use std::{collections::HashMap, ops::Range, sync::Arc};
 
 use saphyr_parser::{Event, Marker, Parser};
 
 /// Byte ranges of the keys and values of one YAML document.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Index {
-    nodes: HashMap<String, Node>,
+    nodes: Arc<HashMap<String, Node>>,
+    moved: Vec<Moved>,
+}
+
+/// A path whose value was put there by an experiment, and where the text has it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Moved {
+    /// Where the value is now.
+    pub path: String,
+    /// Where the text has its key.
+    pub key: String,
+    /// Where the text has the value.
+    pub value: String,
 }
 
 #[derive(Debug)]
@@ -70,7 +82,7 @@ impl Index {
         // The parser counts characters.
         let bytes: Vec<usize> = text.char_indices().map(|(byte, _)| byte).collect();
         let byte = |at: &Marker| bytes.get(at.index()).copied().unwrap_or(text.len());
-        let mut index = Index::default();
+        let mut nodes = HashMap::new();
         let mut duplicates = Vec::new();
         let mut frames: Vec<Frame> = Vec::new();
         let mut documents = 0;
@@ -129,10 +141,22 @@ impl Index {
                 }
             };
             let node = Node { key, value: span, collection: inside.is_some() };
-            index.nodes.insert(pointer.clone(), node);
+            nodes.insert(pointer.clone(), node);
             frames.extend(inside.map(|inside| Frame { pointer, inside }));
         }
-        Ok((index, duplicates))
+        Ok((Index { nodes: Arc::new(nodes), moved: Vec::new() }, duplicates))
+    }
+
+    /// The index of the same text for a tree in which some values have been moved.
+    pub fn moved(&self, moved: Vec<Moved>) -> Index {
+        Index { nodes: Arc::clone(&self.nodes), moved }
+    }
+
+    /// What has put the value at this path there, or the value above it, or else those below it.
+    pub fn origin(&self, pointer: &str) -> Option<&Moved> {
+        let holds = |moved: &&Moved| is_within(pointer, &moved.path);
+        let makes = |moved: &&Moved| is_within(&moved.path, pointer) && !self.contains(pointer);
+        self.moved.iter().rfind(holds).or_else(|| self.moved.iter().rfind(makes))
     }
 
     /// Whether the text says anything at this path.
@@ -142,6 +166,7 @@ impl Index {
 
     /// The key at a path, or the value if it has no key (a list item).
     pub fn key(&self, pointer: &str) -> Range<usize> {
+        let pointer = self.origin(pointer).map_or(pointer, |moved| &moved.key);
         match self.nodes.get(pointer) {
             Some(node) => node.key.clone().unwrap_or_else(|| node.value.clone()),
             None => self.above(pointer),
@@ -150,6 +175,7 @@ impl Index {
 
     /// The scalar at a path; where there is none, its key.
     pub fn value(&self, pointer: &str) -> Range<usize> {
+        let pointer = self.origin(pointer).map_or(pointer, |moved| &moved.value);
         match self.nodes.get(pointer) {
             Some(node) if !node.collection && !node.value.is_empty() => node.value.clone(),
             _ => self.key(pointer),
@@ -168,6 +194,11 @@ impl Index {
         let keys = merges.filter_map(|(_, node)| node.key.clone());
         keys.min_by_key(|key| key.start).unwrap_or_default()
     }
+}
+
+/// Whether a pointer is `above` or below it.
+fn is_within(pointer: &str, above: &str) -> bool {
+    pointer.strip_prefix(above).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// Appends one step to a JSON pointer.

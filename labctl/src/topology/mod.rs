@@ -2,19 +2,24 @@
 //!
 //! [`Lab::load`] turns text into a [`Lab`], plain data with every default filled in and every
 //! reference resolved to an index, or into one error that lists every mistake with its place:
-//! text -> `document` (syntax, places) -> `decode` (keys, types, ranges) -> `resolve`,
-//! `experiment` and `cells` (inheritance, references, relations).
+//! text -> `document` (syntax, places) -> `decode` (keys, types, ranges) -> `resolve` and `experiment`
+//! (inheritance, references, relations) -> `cells`, which takes the tree with other values through
+//! the same two steps for every cell of the experiment -> `assertions`.
 
+mod assertions;
 mod cells;
+mod changes;
 mod decode;
 mod document;
 mod experiment;
+mod expression;
 mod file;
 mod find;
 mod index;
 mod model;
 mod network;
 mod nics;
+mod platform;
 mod problem;
 mod resolve;
 mod system;
@@ -26,9 +31,9 @@ use std::path::Path;
 use document::Document;
 pub use find::{find, read};
 pub use model::{
-    Action, Axis, AxisKey, AxisValue, Bench, Boot, CableId, Guest, HostTap, Lab, Link, LinkEnd,
-    NamedCell, Nic, Overrides, Pair, Pktguest, Qemu, Quick, Role, Switch, SwitchKind, System,
-    Target, TimedEvent, TrialSpec, Workload,
+    Action, Assertion, Axis, Bench, Boot, CableId, Cell, Dimension, Guest, HostTap, Lab, Link,
+    LinkEnd, Metric, Nic, Operator, Overrides, Pair, Pktguest, Qemu, Quick, Relation, Role, Step,
+    Subject, Switch, SwitchKind, System, Target, Term, TimedEvent, TrialSpec, Workload,
 };
 pub use problem::Problem;
 pub(crate) use problem::did_you_mean;
@@ -56,9 +61,26 @@ impl Lab {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let mut document = Document::new(path, text)
             .map_err(|problem| Error::invalid_file(path, vec![*problem]))?;
-        let lab = decode::decode(&mut document)
-            .map(|file| resolve::resolve(path, &file, &mut document))
-            .filter(|_| document.is_sound());
+        let lab = read_lab(path, &mut document).filter(|_| document.is_sound());
         lab.ok_or_else(|| Error::invalid_file(path, document.into_problems()))
     }
+}
+
+/// The lab as far as the text can be made sense of.
+fn read_lab(path: &Path, document: &mut Document) -> Option<Lab> {
+    let mut tree = match tree::parse(document.text(), document.index()) {
+        Ok(tree) => tree,
+        Err(fault) => {
+            document.fault(fault);
+            return None;
+        }
+    };
+    let file = decode::decode(document, &mut tree)?;
+    let mut lab = resolve::resolve(path, &file, document);
+    if let (Some(spec), Some(bench)) = (&file.bench, &mut lab.bench) {
+        bench.cells = cells::cells(path, spec, bench, &tree, document);
+        cells::relate(spec, bench, document);
+        assertions::resolve(&spec.assert, bench, document);
+    }
+    Some(lab)
 }

@@ -3,9 +3,7 @@
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
 
-use super::{
-    AxisKey, Guest, Lab, Network, Pair, experiment::axis_values, index::join, resolve::Resolver,
-};
+use super::{Guest, Lab, Network, index::join, resolve::Resolver};
 use crate::protocol::Protocol;
 
 /// Where guests live that the file gives no address: guest `n` is host `n + 1` there.
@@ -67,23 +65,15 @@ impl Resolver<'_> {
                 talks.push((join(&pointer, "to"), from, to));
             }
         }
-        let bench = lab.bench.as_ref();
-        if let Some((bench, trial)) = bench.and_then(|b| Some((b, b.throughput.as_ref()?))) {
-            if !trial.protocol.is_raw() {
-                let places = (0..trial.also.len()).map(|i| format!("/also/{i}"));
-                let places = [String::new()].into_iter().chain(places);
-                talks.extend(places.zip(trial.pairs()).map(|(place, pair)| {
+        let trial = lab.bench.as_ref().and_then(|bench| bench.throughput.as_ref());
+        if let Some(trial) = trial.filter(|trial| !trial.protocol.is_raw()) {
+            let places = (0..trial.also.len()).map(|i| format!("/also/{i}"));
+            let places = [String::new()].into_iter().chain(places);
+            talks.extend(
+                places.zip(trial.pairs()).map(|(place, pair)| {
                     (format!("/bench/throughput{place}/to"), pair.from, pair.to)
-                }));
-            }
-            for cell in &bench.cells {
-                if cell.throughput_protocol.is_some_and(|protocol| !protocol.is_raw()) {
-                    let pointer = join(&join("/bench/cells", &cell.name), "throughput");
-                    let pointer = join(&pointer, "protocol");
-                    let of_pair = |pair: Pair| (pointer.clone(), pair.from, pair.to);
-                    talks.extend(trial.pairs().map(of_pair));
-                }
-            }
+                }),
+            );
         }
         for (pointer, from, to) in talks {
             let guest = |index: usize| lab.guests.get(index);
@@ -111,23 +101,8 @@ impl Resolver<'_> {
         }
         let Some(bench) = &lab.bench else { return };
         let Some(trial) = &bench.throughput else { return };
-        for cell in &bench.cells {
-            let frame = cell.throughput_frame.unwrap_or(trial.frame);
-            if cell.throughput_protocol.unwrap_or(trial.protocol) == Protocol::Tcp {
-                let pointer = join(&join("/bench/cells", &cell.name), "throughput");
-                let own = if cell.throughput_frame.is_some() { "frame" } else { "protocol" };
-                self.check_tcp_frame(&join(&pointer, own), frame);
-            }
-        }
-        if trial.protocol != Protocol::Tcp || !bench.has_matrix() {
-            return;
-        }
-        let mut frames = axis_values(bench, AxisKey::ThroughputFrame);
-        if frames.is_empty() {
-            frames.push(("/bench/throughput/frame".to_owned(), trial.frame));
-        }
-        for (pointer, frame) in frames {
-            self.check_tcp_frame(&pointer, frame);
+        if trial.protocol == Protocol::Tcp {
+            self.check_tcp_frame("/bench/throughput/frame", trial.frame);
         }
     }
 

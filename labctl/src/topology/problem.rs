@@ -43,6 +43,19 @@ impl Problem {
         self
     }
 
+    /// Points at `span` instead, which leads to it; the place so far becomes the second one.
+    pub(super) fn because_of(mut self, span: Range<usize>, title: &str, label: &str) -> Self {
+        self.message = format!("{title}: {}", self.message);
+        self.offset = span.start;
+        for other in &mut self.labels {
+            let (text, span) = (other.label().map(str::to_owned), *other.inner());
+            *other = LabeledSpan::new_with_span(text, span);
+        }
+        let label = LabeledSpan::new_primary_with_span(Some(label.to_owned()), span);
+        self.labels.insert(0, label);
+        self
+    }
+
     /// What is wrong, in one line.
     pub fn message(&self) -> &str {
         &self.message
@@ -64,10 +77,15 @@ impl Problem {
 
     /// Line and column, counted from 1; columns are characters.
     pub fn position(&self) -> (usize, usize) {
-        let before = &self.text.inner()[..self.offset];
-        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
-        (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
+        position(self.text.inner(), self.offset)
     }
+}
+
+/// Line and column of a byte, counted from 1; columns are characters.
+pub(super) fn position(text: &str, offset: usize) -> (usize, usize) {
+    let before = &text[..offset];
+    let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+    (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
 }
 
 /// The candidate a typing mistake most likely stands for, if one is near enough.

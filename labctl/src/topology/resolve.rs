@@ -7,7 +7,6 @@ use super::{
     document::Document,
     file::{File, GuestSpec, RoleSpec, WorkloadSpec},
     index::join,
-    problem::did_you_mean,
     units::Int,
 };
 use crate::protocol::Protocol;
@@ -32,6 +31,15 @@ pub(super) fn default_frame(protocol: Protocol) -> u16 {
     }
 }
 
+/// What a name must look like.
+pub(super) const NAME_EXPECTED: &str = "expected a name of 1 to 32 characters a-z, 0-9 and -";
+
+/// Whether something can be called that.
+pub(super) fn is_name(name: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    (1..=32).contains(&name.len()) && name.bytes().all(allowed)
+}
+
 /// Fills in defaults, resolves names and checks what no single key can tell. The lab is only
 /// meaningful if the document is still sound afterwards.
 pub fn resolve(path: &Path, file: &File, document: &mut Document) -> Lab {
@@ -45,8 +53,8 @@ pub fn resolve(path: &Path, file: &File, document: &mut Document) -> Lab {
 }
 
 /// A file being resolved. What guests run is in `system.rs`, NICs are in `nics.rs`, IP addresses and
-/// what sockets need in `network.rs`, the benchmark is in `experiment.rs`, QEMU and cells of their own
-/// are in `cells.rs`.
+/// what sockets need in `network.rs`, the benchmark is in `experiment.rs`, QEMU is in
+/// `platform.rs`.
 pub(super) struct Resolver<'a> {
     pub file: &'a File,
     /// Where the file is.
@@ -90,13 +98,10 @@ impl<'a> Resolver<'a> {
 
     /// Names end up in interface names, host names and file names.
     fn check_names(&mut self) {
-        const EXPECTED: &str = "expected a name of 1 to 32 characters a-z, 0-9 and -";
-        let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-        let good = |name: &str| (1..=32).contains(&name.len()) && name.bytes().all(allowed);
         match &self.file.name {
-            Some(name) if good(name) => {}
+            Some(name) if is_name(name) => {}
             Some(_) => {
-                self.document.value_problem("/name", EXPECTED, "not a name");
+                self.document.value_problem("/name", NAME_EXPECTED, "not a name");
             }
             None if self.document.is_damaged("/name") => {}
             None => {
@@ -109,8 +114,10 @@ impl<'a> Resolver<'a> {
         let guests = self.file.guests.names().map(|name| ("/guests", name));
         let cells = self.file.bench.iter().flat_map(|bench| bench.cells.names());
         let cells = cells.map(|name| ("/bench/cells", name));
-        for (section, name) in switches.chain(guests).chain(cells).filter(|(_, name)| !good(name)) {
-            self.document.key_problem(&join(section, name), EXPECTED, "not a name");
+        for (section, name) in
+            switches.chain(guests).chain(cells).filter(|(_, name)| !is_name(name))
+        {
+            self.document.key_problem(&join(section, name), NAME_EXPECTED, "not a name");
         }
     }
 
@@ -174,14 +181,7 @@ impl<'a> Resolver<'a> {
         name: &str,
         known: impl Iterator<Item = &'n str>,
     ) {
-        let known: Vec<_> = known.collect();
-        let message = format!("no {kind} is called `{name}`");
-        let problem = self.document.value_problem(pointer, &message, format!("unknown {kind}"));
-        match did_you_mean(name, known.iter().copied()) {
-            Some(meant) => problem.help(format!("did you mean `{meant}`?")),
-            None if known.is_empty() => problem.help(format!("the file declares no {kind}")),
-            None => problem.help(format!("known: {}", known.join(", "))),
-        };
+        self.document.unknown(pointer, kind, name, known);
     }
 
     fn workload(&mut self, guest: &str) -> Workload {

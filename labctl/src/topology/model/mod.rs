@@ -1,5 +1,6 @@
 //! What a lab file means: plain data, with every default filled in and every reference an index.
 
+mod assertion;
 mod experiment;
 mod guest;
 mod links;
@@ -14,7 +15,8 @@ use crate::optimizations::{Optimization, Optimizations};
 use crate::platform::{self, NicModel, Platform, Vmm};
 use crate::policy::Choice;
 
-pub use experiment::{Axis, AxisKey, AxisValue, Bench, NamedCell, Pair, Quick, TrialSpec};
+pub use assertion::{Assertion, Dimension, Metric, Operator, Relation, Subject, Term};
+pub use experiment::{Axis, Bench, Cell, Pair, Quick, Step, TrialSpec};
 pub use guest::{Boot, Guest, Nic, Overrides, Pktguest, Role, System, Target, Workload};
 pub use links::{Action, CableId, HostTap, Link, LinkEnd, TimedEvent};
 
