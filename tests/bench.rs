@@ -151,3 +151,71 @@ fn every_output_form_has_every_cell() {
     let table = form("table");
     assert!(table.contains("Mpps") && table.contains("small"), "{table}");
 }
+
+/// A ladder of two steps, one of which a key of one guest makes the slower one.
+const ASSERTED: &str = "\
+name: asserted
+switches: { sw0: {} }
+defaults: { nics: [{ switch: sw0 }], ring: 4096 }
+guests: { left: {}, right: {} }
+optimizations: { itr: false, sc: false, csb: false }
+bench:
+  throughput: { from: left, to: right, duration: 20ms }
+  ladder:
+    - {}
+    - { name: better, optimizations.csb: true, guests.left.spin: 1ms }
+  rounds: 3
+  seed: 7
+  quick: { rounds: 2, duration: 20ms }
+  assert:
+    - { name: it helps, that: better.throughput > step-0.throughput }
+    - better.throughput >= 100 * step-0.throughput * 100
+    - throughput > 0
+";
+
+#[test]
+fn assertions_decide_the_exit_code() {
+    let Some(_turn) = kvm() else { return };
+    let dir = Scratch::new("asserted");
+    let results = dir.path("results.json").into_os_string().into_string().unwrap();
+    let file = dir.file("asserted.lab.yaml", ASSERTED);
+    let bench = |options: &[&str], code| {
+        let fixed = ["bench", "--quick", &file, "--results", &results];
+        let mut command = labctl(&[&fixed, options].concat());
+        command.env("GITHUB_ACTIONS", "true");
+        let Output { status, stdout, stderr } = command.output().expect("labctl runs");
+        let said = String::from_utf8(stderr).expect("text");
+        assert_eq!(status.code(), Some(code), "{said}");
+        (String::from_utf8(stdout).expect("text"), said)
+    };
+    let (printed, said) = bench(&["-o", "json"], 1);
+    let document: Value = serde_json::from_str(&printed).expect("JSON on stdout");
+    assert_eq!(document["seed"], 7);
+    let verdicts: Vec<_> = document["assertions"].as_array().expect("assertions").iter().collect();
+    let words: Vec<_> = verdicts.iter().map(|a| a["verdict"].as_str().expect("a word")).collect();
+    assert_eq!(words, ["pass", "fail", "pass"], "{verdicts:#?}");
+    assert_eq!(verdicts[2]["checks"].as_array().map(Vec::len), Some(2), "one for each cell");
+    assert!(verdicts[0]["checks"][0]["left"]["low"].as_f64().expect("a figure") > 0.0);
+    let steps = document["ladder"].as_array().expect("a ladder").iter();
+    let steps: Vec<_> = steps.map(|rung| rung["step"].as_str().expect("a label")).collect();
+    assert_eq!(steps, ["as in the file", "better"]);
+    assert!(said.contains("asserted.lab.yaml,line=16,col=7::better.throughput >= 100"), "{said}");
+    // The same file without what cannot be.
+    let possible = ASSERTED.lines().filter(|line| !line.contains("* 100"));
+    dir.file("asserted.lab.yaml", possible.collect::<Vec<_>>().join("\n"));
+    let (table, said) = bench(&["--strict", "--seed", "8"], 0);
+    assert!(table.contains("Assertions: 2 passed, 0 failed, 0 inconclusive"), "{table}");
+    assert!(!said.contains("::error"), "{said}");
+}
+
+#[test]
+fn a_plan_is_made_without_anything_started() {
+    let plan = output(labctl(&["plan", LAB, "-o", "json"]), 0);
+    let plan: Value = serde_json::from_str(&plan).expect("JSON on stdout");
+    let cells = plan["cells"].as_array().expect("cells");
+    assert_eq!(cells.len(), 16);
+    let trials: u64 = cells.iter().filter_map(|cell| cell["trials"].as_u64()).sum();
+    assert_eq!(plan["trials"].as_u64(), Some(trials));
+    let table = output(labctl(&["plan", "--quick", LAB]), 0);
+    assert!(table.starts_with("CELL"), "{table}");
+}

@@ -61,7 +61,7 @@ bench:
 fn pairs_send_at_once_and_every_packet_is_accounted_for() {
     let Some(kvm) = common::kvm() else { return };
     let lab = common::lab(Optimizations::ALL, PAIRS);
-    let plan = Plan::new(&lab, lab.bench.as_ref().expect("an experiment"), false, 1);
+    let plan = Plan::new(lab.bench.as_ref().expect("an experiment"), false, 1);
     let of_three = &plan.cells[0].lab;
     assert_eq!(of_three.guests.len(), 6, "the fourth pair is not there");
     let spec =

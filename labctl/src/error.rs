@@ -142,18 +142,27 @@ impl Error {
     pub fn annotations(&self) -> String {
         let mut text = String::new();
         for problem in &self.problems {
-            let (line, column) = problem.position();
-            let file = escaped(problem.file()).replace(':', "%3A").replace(',', "%2C");
             let hint = problem.hint().map(|hint| format!(" ({hint})")).unwrap_or_default();
-            let message = escaped(&format!("{problem}{hint}"));
-            // Writing to a String cannot fail.
-            let _ = writeln!(text, "::error file={file},line={line},col={column}::{message}");
+            let message = format!("{problem}{hint}");
+            text += &annotation("error", problem.file(), problem.position(), &message);
         }
         if self.problems.is_empty() {
+            // Writing to a String cannot fail.
             let _ = writeln!(text, "::error::{}", escaped(&self.message));
         }
         text
     }
+}
+
+/// An annotation of a line of a file, for GitHub Actions; `level` is `error` or `warning`.
+pub fn annotation(
+    level: &str,
+    file: &str,
+    (line, column): (usize, usize),
+    message: &str,
+) -> String {
+    let file = escaped(file).replace(':', "%3A").replace(',', "%2C");
+    format!("::{level} file={file},line={line},col={column}::{}\n", escaped(message))
 }
 
 /// Escapes a workflow command's data, as the runner unescapes it.

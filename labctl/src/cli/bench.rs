@@ -14,7 +14,7 @@ use crate::error::{Error, Exit};
 use crate::lab::{open_hypervisor, qemu};
 use crate::plan::{self, Plan};
 use crate::report::{self, Format};
-use crate::results::Results;
+use crate::results::{Results, Verdict};
 use crate::topology::Lab;
 
 const EXAMPLES: &str = "\
@@ -33,8 +33,9 @@ Examples:
 ///
 /// Cells of another VMM are skipped, which is no failure, where it is not installed; the table says so.
 ///
-/// Exits 1 if a cell has no valid trial, and 14 if it was interrupted; what was measured until then
-/// is kept.
+/// Exits 1 if a cell has no valid trial or an assertion of the file fails, and 14 if it was interrupted;
+/// what was measured until then is kept. An assertion that the figures cannot decide is inconclusive,
+/// which fails nothing without `--strict`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
@@ -48,6 +49,10 @@ pub struct Args {
     /// Order of the trials; a run prints its seed, so that it can be repeated
     #[arg(long, value_name = "NUMBER", env = "LABCTL_SEED")]
     seed: Option<u32>,
+
+    /// Fail if an assertion is inconclusive, too
+    #[arg(long, env = "LABCTL_STRICT")]
+    strict: bool,
 
     /// Where the result document goes
     #[arg(long, value_name = "FILE", default_value = "results.json", env = "LABCTL_RESULTS")]
@@ -64,11 +69,7 @@ pub struct Args {
 /// If the file is invalid, the host cannot run the lab, or the results cannot be written.
 pub fn run(args: Args) -> Result<Exit, Error> {
     let lab = args.lab.load()?;
-    let Some(bench) = &lab.bench else {
-        let message = format!("{} has no `bench` section", lab.path.display());
-        return Err(Error::new(Exit::NothingSelected, message)
-            .help("add one, as in topologies/paper-pair.lab.yaml, or use `labctl up`"));
-    };
+    let Some(bench) = &lab.bench else { return Err(no_experiment(&lab)) };
     // Whatever would make the results impossible to keep should be known before they are measured.
     check_writable(&args.results)?;
     let hypervisor = open_hypervisor()?;
@@ -102,7 +103,14 @@ pub fn run(args: Args) -> Result<Exit, Error> {
     let summary = report::append_step_summary(&report::markdown(&results));
     summary
         .map_err(|e| Error::new(Exit::Failed, "cannot write $GITHUB_STEP_SUMMARY").because(e))?;
-    finish(&results, &args.results)
+    finish(&results, &args)
+}
+
+/// A lab without a `bench` section.
+pub fn no_experiment(lab: &Lab) -> Error {
+    let message = format!("{} has no `bench` section", lab.path.display());
+    Error::new(Exit::NothingSelected, message)
+        .help("add one, as in topologies/paper-pair.lab.yaml, or use `labctl up`")
 }
 
 fn measure(
@@ -127,14 +135,24 @@ fn measure(
     outcome
 }
 
-fn finish(results: &Results, path: &Path) -> Result<Exit, Error> {
-    note(&format!("results: {}", path.display()));
+fn finish(results: &Results, args: &Args) -> Result<Exit, Error> {
+    let path = args.results.display();
+    note(&format!("results: {path}"));
+    if std::env::var_os("GITHUB_ACTIONS").is_some() {
+        note(report::annotations(results, args.strict).trim_end());
+    }
     if !results.complete {
         return Ok(Exit::Interrupted);
     }
-    next(&format!("labctl compare OLD.json {}", path.display()));
+    let tolerated = if args.strict { Verdict::Pass } else { Verdict::Inconclusive };
+    let failed: Vec<_> =
+        results.assertions.iter().filter(|assertion| assertion.verdict > tolerated).collect();
+    for assertion in &failed {
+        note(&format!("assertion {}: {}", assertion.verdict.name(), assertion.title()));
+    }
+    next(&format!("labctl compare OLD.json {path}"));
     let void = results.cells.iter().any(|cell| cell.void_reason().is_some());
-    Ok(if void { Exit::Failed } else { Exit::Ok })
+    Ok(if void || !failed.is_empty() { Exit::Failed } else { Exit::Ok })
 }
 
 fn check_writable(path: &Path) -> Result<(), Error> {

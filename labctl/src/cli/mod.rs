@@ -7,6 +7,7 @@
 mod bench;
 mod compare;
 mod doctor;
+mod plan;
 mod up;
 mod validate;
 
@@ -76,6 +77,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Verb {
     Validate(validate::Args),
+    Plan(plan::Args),
     Up(up::Args),
     Bench(bench::Args),
     Compare(compare::Args),
@@ -95,6 +97,7 @@ impl Verb {
         }
         match self {
             Self::Validate(args) => validate::run(args),
+            Self::Plan(args) => plan::run(args),
             Self::Up(args) => up::run(args),
             Self::Bench(args) => bench::run(args),
             Self::Compare(args) => compare::run(args),

@@ -158,6 +158,16 @@ impl Plan {
         self.time_of_rounds(self.expected_rounds())
     }
 
+    /// Trials of one cell in [`expected_rounds`](Self::expected_rounds) and the warm-up, and the time
+    /// they usually take.
+    pub fn expected_of(&self, cell: usize) -> (usize, Duration) {
+        let rounds = self.expected_rounds() as usize;
+        let in_warm_up = self.warm_up().iter().filter(|trial| trial.cell == cell).count();
+        let trials = self.trials_of([cell]);
+        let times = rounds + in_warm_up.div_ceil(trials.len().max(1));
+        (times * trials.len(), self.cost(&trials) * times as u32)
+    }
+
     /// What the result document is to say of this plan; `lab` is the one it was made for.
     pub fn settings(&self, lab: &Lab, rounds_done: u32) -> Settings {
         let guest = |index: usize| lab.guests.get(index);
@@ -184,10 +194,11 @@ impl Plan {
     }
 
     fn time_of_rounds(&self, rounds: u32) -> Duration {
-        let cost = |trials: &[Trial]| -> Duration {
-            trials.iter().map(|trial| trial.duration + overhead(&self.cells[trial.cell].lab)).sum()
-        };
-        cost(&self.warm_up()) + cost(&self.round(1)) * rounds
+        self.cost(&self.warm_up()) + self.cost(&self.round(1)) * rounds
+    }
+
+    fn cost(&self, trials: &[Trial]) -> Duration {
+        trials.iter().map(|trial| trial.duration + overhead(&self.cells[trial.cell].lab)).sum()
     }
 
     fn trials_of(&self, cells: impl IntoIterator<Item = usize>) -> Vec<Trial> {

@@ -2,17 +2,17 @@
 
 use std::collections::BTreeSet;
 
-use crate::results::{Cell, Metrics, Optimization, Results, Setting};
+use crate::results::{Cell, Metrics, Optimization, Results};
 
-/// All figures at full precision; those that a cell lacks are left out. Nothing needs quoting:
-/// axes and metrics are names of ours, and the rest are numbers.
+/// All figures at full precision; those that a cell lacks are left out.
 pub fn csv(results: &Results) -> String {
     let axes: BTreeSet<&str> =
         results.cells.iter().flat_map(|c| c.id.parameters.keys()).map(String::as_str).collect();
     let named = results.cells.iter().any(|cell| !cell.is_factorial());
     let mut columns = if named { vec!["cell", "vmm", "nic", "link"] } else { vec![] };
     columns.extend(["itr", "sc", "csb", "vale"]);
-    columns.extend(&axes);
+    let quoted_axes: Vec<_> = axes.iter().map(|axis| quoted(axis)).collect();
+    columns.extend(quoted_axes.iter().map(String::as_str));
     columns.extend(["metric", "value", "low", "high", "trials"]);
     let header = columns.join(",") + "\n";
     results.cells.iter().fold(header, |text, cell| text + &lines(cell, named, &axes))
@@ -20,8 +20,9 @@ pub fn csv(results: &Results) -> String {
 
 fn lines(cell: &Cell, named: bool, axes: &BTreeSet<&str>) -> String {
     let toggle = |which| if cell.id.optimizations.get(which) { "1" } else { "0" }.to_owned();
-    let parameter =
-        |axis: &&str| cell.id.parameters.get(*axis).map_or_else(String::new, Setting::to_string);
+    let parameter = |axis: &&str| {
+        cell.id.parameters.get(*axis).map_or_else(String::new, |value| quoted(&value.to_string()))
+    };
     let mut coordinates = vec![];
     if named {
         let platform = cell.id.platform;
@@ -59,6 +60,15 @@ fn lines(cell: &Cell, named: bool, axes: &BTreeSet<&str>) -> String {
         text += &format!("{cell},exits_per_packet.{kind},{value},,,\n");
     }
     text
+}
+
+/// A field as RFC 4180 has it: keys and values of a lab file may hold anything.
+fn quoted(field: &str) -> String {
+    if field.contains([',', '"', '\n', '\r']) {
+        format!("\"{}\"", field.replace('"', "\"\""))
+    } else {
+        field.to_owned()
+    }
 }
 
 /// Metrics without an interval, named as in the document.

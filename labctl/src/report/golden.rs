@@ -3,10 +3,13 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Glyphs, comparison_markdown, comparison_terminal, csv, markdown, terminal};
+use super::{
+    Glyphs, annotations, comparison_markdown, comparison_terminal, csv, markdown, terminal,
+};
 use crate::bench::compare::{Verdict, compare};
-use crate::bench::{effects, side_by_side, summary};
+use crate::bench::{assertions, effects, side_by_side, summary};
 use crate::results::{Cell, CellId, Link, NicModel, Platform, Results, Sample, Setting, Vmm};
+use crate::topology::Lab;
 
 fn directory() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/report")
@@ -91,6 +94,62 @@ pub fn check(name: &str, actual: &str) {
     assert!(actual == expected, "{} differs; it is now:\n{actual}", path.display());
 }
 
+/// A run with a ladder of the lab file's and with assertions, of which some do not hold.
+fn asserted() -> Results {
+    let text = "\
+name: example-pair
+switches: { sw0: }
+defaults: { nics: [{ switch: sw0 }] }
+guests: { left: , right: }
+bench:
+  throughput: { from: left, to: right }
+  rr: { from: left, to: right }
+  cells: { all-off: {}, all-on: {}, theirs: { vmm: qemu } }
+  assert:
+    - { name: lossless, that: loss = 0 }
+    - all-on.throughput >= 10 * all-off.throughput
+    - all-on.rr.p99 <= 165us
+    - all-on.throughput - all-off.throughput > 1Gpps / 1000 + 14Mpps
+    - theirs.exits_per_packet < 2
+";
+    let text = text.replace("1Gpps / 1000", "1Mpps");
+    let lab = Lab::parse(Path::new("example-pair.lab.yaml"), &text)
+        .unwrap_or_else(|error| panic!("{}", error.render(false, None)));
+    let mut results = sample();
+    let cell = |name: &str, of: &Cell| Cell {
+        id: CellId { name: Some(name.into()), ..of.id.clone() },
+        ..of.clone()
+    };
+    let platform = Platform { vmm: Vmm::Qemu, nic: NicModel::E1000, link: Link::Tap };
+    let theirs = CellId { name: Some("theirs".into()), platform, ..CellId::default() };
+    results.cells = vec![
+        cell("all-off", &results.cells[0]),
+        cell("all-on", &results.cells[15]),
+        summary::skipped(theirs, "no qemu-system-x86_64 in $PATH".into()),
+    ];
+    results.effects = Vec::new();
+    let steps = [("as in the file".to_owned(), 0), ("everything".to_owned(), 1)];
+    results.ladder = effects::steps(&results.cells, &steps);
+    results.assertions = assertions::judge(&lab.bench.unwrap().assertions, &results.cells);
+    results
+}
+
+#[test]
+fn assertions_are_shown_with_their_figures() {
+    let results = asserted();
+    check("terminal-asserted.txt", &terminal(&results, &Glyphs::UNICODE));
+    check("report-asserted.md", &markdown(&results));
+    check("annotations.txt", &annotations(&results, false));
+    let strict = annotations(&results, true);
+    assert!(!strict.contains("::warning"), "{strict}");
+    let again: Results = serde_json::from_str(&results.to_json()).unwrap();
+    let title = |results: &Results| {
+        results.assertions.iter().map(|a| a.title().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(title(&again), title(&results));
+    assert_eq!(again.assertions[1].verdict, Verdict::Pass);
+}
+
 #[test]
 fn terminal_tables() {
     check("terminal.txt", &terminal(&sample(), &Glyphs::UNICODE));
@@ -143,6 +202,7 @@ fn tables_fit_120_columns_and_ascii_is_ascii() {
         terminal(&results, &Glyphs::ASCII),
         terminal(&sample(), &Glyphs::ASCII),
         terminal(&peers(), &Glyphs::ASCII),
+        terminal(&asserted(), &Glyphs::ASCII),
         comparison_terminal(&comparison, &Glyphs::ASCII),
     ] {
         assert!(text.is_ascii());

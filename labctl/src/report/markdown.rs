@@ -1,5 +1,6 @@
 //! The report as Markdown: the summary of a CI job, or a page of documentation.
 
+use super::assertions;
 use super::glyphs::Glyphs;
 use super::number::duration;
 use super::side_by_side::side_by_side;
@@ -21,6 +22,9 @@ pub fn markdown(results: &Results) -> String {
         text += &format!("\n{}\n", escape(&note));
     }
     for (title, table) in tables::sections(results, G) {
+        text += &format!("\n{}:\n\n{}", escape(&title), draw(&table));
+    }
+    if let Some((title, table)) = assertions::table(results, assertions::WIDE, G) {
         text += &format!("\n{}:\n\n{}", escape(&title), draw(&table));
     }
     text + &metadata(results)

@@ -1,10 +1,12 @@
 //! One renderer per format, each from the result document alone.
 
+mod assertions;
 mod comparison;
 mod csv;
 mod glyphs;
 #[cfg(test)]
 mod golden;
+pub mod listing;
 mod markdown;
 pub mod number;
 mod side_by_side;
@@ -12,9 +14,11 @@ mod step_summary;
 mod tables;
 mod terminal;
 
+pub use assertions::annotations;
 pub use comparison::{comparison_markdown, comparison_terminal};
 pub use csv::csv;
 pub use glyphs::Glyphs;
+pub use listing::Output;
 pub use markdown::markdown;
 pub use step_summary::append_step_summary;
 pub use terminal::terminal;

@@ -58,18 +58,16 @@ const CAUSE_WIDTH: usize = 26;
 /// One row per cell of the matrix, in table order. Axes other than the optimizations get a column
 /// each. `None` if all cells have names.
 pub fn cells(results: &Results, g: &Glyphs) -> Option<Table> {
-    let mut cells: Vec<_> = results.cells.iter().filter(|cell| cell.is_factorial()).collect();
+    let cells: Vec<_> = results.cells.iter().filter(|cell| cell.is_factorial()).collect();
     if cells.is_empty() {
         return None;
     }
-    cells.sort_by_key(|cell| (&cell.id.parameters, cell.id.optimizations.index()));
     let axes: BTreeSet<&str> =
         cells.iter().flat_map(|cell| cell.id.parameters.keys()).map(String::as_str).collect();
     let sockets = cells.iter().any(|cell| cell.metrics.goodput_gbps.is_some());
     let goodput = sockets.then(|| figures("Gbit/s"));
     let titles = ["rr us", "p99 us", "exits/pkt", "intr/s", "batch"];
-    // `throughput.frame` is a long title for a column of small numbers.
-    let axis_titles = axes.iter().map(|axis| axis.rsplit('.').next().unwrap_or(axis));
+    let axis_titles = axes.iter().map(|axis| short(axis, &axes));
     let columns = toggle_columns()
         .chain(axis_titles.map(figures))
         .chain(["Mpps", "interval"].map(figures))
@@ -104,6 +102,19 @@ fn cell_row(cell: &Cell, axes: &BTreeSet<&str>, sockets: bool, g: &Glyphs) -> Ve
         .chain(goodput)
         .chain(figures)
         .collect()
+}
+
+/// As much of the end of a key as tells it from the others: `throughput.frame` is a long title for a
+/// column of small numbers.
+fn short<'a>(key: &'a str, keys: &BTreeSet<&str>) -> &'a str {
+    let ends = key.rmatch_indices('.').map(|(dot, _)| &key[dot + 1..]);
+    let is_clear = |end: &&str| {
+        let has_it = |other: &&&str| {
+            other.strip_suffix(end).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+        };
+        keys.iter().filter(has_it).count() == 1
+    };
+    ends.chain([key]).find(is_clear).unwrap_or(key)
 }
 
 /// What was lost and where, or why there is nothing to tell.
@@ -219,10 +230,15 @@ pub fn sections(results: &Results, g: &Glyphs) -> Vec<(String, Table)> {
         );
         sections.push((title, self::effects(effects, g)));
     }
-    for rungs in results.ladder.chunk_by(|a, b| a.parameters == b.parameters) {
+    let same =
+        |a: &Rung, b: &Rung| a.parameters == b.parameters && a.cell.is_some() == b.cell.is_some();
+    for rungs in results.ladder.chunk_by(same) {
         if rungs.iter().any(|rung| rung.throughput_mpps.is_some()) {
             let setting = setting(rungs.first().map(|rung| &rung.parameters));
-            let title = format!("The paper's ladder{setting}: one more optimization per rung");
+            let title = match rungs.first().is_some_and(|rung| rung.cell.is_some()) {
+                true => "The ladder: every step keeps what those before it changed".to_owned(),
+                false => format!("The paper's ladder{setting}: one more optimization per rung"),
+            };
             sections.push((title, ladder(rungs, g)));
         }
     }
@@ -293,6 +309,14 @@ fn coverage_note(estimates: impl Iterator<Item = Estimate>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_title_is_as_short_as_it_is_clear() {
+        let keys =
+            BTreeSet::from(["guests.left.ring", "guests.right.ring", "throughput.frame", "ring"]);
+        let titles: Vec<_> = keys.iter().map(|key| short(key, &keys)).collect();
+        assert_eq!(titles, ["left.ring", "right.ring", "ring", "frame"]);
+    }
 
     #[test]
     fn a_long_cause_is_cut_at_characters() {

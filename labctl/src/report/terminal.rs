@@ -5,6 +5,7 @@ use tabled::settings::object::Columns;
 use tabled::settings::style::HorizontalLine;
 use tabled::settings::{Alignment, Style};
 
+use super::assertions;
 use super::glyphs::Glyphs;
 use super::number::duration;
 use super::side_by_side::side_by_side;
@@ -25,6 +26,9 @@ pub fn terminal(results: &Results, g: &Glyphs) -> String {
         text.push('\n');
     }
     for (title, table) in tables::sections(results, g) {
+        text += &format!("\n{title}.\n{}", draw(&table, g));
+    }
+    if let Some((title, table)) = assertions::table(results, assertions::NARROW, g) {
         text += &format!("\n{title}.\n{}", draw(&table, g));
     }
     text

@@ -73,7 +73,9 @@ pub fn cells(
     drafts.extend(drafter.own(spec));
     let mut tree = tree.clone();
     if let Some(Value::Mapping(bench)) = tree.get_mut("bench") {
-        ["matrix", "cells", "ladder", "reference", "assert"].map(|key| bench.shift_remove(key));
+        for key in ["matrix", "cells", "ladder", "reference", "assert"] {
+            bench.shift_remove(key);
+        }
     }
     let mut findings = Findings::default();
     let mut cells = Vec::new();

@@ -69,22 +69,22 @@ pub struct Condition {
     pub value_at: Range<usize>,
 }
 
-/// Units and what they are in basic ones.
-const UNITS: [(&str, f64, Dimension); 14] = [
-    ("pps", 1.0, Dimension::PACKETS),
-    ("kpps", 1e3, Dimension::PACKETS),
-    ("Mpps", 1e6, Dimension::PACKETS),
-    ("ns", 1e-9, Dimension::TIME),
-    ("us", 1e-6, Dimension::TIME),
-    ("ms", 1e-3, Dimension::TIME),
-    ("s", 1.0, Dimension::TIME),
-    ("min", 60.0, Dimension::TIME),
-    ("h", 3600.0, Dimension::TIME),
-    ("bit", 1.0, Dimension::BITS),
-    ("kbit", 1e3, Dimension::BITS),
-    ("Mbit", 1e6, Dimension::BITS),
-    ("Gbit", 1e9, Dimension::BITS),
-    ("%", 1e-2, Dimension::NONE),
+/// Units and what they are in basic ones: a factor and a power of ten.
+const UNITS: [(&str, f64, i8, Dimension); 14] = [
+    ("Mpps", 1.0, 6, Dimension::PACKETS),
+    ("kpps", 1.0, 3, Dimension::PACKETS),
+    ("pps", 1.0, 0, Dimension::PACKETS),
+    ("ns", 1.0, -9, Dimension::TIME),
+    ("us", 1.0, -6, Dimension::TIME),
+    ("ms", 1.0, -3, Dimension::TIME),
+    ("s", 1.0, 0, Dimension::TIME),
+    ("min", 60.0, 0, Dimension::TIME),
+    ("h", 3600.0, 0, Dimension::TIME),
+    ("bit", 1.0, 0, Dimension::BITS),
+    ("kbit", 1.0, 3, Dimension::BITS),
+    ("Mbit", 1.0, 6, Dimension::BITS),
+    ("Gbit", 1.0, 9, Dimension::BITS),
+    ("%", 1.0, -2, Dimension::NONE),
 ];
 
 /// Reads a comparison.
@@ -243,7 +243,11 @@ impl<'a> Reader<'a> {
         }
         let known = UNITS.iter().map(|(known, ..)| *known);
         match UNITS.iter().find(|(known, ..)| *known == unit) {
-            Some((_, scale, dimension)) => Ok(Some(What::Number(value * scale, Some(*dimension)))),
+            Some((_, factor, power, dimension)) => {
+                // 200us are 0.0002 s, and not what a multiplication makes of them.
+                let value: f64 = format!("{number}e{power}").parse().unwrap_or(value);
+                Ok(Some(What::Number(value * factor, Some(*dimension))))
+            }
             None => {
                 let mistake = mistake(format!("no unit is called `{unit}`"));
                 Err(match did_you_mean(unit, known.clone()) {

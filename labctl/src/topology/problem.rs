@@ -47,6 +47,7 @@ impl Problem {
     pub(super) fn because_of(mut self, span: Range<usize>, title: &str, label: &str) -> Self {
         self.message = format!("{title}: {}", self.message);
         self.offset = span.start;
+        self.labels.retain(|other| other.offset() != span.start);
         for other in &mut self.labels {
             let (text, span) = (other.label().map(str::to_owned), *other.inner());
             *other = LabeledSpan::new_with_span(text, span);
