@@ -7,7 +7,7 @@ use crate::error::annotation;
 use crate::results::{Assertion, Check, Figure, Results, Verdict};
 
 /// Room for what is asserted and for where: on a terminal, the table fits 120 columns.
-pub const NARROW: [usize; 2] = [30, 24];
+pub const NARROW: [usize; 2] = [30, 20];
 /// Room for all.
 pub const WIDE: [usize; 2] = [usize::MAX; 2];
 
@@ -71,8 +71,11 @@ fn written(figure: &Figure, g: &Glyphs) -> String {
     };
     let &Figure { median, low, high, .. } = figure;
     let space = if unit.is_empty() { "" } else { " " };
-    let plain = unit.is_empty() && median.fract() == 0.0;
-    let median_text = if plain { metric(median) } else { significant(median * scale) };
+    let median_text = match unit.is_empty() && median.fract() == 0.0 {
+        true if median.abs() < 10_000.0 => median.to_string(),
+        true => metric(median),
+        false => significant(median * scale),
+    };
     match low == high {
         true => format!("{median_text}{space}{unit}"),
         false => format!("{median_text} ({}){space}{unit}", interval(low * scale, high * scale, g)),
