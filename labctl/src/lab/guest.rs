@@ -1,16 +1,19 @@
 //! What labctl and pktguest say to each other: a command line one way, JSON lines the other.
 
+use std::net::Ipv4Addr;
+
 use serde::Deserialize;
 
 use crate::platform::NicModel;
-use crate::topology::{Lab, Pktguest, human_mac};
+use crate::topology::{Lab, Pktguest, Role, Target, human_mac};
 
 /// The command line of guest number `index`.
 pub fn command_line(lab: &Lab, index: usize, guest: &Pktguest, tsc_khz: Option<u32>) -> String {
     let work = &guest.workload;
     let bit = u8::from;
+    let nic = lab.role_nic(index);
     let of_nic = |nic| lab.optimizations_of(&lab.guests[index], nic);
-    let on = lab.guests[index].nics.first().map_or(lab.optimizations, of_nic);
+    let on = lab.guests[index].nics.get(nic).map_or(lab.optimizations, of_nic);
     let driver = match lab.platform().nic {
         NicModel::E1000 => "e1000",
         NicModel::VirtioNet => "virtio",
@@ -22,19 +25,41 @@ pub fn command_line(lab: &Lab, index: usize, guest: &Pktguest, tsc_khz: Option<u
         format!("frame={} burst={} rate={}", work.frame, work.burst, work.rate),
         format!("count={} duration_ms={}", work.count, work.duration_ms),
     ];
+    if nic > 0 {
+        words.push(format!("nic={nic}"));
+    }
     let link = work.role.to().and_then(|to| Some((to, lab.link(index, to)?)));
     if let Some((to, (_, their_nic))) = link {
         words.push(format!("dst={}", human_mac(lab.guests[to].nics[their_nic].mac)));
     }
     if work.role.has_address() {
         words.push(format!("ip={}", guest.ip));
-        let peer = work.role.to().and_then(|to| lab.guests.get(to)?.pktguest());
-        words.extend(peer.map(|peer| format!("to_ip={}", peer.ip.address)));
+        let targets = match work.role {
+            Role::Icmp { to: Some(Target::All) } => lab.icmp_targets(index),
+            role => role.to().into_iter().collect(),
+        };
+        let peers = targets.into_iter().filter_map(|to| lab.guests.get(to)?.pktguest());
+        let peers: Vec<_> = peers.map(|peer| peer.ip.address).collect();
+        if !peers.is_empty() {
+            words.push(format!("to_ip={}", addresses(peers)));
+        }
     }
     if let Some(khz) = tsc_khz {
         words.push(format!("tsc_khz={khz}"));
     }
     words.join(" ")
+}
+
+/// Addresses in the form `A,B-C,D`: runs of them are ranges.
+fn addresses(mut addresses: Vec<Ipv4Addr>) -> String {
+    addresses.sort_unstable();
+    let follows = |a: &Ipv4Addr, b: &Ipv4Addr| a.to_bits().checked_add(1) == Some(b.to_bits());
+    let runs = addresses.chunk_by(follows).map(|run| match run {
+        [first, .., last] => format!("{first}-{last}"),
+        [only] => only.to_string(),
+        [] => String::new(),
+    });
+    runs.collect::<Vec<_>>().join(",")
 }
 
 /// A line that pktguest prints about itself.
@@ -126,6 +151,40 @@ mod tests {
         assert!(line(0).ends_with(" ip=10.0.0.1/16 to_ip=10.0.9.9"), "{}", line(0));
         assert!(line(1).ends_with(" ip=10.0.9.9/16"), "{}", line(1));
         assert!(!line(2).contains("ip="), "{}", line(2));
+    }
+
+    #[test]
+    fn a_role_has_the_nic_towards_its_peer() {
+        let text = "name: t\nswitches: { s: {}, m: {}, n: {} }\nlinks: [m -- n]\nguests: \
+                    { a: { nics: [s, m], workload: { role: tx, to: b } }, \
+                    b: { nics: [n], workload: { role: rx } }, \
+                    c: { nics: [s, n], workload: { role: ping, to: a } } }";
+        let lab = Lab::parse(Path::new("t.lab.yaml"), text).unwrap();
+        let line =
+            |guest: usize| command_line(&lab, guest, lab.guests[guest].pktguest().unwrap(), None);
+        let mac = |guest: usize, nic: usize| human_mac(lab.guests[guest].nics[nic].mac);
+        assert!(line(0).ends_with(&format!(" nic=1 dst={}", mac(1, 0))), "{}", line(0));
+        assert!(!line(1).contains("nic="), "{}", line(1));
+        assert!(line(2).ends_with(&format!("duration_ms=0 dst={}", mac(0, 0))), "{}", line(2));
+    }
+
+    #[test]
+    fn all_are_pinged_that_answer() {
+        let text = "name: t\nswitches: { s: {}, far: {} }\ndefaults: { nics: [s] }\n\
+                    groups: { g: { workload: { role: icmp, to: all, count: 3 } } }\nguests: \
+                    { a: { group: g }, b: { group: g }, c: { group: g }, idle: {}, \
+                    d: { group: g }, away: { nics: [far], workload: { role: icmp } }, \
+                    other: { ip: 192.168.0.1/24, workload: { role: icmp } } }";
+        let lab = Lab::parse(Path::new("t.lab.yaml"), text).unwrap();
+        let line =
+            |guest: usize| command_line(&lab, guest, lab.guests[guest].pktguest().unwrap(), None);
+        assert!(
+            line(0).ends_with(" ip=10.0.0.1/16 to_ip=10.0.0.2-10.0.0.3,10.0.0.5"),
+            "{}",
+            line(0)
+        );
+        assert!(line(1).ends_with(" to_ip=10.0.0.1,10.0.0.3,10.0.0.5"), "{}", line(1));
+        assert!(line(5).ends_with(" ip=10.0.0.6/16"), "{}", line(5));
     }
 
     #[test]

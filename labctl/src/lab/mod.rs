@@ -104,8 +104,8 @@ impl RunningLab {
     /// Builds the lab and starts its guests, links down.
     ///
     /// # Errors
-    /// [`Exit::HostLacks`] if the host cannot run it, [`Exit::InvalidFile`] if pktguest cannot or a
-    /// Linux guest's files are no good.
+    /// [`Exit::HostLacks`] if the host cannot run it, [`Exit::InvalidFile`] if the
+    /// files of a guest with a kernel of its own are no good.
     pub async fn start(hypervisor: &Hypervisor, lab: &Lab) -> Result<Self, Error> {
         check(hypervisor, lab)?;
         let clock = Arc::new(MonotonicClock::new());
@@ -361,7 +361,7 @@ impl RunningLab {
     }
 }
 
-/// Refuses what the file may say and this host or pktguest cannot do.
+/// Refuses what the file may say and this host cannot do.
 fn check(hypervisor: &Hypervisor, lab: &Lab) -> Result<(), Error> {
     let linux = lab.guests.iter().find(|guest| guest.is_linux());
     if let Some(guest) = linux.filter(|_| !hypervisor.kind().runs_kernels_natively()) {
@@ -372,12 +372,6 @@ fn check(hypervisor: &Hypervisor, lab: &Lab) -> Result<(), Error> {
         );
         return Err(Error::new(Exit::HostLacks, message)
             .help("use a host where `labctl doctor` says `hardware KVM`"));
-    }
-    let pktguests = lab.guests.iter().filter(|guest| !guest.is_linux());
-    if let Some(guest) = pktguests.clone().find(|guest| guest.nics.len() > 1) {
-        let message = format!("guest `{}` has {} NICs", guest.name, guest.nics.len());
-        return Err(Error::new(Exit::InvalidFile, message)
-            .help("pktguest drives one; give every guest a single entry in `nics`"));
     }
     let wanted: u64 = lab.guests.iter().map(|guest| u64::from(guest.memory_mib)).sum();
     match available_memory_mib() {

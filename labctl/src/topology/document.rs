@@ -162,10 +162,11 @@ impl Document {
         &self.index
     }
 
-    /// Whether something at or below `pointer` was wrong and is therefore missing.
+    /// Whether something at, above or below `pointer` was wrong and is therefore missing.
     pub fn is_damaged(&self, pointer: &str) -> bool {
         let below = join(pointer, "");
-        self.is_set_aside(pointer)
+        let above = pointer.match_indices('/').map(|(end, _)| &pointer[..end]);
+        above.chain([pointer]).any(|place| self.is_set_aside(place))
             || self.set_aside.range(below.clone()..).next().is_some_and(|p| p.starts_with(&below))
     }
 

@@ -74,9 +74,10 @@ impl Resolver<'_> {
     /// A trial boots its guests anew and reads their reports, and only pktguest makes any.
     fn check_guests_can_be_measured(&mut self) {
         let file = self.file;
-        let linux = file.guests.names().find(|name| self.kind(name) == Some(KindSpec::Linux));
-        if let Some(name) = linux {
-            let label = format!("`{name}` runs Linux");
+        let mut kinds = file.guests.names().filter_map(|name| Some((name, self.kind(name)?)));
+        let other = kinds.find(|(_, kind)| *kind != KindSpec::Pktguest);
+        if let Some((name, kind)) = other {
+            let label = format!("`{name}` is of kind `{}`", kind.as_str());
             self.document
                 .key_problem("/bench", "only guests of kind `pktguest` can be measured", label)
                 .help("leave `bench` out and use `labctl up`");

@@ -4,6 +4,7 @@
 //! `resolve.rs`. Absent keys stay `None`, so inheritance can tell "not said" from "said".
 
 mod bench;
+mod cables;
 
 use std::{fmt, marker::PhantomData};
 
@@ -15,9 +16,11 @@ use serde::{
 use vmm_core::platform::{LINUX_CMDLINE, LINUX_CMDLINE_MAX};
 
 pub use bench::{AssertSpec, BenchSpec, PairSpec, Scalar, StepSpec, ThroughputSpec, TrialName};
+pub use cables::{CableSpec, EventSpec, ImpairmentsSpec, NicSpec};
 
-use super::units::{Int, Line, Mac, Memory, Network, Rate, Time};
+use super::units::{Int, Line, Memory, Network, Rate, Time};
 use crate::policy::Choice;
+use crate::topology::SwitchKind;
 
 /// Descriptors in each of a NIC's two rings. The 82540EM wants TDLEN and RDLEN in steps of 128
 /// bytes, which is 8 descriptors, and takes 80 to 4096 (manual, section 3.4).
@@ -33,6 +36,8 @@ pub type GuestMemory = Memory<48, 3072>;
 pub type Vcpus = Int<1, 255>;
 /// What is left of Linux's command line behind what the platform says on it, and a space.
 pub type Cmdline = Line<{ LINUX_CMDLINE_MAX - LINUX_CMDLINE.len() - 1 }>;
+/// What a line of a console contains.
+pub type ReadyText = Line<256>;
 /// Interrupt spacing; ITR is 16 bits of 256 ns.
 pub type ItrInterval = Time<0, 16_776>;
 /// Time a guest polls before it halts.
@@ -43,6 +48,10 @@ pub type Count = Int<0, 1_000_000_000_000>;
 pub type Pairs = Int<1, 127>;
 /// Length of one trial.
 pub type TrialTime = Time<10_000, 600_000_000>;
+/// Time that frames spend on a cable.
+pub type Delay = Time<0, 10_000_000>;
+/// When an event happens.
+pub type EventTime = Time<0, 86_400_000_000>;
 /// Length of a workload.
 pub type WorkloadTime = Time<1_000, 86_400_000_000>;
 /// Length of a whole benchmark.
@@ -61,7 +70,13 @@ pub struct File {
     #[serde(default)]
     pub switches: Named<SwitchSpec>,
     #[serde(default)]
+    pub links: Items<CableSpec>,
+    #[serde(default)]
     pub defaults: GuestSpec,
+    #[serde(default)]
+    pub kinds: Kinds,
+    #[serde(default)]
+    pub groups: Named<GuestSpec>,
     #[serde(default)]
     pub optimizations: Toggles,
     pub vmm: Option<VmmSpec>,
@@ -70,13 +85,26 @@ pub struct File {
     pub policy: Option<Choice>,
     #[serde(default)]
     pub guests: Named<GuestSpec>,
+    #[serde(default)]
+    pub events: Items<EventSpec>,
     pub bench: Option<BenchSpec>,
 }
 
-/// A switch; it has no settings yet.
+/// A switch.
 #[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, expecting = "a mapping of switch settings, such as {}")]
-pub struct SwitchSpec {}
+#[serde(deny_unknown_fields, expecting = "a mapping of switch settings, such as { kind: vale }")]
+pub struct SwitchSpec {
+    pub kind: Option<SwitchKind>,
+}
+
+/// What all guests of a kind have in common.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a mapping from kinds of guests to settings")]
+pub struct Kinds {
+    pub pktguest: Option<GuestSpec>,
+    pub linux: Option<GuestSpec>,
+    pub pvh: Option<GuestSpec>,
+}
 
 /// The four optimizations; all are on unless said otherwise.
 #[derive(Debug, Default, Deserialize)]
@@ -115,23 +143,26 @@ pub enum LinkSpec {
     Socket,
 }
 
-/// A guest, or what all guests have in common.
+/// A guest, or what several have in common.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a mapping of guest settings")]
 pub struct GuestSpec {
     pub kind: Option<KindSpec>,
+    pub group: Option<String>,
     pub memory: Option<GuestMemory>,
     pub vcpus: Option<Vcpus>,
     pub kernel: Option<String>,
     pub initrd: Option<String>,
     pub cmdline: Option<Cmdline>,
+    pub ready: Option<ReadyText>,
     pub ring: Option<Ring>,
     pub spin: Option<Spin>,
     pub itr: Option<ItrInterval>,
     pub ip: Option<Network>,
-    /// `None` items are those that decoding set aside; see `decode.rs`.
-    pub nics: Option<Vec<Option<NicSpec>>>,
+    pub nics: Option<Items<NicSpec>>,
     pub workload: Option<WorkloadSpec>,
+    #[serde(default)]
+    pub optimizations: Toggles,
 }
 
 /// What a guest runs.
@@ -141,14 +172,7 @@ pub enum KindSpec {
     #[default]
     Pktguest,
     Linux,
-}
-
-/// A network card and the switch its cable leads to.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, expecting = "a NIC, such as { switch: sw0 }")]
-pub struct NicSpec {
-    pub switch: String,
-    pub mac: Option<Mac>,
+    Pvh,
 }
 
 /// What a guest does once its link is up.
@@ -177,6 +201,8 @@ pub enum RoleSpec {
     UdpRx,
     TcpTx,
     TcpRx,
+    Forward,
+    Icmp,
 }
 
 /// A mapping from names to things, in the file's order. `name:` alone means all defaults.

@@ -7,15 +7,20 @@
 //! the same two steps for every cell of the experiment -> `assertions`.
 
 mod assertions;
+mod cabling;
 mod cells;
 mod changes;
 mod decode;
 mod document;
+mod events;
 mod experiment;
 mod expression;
 mod file;
 mod find;
+mod impair;
 mod index;
+mod inherit;
+mod links;
 mod model;
 mod network;
 mod nics;
@@ -32,8 +37,9 @@ use document::Document;
 pub use find::{find, read};
 pub use model::{
     Action, Assertion, Axis, Bench, Boot, CableId, Cell, Dimension, Guest, HostTap, Lab, Link,
-    LinkEnd, Metric, Nic, Operator, Overrides, Pair, Pktguest, Qemu, Quick, Relation, Role, Step,
-    Subject, Switch, SwitchKind, System, Target, Term, TimedEvent, TrialSpec, Workload,
+    LinkEnd, Metric, Nic, Operator, Overrides, Pair, Pktguest, Qemu, Quick, Relation, Role,
+    Segments, Step, Subject, Switch, SwitchKind, System, Target, Term, TimedEvent, TrialSpec,
+    Workload,
 };
 pub use problem::Problem;
 pub(crate) use problem::did_you_mean;

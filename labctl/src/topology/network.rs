@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
 
-use super::{Guest, Lab, Network, index::join, resolve::Resolver};
+use super::{Guest, Lab, Network, Role, Target, index::join, resolve::Resolver};
 use crate::protocol::Protocol;
 
 /// Where guests live that the file gives no address: guest `n` is host `n + 1` there.
@@ -16,6 +16,11 @@ impl Resolver<'_> {
     pub fn assign_addresses(&mut self, guests: &mut [Guest]) {
         let file = self.file;
         let mut taken: HashMap<Ipv4Addr, String> = HashMap::new();
+        for (pointer, ip) in self.host_addresses() {
+            if let Some(first) = taken.insert(ip.address, pointer.clone()) {
+                self.address_taken(&pointer, &first, ip.address);
+            }
+        }
         for (guest, name) in guests.iter_mut().zip(file.guests.names()) {
             let given = self.setting(name, "ip", |guest| guest.ip.as_ref());
             let (Some((pointer, ip)), Some(pktguest)) = (given, guest.pktguest_mut()) else {
@@ -40,7 +45,7 @@ impl Resolver<'_> {
     }
 
     fn address_taken(&mut self, pointer: &str, first: &str, address: Ipv4Addr) {
-        let message = format!("two guests have the IP address {address}");
+        let message = format!("the IP address {address} is there twice");
         let problem = if first == pointer {
             let label = "inherited by more than one guest";
             self.document.value_problem(pointer, &message, label)
@@ -59,10 +64,13 @@ impl Resolver<'_> {
                 continue;
             };
             let workload = self.setting(&guest.name, "workload", |guest| guest.workload.as_ref());
-            if let (Some((pointer, _)), Some(to), false) =
-                (workload, role.to(), role.protocol().is_raw())
-            {
-                talks.push((join(&pointer, "to"), from, to));
+            let Some(pointer) = workload.map(|(pointer, _)| join(&pointer, "to")) else { continue };
+            match role {
+                Role::Icmp { to: Some(Target::All) } if lab.icmp_targets(from).is_empty() => {
+                    self.nobody_to_ping(&pointer, lab);
+                }
+                _ if role.has_address() => talks.extend(role.to().map(|to| (pointer, from, to))),
+                _ => {}
             }
         }
         let trial = lab.bench.as_ref().and_then(|bench| bench.throughput.as_ref());
@@ -76,9 +84,12 @@ impl Resolver<'_> {
             );
         }
         for (pointer, from, to) in talks {
-            let guest = |index: usize| lab.guests.get(index);
-            let ip = |index| Some(guest(index)?.pktguest()?.ip);
-            let (Some(ours), Some(theirs)) = (ip(from), ip(to)) else { continue };
+            let ip = |index: usize| Some(lab.guests.get(index)?.pktguest()?.ip);
+            let Some(ours) = ip(from) else { continue };
+            let Some(theirs) = ip(to) else {
+                self.no_known_address(&pointer, lab, to);
+                continue;
+            };
             if !ours.contains(theirs.address) || !theirs.contains(ours.address) {
                 let message = format!("{ours} and {theirs} are not in one network");
                 self.document
@@ -86,6 +97,31 @@ impl Resolver<'_> {
                     .help("leave `ip` out to have all guests in one network");
             }
         }
+    }
+
+    /// Only the addresses of pktguests are labctl's to know.
+    fn no_known_address(&mut self, pointer: &str, lab: &Lab, to: usize) {
+        let Some(guest) = lab.guests.get(to).filter(|guest| self.kind(&guest.name).is_some())
+        else {
+            return;
+        };
+        let message = format!("`{}` has no IP address that labctl knows", guest.name);
+        self.document
+            .value_problem(pointer, &message, "has a kernel of its own")
+            .help("the other way round it can be: pktguests have an `ip`");
+    }
+
+    fn nobody_to_ping(&mut self, pointer: &str, lab: &Lab) {
+        let known = |guest: &Guest| {
+            !self.nics_damaged(&guest.name) && !self.is_setting_lost(&guest.name, "workload")
+        };
+        if self.document.is_damaged("/guests") || !lab.guests.iter().all(known) {
+            return;
+        }
+        let message = "no other guest that it reaches answers pings";
+        self.document
+            .value_problem(pointer, message, "nobody to ping")
+            .help("guests that answer have `workload: { role: icmp }`");
     }
 
     /// A TCP segment needs room for its headers.

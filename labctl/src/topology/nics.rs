@@ -1,109 +1,105 @@
-//! NICs: whose they are, the switch ports they take and their MAC addresses.
+//! NICs: their numbers, their optimizations and their MAC addresses.
 
 use std::collections::HashMap;
 
+use vmm_core::platform::MAX_NICS;
+
 use super::{
-    Guest, Nic, Overrides, file::NicSpec, index::join, resolve::Resolver, units::human_mac,
+    Guest, Nic, Overrides,
+    file::{KindSpec, Toggles},
+    index::join,
+    resolve::Resolver,
+    units::human_mac,
 };
-use crate::impairments::Impairments;
+use crate::optimizations::Optimization;
 
-/// Ports of one VALE switch (vale(4)).
-const MAX_PORTS: usize = 254;
-
-impl<'a> Resolver<'a> {
-    /// A guest's NICs with their places.
-    pub fn nics(&mut self, guest: &str) -> Vec<(String, &'a NicSpec)> {
-        let Some((list, items)) = self.setting(guest, "nics", |guest| guest.nics.as_ref()) else {
-            if !self.nics_damaged(guest) {
-                self.no_nics(&join("/guests", guest));
-            }
-            return Vec::new();
-        };
-        if items.is_empty() {
-            self.no_nics(&list);
-        }
-        let mut nics = Vec::new();
-        for (i, nic) in items.iter().enumerate() {
-            let pointer = join(&list, &i.to_string());
-            match nic {
-                Some(nic) => nics.push((pointer, nic)),
-                None if self.document.is_damaged(&pointer) => {}
-                None => {
-                    let expected = "expected a NIC, such as { switch: sw0 }";
-                    self.document.value_problem(&pointer, expected, "found nothing");
-                    self.document.set_aside(&pointer);
-                }
-            }
+impl Resolver<'_> {
+    /// A guest's NICs, in the order of their numbers.
+    pub fn nics(&mut self, guest: usize, name: &str) -> Vec<Nic> {
+        let Some(cabled) = self.cabling.nics.get(guest) else { return Vec::new() };
+        let toggles: Vec<_> =
+            cabled.values().filter_map(|nic| Some((nic.pointer.clone(), nic.toggles?))).collect();
+        let nics = cabled.values().map(|nic| Nic {
+            switch: nic.switch.unwrap_or_default(),
+            mac: nic.mac.map_or([0; 6], |mac| mac.0),
+            optimizations: nic.toggles.map_or(Overrides::default(), |own| Overrides {
+                itr: own.itr,
+                sc: None,
+                csb: own.csb,
+            }),
+            impairments: nic.impairments,
+        });
+        let nics = nics.collect();
+        for (pointer, toggles) in toggles {
+            self.check_toggles_of_nic(&pointer, toggles, self.kind(name));
         }
         nics
     }
 
-    fn no_nics(&mut self, pointer: &str) {
-        self.document
-            .key_problem(pointer, "a guest needs at least one NIC", "no NICs")
-            .help("for instance `nics: [{ switch: sw0 }]`");
+    fn check_toggles_of_nic(&mut self, pointer: &str, own: &Toggles, kind: Option<KindSpec>) {
+        if own.sc.is_some() {
+            self.misplaced(pointer, Optimization::Sc, "belongs to the guest")
+                .help("a guest's driver combines its sends on all NICs or on none");
+        }
+        if own.vale.is_some() {
+            self.misplaced(pointer, Optimization::Vale, "belongs to the switch")
+                .help("a switch has it by `kind: vale`, and not by `kind: bridge`");
+        }
+        if let (Some(_), Some(kind @ (KindSpec::Linux | KindSpec::Pvh))) = (own.csb, kind) {
+            let pointer = join(&join(pointer, "optimizations"), "csb");
+            let message = format!("kind `{}` has no `csb`", kind.as_str());
+            self.document
+                .key_problem(&pointer, &message, "without effect")
+                .help("the driver must know it, and pktguest's does");
+        }
+    }
+
+    /// NICs have the numbers 0, 1, 2 and so on, whether from `nics` or `links`.
+    pub fn check_nic_numbers(&mut self) {
+        let file = self.file;
+        for (guest, name) in file.guests.names().enumerate() {
+            if self.nics_damaged(name) {
+                continue;
+            }
+            let Some(nics) = self.cabling.nics.get(guest) else { continue };
+            let place = |number: &usize| nics.get(number).map(|nic| nic.pointer.clone());
+            let gap = nics.keys().enumerate().find(|(expected, number)| expected != *number);
+            let gap = gap.and_then(|(missing, number)| Some((missing, *number, place(number)?)));
+            let surplus = place(&MAX_NICS);
+            if nics.is_empty() {
+                let list = self.setting(name, "nics", |guest| guest.nics.as_ref());
+                let pointer = list.map_or_else(|| join("/guests", name), |(pointer, _)| pointer);
+                self.document
+                    .key_problem(&pointer, "a guest needs at least one NIC", "no NICs")
+                    .help("for instance `nics: [sw0]`");
+            } else if let Some((missing, number, at)) = gap {
+                let message = format!("`{name}` has NIC {number}, but no NIC {missing}");
+                self.document
+                    .value_problem(&at, &message, "numbered with a gap")
+                    .help(format!("NICs are numbered from 0 on: `{name}:{missing}` comes first"));
+            } else if let Some(at) = surplus {
+                let message = format!("a guest has at most {MAX_NICS} NICs");
+                let label = format!("one too many for `{name}`");
+                self.document.value_problem(&at, &message, label);
+            }
+        }
     }
 
     /// Whether a NIC of the guest could not be made sense of, so that its links are not known.
     pub fn nics_damaged(&self, guest: &str) -> bool {
-        self.document.is_damaged(&join(&join("/guests", guest), "nics"))
-            || self.document.is_damaged("/defaults/nics")
-    }
-
-    pub fn nic(&mut self, pointer: &str, nic: &NicSpec) -> Nic {
-        let switches = &self.file.switches;
-        let switch = switches.position(&nic.switch);
-        if switch.is_none() {
-            if !self.is_lost("/switches", &nic.switch) {
-                self.unknown(&join(pointer, "switch"), "switch", &nic.switch, switches.names());
-            }
-            self.document.set_aside(pointer);
-        }
-        Nic {
-            switch: switch.unwrap_or_default(),
-            mac: nic.mac.map_or([0; 6], |mac| mac.0),
-            optimizations: Overrides::default(),
-            impairments: Impairments::default(),
-        }
-    }
-
-    /// All NICs of the lab with their places, by guest and number.
-    fn all_nics(&self) -> Vec<(usize, usize, String, &'a NicSpec)> {
-        let mut all = Vec::new();
-        for (g, name) in self.file.guests.names().enumerate() {
-            let nics = self.setting(name, "nics", |guest| guest.nics.as_ref());
-            let Some((list, nics)) = nics else { continue };
-            let nics = nics.iter().enumerate().filter_map(|(i, nic)| Some((i, nic.as_ref()?)));
-            let placed = nics.map(|(i, nic)| (join(&list, &i.to_string()), nic)).enumerate();
-            all.extend(placed.map(|(n, (pointer, nic))| (g, n, pointer, nic)));
-        }
-        all
-    }
-
-    pub fn check_ports(&mut self) {
-        let mut ports: HashMap<&str, usize> = HashMap::new();
-        for (_, _, pointer, nic) in self.all_nics() {
-            let count = ports.entry(&nic.switch).or_default();
-            *count += 1;
-            if *count == MAX_PORTS + 1 {
-                let message = format!("a switch has at most {MAX_PORTS} ports");
-                let label = format!("one too many on `{}`", nic.switch);
-                self.document.value_problem(&join(&pointer, "switch"), &message, label);
-            }
-        }
+        self.is_setting_lost(guest, "nics") || self.document.is_damaged("/links")
     }
 
     /// Checks the given MAC addresses and generates the others.
     pub fn assign_macs(&mut self, guests: &mut [Guest]) {
-        let nics = self.all_nics();
         let mut taken: HashMap<[u8; 6], String> = HashMap::new();
-        for (_, _, pointer, nic) in &nics {
-            let Some(mac) = nic.mac else { continue };
-            let pointer = join(pointer, "mac");
-            let Some(first) = taken.insert(mac.0, pointer.clone()) else {
+        let given = self.cabling.nics.iter().flat_map(|nics| nics.values());
+        let given = given.filter_map(|nic| Some((nic.mac?.0, join(&nic.pointer, "mac"))));
+        for (mac, pointer) in given.collect::<Vec<_>>() {
+            let Some(first) = taken.insert(mac, pointer.clone()) else {
                 continue;
             };
-            let message = format!("two NICs have the MAC address {}", human_mac(mac.0));
+            let message = format!("two NICs have the MAC address {}", human_mac(mac));
             let problem = if first == pointer {
                 let label = "inherited by more than one guest";
                 self.document.value_problem(&pointer, &message, label)
@@ -115,15 +111,17 @@ impl<'a> Resolver<'a> {
             problem.help("leave `mac` out to have one generated");
         }
         let lab = self.file.name.as_deref().unwrap_or_default();
-        for (guest, n, pointer, _) in nics.into_iter().filter(|(.., nic)| nic.mac.is_none()) {
-            let Some(guest) = guests.get_mut(guest) else {
-                continue;
-            };
-            let candidates = (0u32..).map(|attempt| generated_mac(lab, &guest.name, n, attempt));
-            let free = candidates.into_iter().find(|mac| !taken.contains_key(mac));
-            if let (Some(mac), Some(nic)) = (free, guest.nics.get_mut(n)) {
-                nic.mac = mac;
-                taken.insert(mac, pointer);
+        for (guest, cabled) in guests.iter_mut().zip(&self.cabling.nics) {
+            for (n, (nic, cabled)) in guest.nics.iter_mut().zip(cabled.values()).enumerate() {
+                if cabled.mac.is_some() {
+                    continue;
+                }
+                let candidates =
+                    (0u32..).map(|attempt| generated_mac(lab, &guest.name, n, attempt));
+                if let Some(mac) = candidates.into_iter().find(|mac| !taken.contains_key(mac)) {
+                    nic.mac = mac;
+                    taken.insert(mac, cabled.pointer.clone());
+                }
             }
         }
     }

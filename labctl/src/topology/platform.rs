@@ -79,10 +79,10 @@ impl Resolver<'_> {
 
     fn check_guests_of_qemu(&mut self) {
         let file = self.file;
-        let linux = file.guests.names().find(|name| self.kind(name) == Some(KindSpec::Linux));
-        if let Some(name) = linux {
+        let mut kinds = file.guests.names().filter_map(|name| Some((name, self.kind(name)?)));
+        if let Some((name, kind)) = kinds.find(|(_, kind)| *kind != KindSpec::Pktguest) {
             let message = "QEMU runs only guests of kind `pktguest` here";
-            let label = format!("`{name}` runs Linux");
+            let label = format!("`{name}` is of kind `{}`", kind.as_str());
             self.document.value_problem("/vmm", message, label);
         }
     }
@@ -90,19 +90,11 @@ impl Resolver<'_> {
     /// A pair of sockets has two ends.
     fn check_socket_pairs(&mut self) {
         let file = self.file;
-        let mut ports = vec![0; file.switches.0.len()];
-        for name in file.guests.names() {
-            if self.nics_damaged(name) {
-                return;
-            }
-            let nics = self.setting(name, "nics", |guest| guest.nics.as_ref());
-            for nic in nics.into_iter().flat_map(|(_, nics)| nics.iter().flatten()) {
-                if let Some(switch) = file.switches.position(&nic.switch) {
-                    ports[switch] += 1;
-                }
-            }
+        if file.guests.names().any(|name| self.nics_damaged(name)) {
+            return;
         }
-        let crowded = file.switches.names().zip(ports).find(|(_, ports)| *ports > 2);
+        let ports = &self.cabling.ports;
+        let crowded = file.switches.names().zip(ports).find(|(_, ports)| **ports > 2);
         if let Some((switch, ports)) = crowded {
             let message = "a socket connects two NICs";
             let label = format!("`{switch}` has {ports}");

@@ -1,11 +1,12 @@
 //! [`File`] to [`Lab`]: inheritance, references, and what relates one key to another.
 
-use std::{collections::HashSet, path::Path, time::Duration};
+use std::{path::Path, time::Duration};
 
 use super::{
-    Guest, Lab, Network, Overrides, Pktguest, Role, Switch, System, Workload,
+    Guest, Lab, Network, Pktguest, Role, System, Target, Workload,
+    cabling::Cabling,
     document::Document,
-    file::{File, GuestSpec, RoleSpec, WorkloadSpec},
+    file::{File, RoleSpec, WorkloadSpec},
     index::join,
     units::Int,
 };
@@ -44,22 +45,32 @@ pub(super) fn is_name(name: &str) -> bool {
 /// meaningful if the document is still sound afterwards.
 pub fn resolve(path: &Path, file: &File, document: &mut Document) -> Lab {
     let directory = path.parent().unwrap_or(Path::new(""));
-    let mut resolver = Resolver { file, directory, document };
+    let (cabling, talks) = Default::default();
+    let mut resolver = Resolver { file, directory, document, cabling, talks };
     let lab = resolver.lab(path);
+    resolver.check_loops(&lab);
+    resolver.check_forwarders(&lab);
+    resolver.check_reach(&lab);
     resolver.check_bursts(&lab);
     resolver.check_frames(&lab);
     resolver.check_networks(&lab);
+    resolver.check_cables_of_qemu(&lab);
     lab
 }
 
-/// A file being resolved. What guests run is in `system.rs`, NICs are in `nics.rs`, IP addresses and
-/// what sockets need in `network.rs`, the benchmark is in `experiment.rs`, QEMU is in
+/// A file being resolved. Who inherits what is in `inherit.rs`, what guests run in `system.rs`; cables
+/// are in `cabling.rs`, `nics.rs`, `links.rs` and `impair.rs`, timed events in `events.rs`, IP
+/// addresses and what sockets need in `network.rs`, the benchmark is in `experiment.rs`, QEMU is in
 /// `platform.rs`.
 pub(super) struct Resolver<'a> {
     pub file: &'a File,
     /// Where the file is.
     pub directory: &'a Path,
     pub document: &'a mut Document,
+    /// Who is cabled to what.
+    pub cabling: Cabling<'a>,
+    /// Who is to reach whom, and where the file says so.
+    pub talks: Vec<(String, usize, usize)>,
 }
 
 impl<'a> Resolver<'a> {
@@ -69,11 +80,13 @@ impl<'a> Resolver<'a> {
         if file.guests.0.is_empty() && !self.document.is_damaged("/guests") {
             let problem =
                 self.document.key_problem("/guests", "a lab needs at least one guest", "no guests");
-            problem.help("for instance `guests: { left: { nics: [{ switch: sw0 }] } }`");
+            problem.help("for instance `guests: { left: { nics: [sw0] } }`");
         }
-        let mut guests: Vec<Guest> = file.guests.names().map(|name| self.guest(name)).collect();
+        self.check_inheritance();
         self.check_kinds();
-        self.check_ports();
+        self.lay_cables();
+        let names = file.guests.names().enumerate();
+        let mut guests: Vec<Guest> = names.map(|(index, name)| self.guest(index, name)).collect();
         self.assign_macs(&mut guests);
         self.assign_addresses(&mut guests);
         let (qemu, optimizations) = self.platform();
@@ -81,14 +94,10 @@ impl<'a> Resolver<'a> {
             name: file.name.clone().unwrap_or_default(),
             path: path.to_owned(),
             description: file.description.clone(),
-            switches: file
-                .switches
-                .names()
-                .map(|name| Switch { name: name.to_owned(), kind: None })
-                .collect(),
+            switches: self.cabling.switches.clone(),
+            events: self.events(),
             guests,
-            links: Vec::new(),
-            events: Vec::new(),
+            links: self.cabling.links.iter().map(|(_, link)| link.clone()).collect(),
             qemu,
             optimizations,
             policy: file.policy.unwrap_or_default(),
@@ -96,7 +105,6 @@ impl<'a> Resolver<'a> {
         }
     }
 
-    /// Names end up in interface names, host names and file names.
     fn check_names(&mut self) {
         match &self.file.name {
             Some(name) if is_name(name) => {}
@@ -112,17 +120,30 @@ impl<'a> Resolver<'a> {
         }
         let switches = self.file.switches.names().map(|name| ("/switches", name));
         let guests = self.file.guests.names().map(|name| ("/guests", name));
+        let groups = self.file.groups.names().map(|name| ("/groups", name));
         let cells = self.file.bench.iter().flat_map(|bench| bench.cells.names());
         let cells = cells.map(|name| ("/bench/cells", name));
-        for (section, name) in
-            switches.chain(guests).chain(cells).filter(|(_, name)| !is_name(name))
-        {
+        let names = switches.chain(guests).chain(groups).chain(cells);
+        for (section, name) in names.filter(|(_, name)| !is_name(name)) {
             self.document.key_problem(&join(section, name), NAME_EXPECTED, "not a name");
+        }
+        let reserved = [
+            ("host", "in `links`, host:tap0 is a TAP of the host"),
+            ("netns", "in `links`, netns:red/tap0 is a TAP in a network namespace"),
+            ("all", "a workload with `to: all` is about all guests"),
+        ];
+        for (name, help) in reserved {
+            if self.file.guests.position(name).is_some() {
+                let message = format!("no guest can be called `{name}`");
+                self.document
+                    .key_problem(&join("/guests", name), &message, "means something else")
+                    .help(help);
+            }
         }
     }
 
-    fn guest(&mut self, name: &str) -> Guest {
-        let nics = self.nics(name);
+    fn guest(&mut self, index: usize, name: &str) -> Guest {
+        let nics = self.nics(index, name);
         let system = self.system(name);
         let memory = self.setting(name, "memory", |guest| guest.memory.as_ref());
         let default_memory = match system {
@@ -131,9 +152,9 @@ impl<'a> Resolver<'a> {
         };
         Guest {
             name: name.to_owned(),
-            optimizations: Overrides::default(),
+            optimizations: self.overrides(name),
             memory_mib: memory.map_or(default_memory, |(_, memory)| memory.mib()),
-            nics: nics.iter().map(|(pointer, nic)| self.nic(pointer, nic)).collect(),
+            nics,
             system,
         }
     }
@@ -153,18 +174,6 @@ impl<'a> Resolver<'a> {
             ip: Network::UNASSIGNED,
             workload: self.workload(name),
         }
-    }
-
-    /// A guest's setting, its own or else inherited from `defaults`, and where it is written.
-    pub fn setting<T>(
-        &self,
-        guest: &str,
-        key: &str,
-        get: fn(&GuestSpec) -> Option<&T>,
-    ) -> Option<(String, &'a T)> {
-        let own = &self.file.guests.0.get(self.file.guests.position(guest)?)?.1;
-        let at_guest = get(own).map(|value| (join(&join("/guests", guest), key), value));
-        at_guest.or_else(|| get(&self.file.defaults).map(|value| (join("/defaults", key), value)))
     }
 
     /// Whether `name` is missing from a section because what the file says of it, or the whole
@@ -198,15 +207,22 @@ impl<'a> Resolver<'a> {
             return workload;
         };
         self.check_workload_keys(&pointer, spec);
-        let to = match spec.role {
+        let target = match spec.role {
             RoleSpec::Tx | RoleSpec::Ping | RoleSpec::UdpTx | RoleSpec::TcpTx => {
                 self.target(&pointer, guest, spec)
             }
-            RoleSpec::Rx | RoleSpec::Pong | RoleSpec::Idle | RoleSpec::UdpRx | RoleSpec::TcpRx => {
-                None
-            }
+            RoleSpec::Icmp => self.icmp_target(&pointer, guest, spec),
+            RoleSpec::Rx
+            | RoleSpec::Pong
+            | RoleSpec::Idle
+            | RoleSpec::UdpRx
+            | RoleSpec::TcpRx
+            | RoleSpec::Forward => None,
         };
-        let to = to.unwrap_or_default();
+        let to = match target {
+            Some(Target::Guest(to)) => to,
+            Some(Target::All) | None => 0,
+        };
         workload.role = match spec.role {
             RoleSpec::Tx => Role::Tx { to },
             RoleSpec::Rx => Role::Rx,
@@ -217,6 +233,8 @@ impl<'a> Resolver<'a> {
             RoleSpec::UdpRx => Role::UdpRx,
             RoleSpec::TcpTx => Role::TcpTx { to },
             RoleSpec::TcpRx => Role::TcpRx,
+            RoleSpec::Forward => Role::Forward,
+            RoleSpec::Icmp => Role::Icmp { to: target },
         };
         let default_frame = default_frame(workload.role.protocol());
         let duration = spec.duration.map_or(Duration::ZERO, |duration| duration.get());
@@ -243,6 +261,9 @@ impl<'a> Resolver<'a> {
             RoleSpec::TcpRx => ("tcp-rx", &["frame", "duration"]),
             RoleSpec::Pong => ("pong", &["duration"]),
             RoleSpec::Idle => ("idle", &[]),
+            RoleSpec::Forward => ("forward", &["duration"]),
+            RoleSpec::Icmp if spec.to.is_none() => ("icmp` without `to", &["to", "duration"]),
+            RoleSpec::Icmp => ("icmp", &["to", "rate", "count", "duration"]),
         };
         let given = [
             ("to", spec.to.is_some()),
@@ -263,10 +284,18 @@ impl<'a> Resolver<'a> {
         }
     }
 
-    fn target(&mut self, pointer: &str, guest: &str, spec: &WorkloadSpec) -> Option<usize> {
+    /// Whom a guest pings, if anyone.
+    fn icmp_target(&mut self, pointer: &str, guest: &str, spec: &WorkloadSpec) -> Option<Target> {
+        match spec.to.as_deref()? {
+            "all" => Some(Target::All),
+            to => self.peer(&join(pointer, "to"), guest, to).map(Target::Guest),
+        }
+    }
+
+    fn target(&mut self, pointer: &str, guest: &str, spec: &WorkloadSpec) -> Option<Target> {
         let at = join(pointer, "to");
         match &spec.to {
-            Some(to) => self.peer(&at, guest, to),
+            Some(to) => self.peer(&at, guest, to).map(Target::Guest),
             None if self.document.is_damaged(&at) => None,
             None => {
                 self.document
@@ -287,7 +316,8 @@ impl<'a> Resolver<'a> {
         position
     }
 
-    /// Finds the guest `to` that `from` wants to reach, and checks that it can.
+    /// Finds the guest `to` that `from` wants to reach; whether it can is seen once all cables are
+    /// known.
     pub fn peer(&mut self, pointer: &str, from: &str, to: &str) -> Option<usize> {
         let position = self.find_guest(pointer, to)?;
         if from == to {
@@ -295,25 +325,8 @@ impl<'a> Resolver<'a> {
             self.document.value_problem(pointer, "a guest cannot talk to itself", label);
             return None;
         }
-        let [ours, theirs] = [from, to].map(|guest| self.switches_of(guest));
-        let known = !self.nics_damaged(from) && !self.nics_damaged(to);
-        if known && !ours.is_empty() && !theirs.is_empty() && ours.is_disjoint(&theirs) {
-            let list = |switches: HashSet<&str>| {
-                let mut switches: Vec<_> = switches.into_iter().collect();
-                switches.sort_unstable();
-                switches.join(", ")
-            };
-            let message = format!("`{from}` and `{to}` share no switch");
-            self.document
-                .value_problem(pointer, &message, format!("cannot be reached from `{from}`"))
-                .help(format!("{from} is on {}; {to} is on {}", list(ours), list(theirs)));
-        }
+        let sender = self.file.guests.position(from)?;
+        self.talks.push((pointer.to_owned(), sender, position));
         Some(position)
-    }
-
-    fn switches_of(&self, guest: &str) -> HashSet<&'a str> {
-        let nics = self.setting(guest, "nics", |guest| guest.nics.as_ref());
-        let nics = nics.into_iter().flat_map(|(_, nics)| nics.iter().flatten());
-        nics.map(|nic| nic.switch.as_str()).collect()
     }
 }

@@ -1,4 +1,4 @@
-//! What guests run: which keys that takes, and the files of Linux guests.
+//! What guests run: which keys that takes, and the files of those with a kernel of their own.
 
 use std::{
     fs::File,
@@ -13,25 +13,33 @@ use super::{
     resolve::Resolver,
 };
 
-/// The keys that only one kind of guest has.
-const PKTGUEST_KEYS: [&str; 5] = ["ring", "spin", "itr", "ip", "workload"];
-const LINUX_KEYS: [&str; 4] = ["kernel", "initrd", "cmdline", "vcpus"];
+/// The keys that only some kinds of guests have. A driver of its own neither combines its sends nor
+/// knows the CSB.
+const PKTGUEST_KEYS: [&str; 7] =
+    ["ring", "spin", "itr", "ip", "workload", "optimizations.sc", "optimizations.csb"];
+const BOOT_KEYS: [&str; 5] = ["kernel", "initrd", "cmdline", "ready", "vcpus"];
 
 impl KindSpec {
-    const ALL: [Self; 2] = [Self::Pktguest, Self::Linux];
+    pub const ALL: [Self; 3] = [Self::Pktguest, Self::Linux, Self::Pvh];
 
-    fn as_str(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Pktguest => "pktguest",
             Self::Linux => "linux",
+            Self::Pvh => "pvh",
         }
     }
 
     fn own_keys(self) -> &'static [&'static str] {
         match self {
             Self::Pktguest => &PKTGUEST_KEYS,
-            Self::Linux => &LINUX_KEYS,
+            Self::Linux | Self::Pvh => &BOOT_KEYS,
         }
+    }
+
+    /// The kinds that have a key.
+    fn with(key: &str) -> impl Iterator<Item = Self> {
+        Self::ALL.into_iter().filter(move |kind| kind.own_keys().contains(&key))
     }
 }
 
@@ -43,63 +51,96 @@ fn special_keys(spec: &GuestSpec) -> Vec<&'static str> {
         ("itr", spec.itr.is_some()),
         ("ip", spec.ip.is_some()),
         ("workload", spec.workload.is_some()),
+        ("optimizations.sc", spec.optimizations.sc.is_some()),
+        ("optimizations.csb", spec.optimizations.csb.is_some()),
         ("kernel", spec.kernel.is_some()),
         ("initrd", spec.initrd.is_some()),
         ("cmdline", spec.cmdline.is_some()),
+        ("ready", spec.ready.is_some()),
         ("vcpus", spec.vcpus.is_some()),
     ];
     given.into_iter().filter(|(_, given)| *given).map(|(key, _)| key).collect()
 }
 
 impl Resolver<'_> {
-    /// What a guest runs; `None` if what the file says of it could not be made sense of.
-    pub fn kind(&self, guest: &str) -> Option<KindSpec> {
-        let places = [join(&join("/guests", guest), "kind"), "/defaults/kind".to_owned()];
-        if places.iter().any(|place| self.document.is_damaged(place)) {
-            return None;
-        }
-        let kind = self.setting(guest, "kind", |guest| guest.kind.as_ref());
-        Some(kind.map_or(KindSpec::default(), |(_, kind)| *kind))
-    }
-
     pub fn system(&mut self, guest: &str) -> System {
         match self.kind(guest) {
-            Some(KindSpec::Linux) => System::Linux(self.linux(guest)),
+            Some(KindSpec::Linux) => {
+                System::Linux(self.boot(guest, "the path of a bzImage or vmlinux"))
+            }
+            Some(KindSpec::Pvh) => {
+                System::Pvh(self.boot(guest, "the path of an ELF file with a PVH note"))
+            }
             Some(KindSpec::Pktguest) | None => System::Pktguest(self.pktguest(guest)),
         }
     }
 
-    /// A key that its kind of guest ignores is a misunderstanding: say so.
+    /// A key that its kind of guest ignores is a misunderstanding: say so. What several guests share
+    /// may be for some of them only, but not for none.
     pub fn check_kinds(&mut self) {
         let file = self.file;
-        let kinds: Vec<_> = file.guests.names().map(|name| self.kind(name)).collect();
-        for ((name, spec), kind) in file.guests.0.iter().zip(&kinds) {
-            let Some(kind) = kind else { continue };
-            let pointer = join("/guests", name);
-            for key in special_keys(spec).iter().filter(|key| !kind.own_keys().contains(key)) {
-                let message = format!("kind `{}` has no `{key}`", kind.as_str());
-                self.without_effect(&join(&pointer, key), &message, key);
-            }
+        let guests = file.guests.0.iter().map(|(name, spec)| (spec, self.kind(name)));
+        let guests: Vec<_> = guests.collect();
+        if guests.is_empty() {
+            return;
         }
-        // Defaults may be for some guests only, but not for none.
-        let unused = KindSpec::ALL.into_iter().filter(|kind| !kinds.contains(&Some(*kind)));
-        for kind in unused.filter(|_| !kinds.is_empty() && !kinds.contains(&None)) {
-            let given = special_keys(&file.defaults);
-            for key in given.iter().filter(|key| kind.own_keys().contains(key)) {
+        for ((name, spec), (_, kind)) in file.guests.0.iter().zip(&guests) {
+            self.check_keys(&join("/guests", name), spec, &[*kind], None);
+        }
+        for (name, spec) in &file.groups.0 {
+            let members = guests.iter().filter(|(guest, _)| guest.group.as_ref() == Some(name));
+            let kinds: Vec<_> = members.map(|(_, kind)| *kind).collect();
+            let lack = Some("the group has no guest");
+            self.check_keys(&join("/groups", name), spec, &kinds, lack);
+        }
+        let all: Vec<_> = guests.iter().map(|(_, kind)| *kind).collect();
+        self.check_keys("/defaults", &file.defaults, &all, Some("there is no guest"));
+        for kind in KindSpec::ALL {
+            let Some(spec) = file.kinds.get(kind) else { continue };
+            let pointer = join("/kinds", kind.as_str());
+            if all.contains(&Some(kind)) || all.contains(&None) {
+                self.check_keys(&pointer, spec, &[Some(kind)], None);
+            } else {
                 let message = format!("there is no guest of kind `{}`", kind.as_str());
-                self.without_effect(&join("/defaults", key), &message, key);
+                self.document.key_problem(&pointer, &message, "without effect");
             }
         }
     }
 
-    fn without_effect(&mut self, pointer: &str, message: &str, key: &str) {
-        let problem = self.document.key_problem(pointer, message, "without effect");
-        if let Some(kind) = KindSpec::ALL.iter().find(|kind| kind.own_keys().contains(&key)) {
-            problem.help(format!("`{key}` belongs to `kind: {}`", kind.as_str()));
+    /// Checks that each key is one that a guest of `kinds`, which inherit it, takes. `lack` says for
+    /// whom there is none, unless that is plain.
+    fn check_keys(
+        &mut self,
+        pointer: &str,
+        spec: &GuestSpec,
+        kinds: &[Option<KindSpec>],
+        lack: Option<&str>,
+    ) {
+        if kinds.is_empty() || kinds.contains(&None) {
+            return;
+        }
+        for key in special_keys(spec) {
+            if KindSpec::with(key).any(|kind| kinds.contains(&Some(kind))) {
+                continue;
+            }
+            let owners: Vec<_> = KindSpec::with(key).map(KindSpec::as_str).collect();
+            let message = match (lack, kinds) {
+                (None, [Some(kind), ..]) => format!("kind `{}` has no `{key}`", kind.as_str()),
+                (lack, _) => {
+                    let lack = lack.unwrap_or_default();
+                    format!("{lack} of kind `{}`", owners.join("` or `"))
+                }
+            };
+            let pointer = format!("{pointer}/{}", key.replace('.', "/"));
+            let owners = owners.join("` or `kind: ");
+            self.document
+                .key_problem(&pointer, &message, "without effect")
+                .help(format!("`{key}` belongs to `kind: {owners}`"));
         }
     }
 
-    fn linux(&mut self, guest: &str) -> Boot {
+    /// What a guest boots that has a kernel of its own.
+    fn boot(&mut self, guest: &str, expected: &str) -> Boot {
         let vcpus = self.setting(guest, "vcpus", |guest| guest.vcpus.as_ref());
         if let Some((pointer, vcpus)) = vcpus
             && vcpus.get::<u8>() != 1
@@ -108,20 +149,24 @@ impl Resolver<'_> {
             self.document.value_problem(&pointer, message, "more than one");
         }
         let kernel = self.setting(guest, "kernel", |guest| guest.kernel.as_ref());
-        let at_guest = join("/guests", guest);
-        let places = [join(&at_guest, "kernel"), "/defaults/kernel".to_owned()];
-        if kernel.is_none() && !places.iter().any(|place| self.document.is_damaged(place)) {
+        if kernel.is_none() && !self.is_setting_lost(guest, "kernel") {
+            let pointer = join("/guests", guest);
             self.document
-                .key_problem(&at_guest, "missing key `kernel`", "`kernel` is required here")
-                .help("the path of a bzImage or vmlinux");
+                .key_problem(&pointer, "missing key `kernel`", "`kernel` is required here")
+                .help(expected);
         }
         let initrd = self.setting(guest, "initrd", |guest| guest.initrd.as_ref());
         let cmdline = self.setting(guest, "cmdline", |guest| guest.cmdline.as_ref());
+        let ready = self.setting(guest, "ready", |guest| guest.ready.as_ref());
+        if let Some((pointer, _)) = ready.as_ref().filter(|(_, ready)| ready.0.is_empty()) {
+            let expected = "expected a text that a line of the console contains";
+            self.document.value_problem(pointer, expected, "every line contains this");
+        }
         Boot {
             kernel: kernel.map(|(pointer, path)| self.file_at(&pointer, path)).unwrap_or_default(),
             initrd: initrd.map(|(pointer, path)| self.file_at(&pointer, path)),
             cmdline: cmdline.map_or(String::new(), |(_, cmdline)| cmdline.0.clone()),
-            ready: None,
+            ready: ready.map(|(_, ready)| ready.0.clone()),
         }
     }
 

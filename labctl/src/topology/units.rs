@@ -11,7 +11,7 @@ use serde::{
 };
 
 /// A scalar with a written form, for instance `64MiB`.
-trait Scalar: Sized {
+pub trait Scalar: Sized {
     /// Reads the written form; `None` if it is malformed or out of range.
     fn parse(text: &str) -> Option<Self>;
     /// What a correct value looks like, to complete "expected ...".
@@ -58,7 +58,11 @@ deserialize_scalar! {
     [const MIN_US: u64, const MAX_US: u64] Time<MIN_US, MAX_US>,
     [const MIN_MIB: u64, const MAX_MIB: u64] Memory<MIN_MIB, MAX_MIB>,
     [] Rate,
+    [] Share,
+    [] BitRate,
     [] Mac,
+    [] End,
+    [] Ends,
     [] Network,
     [const MAX: usize] Line<MAX>,
 }
@@ -181,6 +185,113 @@ impl Scalar for Rate {
 
     fn expected() -> String {
         "0 for unlimited, or a rate up to 1000Mpps with its unit: pps, kpps or Mpps".to_owned()
+    }
+}
+
+/// A share of all frames, written in percent (`0.1%`; `0` needs no sign).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Share(f64);
+
+impl Share {
+    /// The share, 0 to 1.
+    pub fn get(self) -> f64 {
+        self.0
+    }
+}
+
+impl Scalar for Share {
+    fn parse(text: &str) -> Option<Self> {
+        let percent: f64 = match text.strip_suffix('%') {
+            // f64's own parser would take a sign and an exponent.
+            Some(number) if number.bytes().all(|b| b.is_ascii_digit() || b == b'.') => number,
+            Some(_) => return None,
+            None => (text == "0").then_some(text)?,
+        }
+        .parse()
+        .ok()?;
+        (percent <= 100.0).then_some(Self(percent / 100.0))
+    }
+
+    fn expected() -> String {
+        "a share from 0% to 100%, such as 0.5%".to_owned()
+    }
+}
+
+/// Bits per second; 0 is unlimited.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct BitRate(pub u64);
+
+impl Scalar for BitRate {
+    fn parse(text: &str) -> Option<Self> {
+        let units = [("Gbit", 1_000_000_000), ("Mbit", 1_000_000), ("kbit", 1_000)];
+        with_unit(text, &units).filter(|rate| *rate <= 1_000_000_000_000).map(Self)
+    }
+
+    fn expected() -> String {
+        "0 for unlimited, or a rate up to 1000Gbit with its unit: kbit, Mbit or Gbit".to_owned()
+    }
+}
+
+/// One end of a cable, as `links` has it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum End {
+    /// `sw0`: a port of the switch.
+    Switch(String),
+    /// `left:0`: a NIC of the guest.
+    Nic { guest: String, nic: usize },
+    /// `host:tap0`: a TAP in the user's network namespace; `netns:red/tap0`: in a named one.
+    Host { netns: Option<String>, tap: String },
+}
+
+impl Scalar for End {
+    fn parse(text: &str) -> Option<Self> {
+        let name = |text: &str| {
+            let good = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+            let dots = text.bytes().all(|b| b == b'.');
+            (!dots && text.bytes().all(good)).then(|| text.to_owned())
+        };
+        Some(match text.split_once(':') {
+            Some(("host", text)) => Self::Host { netns: None, tap: name(text)? },
+            Some(("netns", text)) => {
+                let (netns, text) = text.split_once('/')?;
+                Self::Host { netns: Some(name(netns)?), tap: name(text)? }
+            }
+            Some((guest, nic)) => {
+                let nic = Int::<0, 255>::parse(nic)?.get();
+                Self::Nic { guest: name(guest)?, nic }
+            }
+            None => Self::Switch(name(text)?),
+        })
+    }
+
+    fn expected() -> String {
+        "an end such as sw0, left:0, host:tap0 or netns:red/tap0".to_owned()
+    }
+}
+
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Self::Switch(name) => f.write_str(name),
+            Self::Nic { guest, nic } => write!(f, "{guest}:{nic}"),
+            Self::Host { netns: None, tap } => write!(f, "host:{tap}"),
+            Self::Host { netns: Some(netns), tap } => write!(f, "netns:{netns}/{tap}"),
+        }
+    }
+}
+
+/// The two ends of a cable in their short form, `left:0 -- sw0`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ends(pub [End; 2]);
+
+impl Scalar for Ends {
+    fn parse(text: &str) -> Option<Self> {
+        let (one, other) = text.split_once(" -- ")?;
+        Some(Self([End::parse(one.trim())?, End::parse(other.trim())?]))
+    }
+
+    fn expected() -> String {
+        "a cable such as \"left:0 -- sw0\", \"sw0 -- sw1\" or \"sw0 -- host:tap0\"".to_owned()
     }
 }
 
@@ -339,6 +450,37 @@ mod tests {
         assert_eq!(Ring::parse("80").map(|n| n.get::<u16>()), Some(80));
         for text in ["79", "81", "4104", "-8", "0x50", ""] {
             assert_eq!(Ring::parse(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn shares_and_bit_rates_are_read() {
+        assert_eq!(Share::parse("0.1%").map(Share::get), Some(0.001));
+        assert_eq!(Share::parse("0").map(Share::get), Some(0.0));
+        assert_eq!(Share::parse("100%").map(Share::get), Some(1.0));
+        for text in ["", "%", "0.1", "100.1%", "-1%", "1e1%", "inf%", "1 %", "1.2.3%"] {
+            assert_eq!(Share::parse(text), None, "{text}");
+        }
+        assert_eq!(BitRate::parse("2.5Gbit"), Some(BitRate(2_500_000_000)));
+        assert_eq!(BitRate::parse("0.5kbit"), Some(BitRate(500)));
+        for text in ["10", "10mbit", "10Mbps", "1001Gbit", "10kpps"] {
+            assert_eq!(BitRate::parse(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn ends_of_cables_are_read_and_written() {
+        for text in ["sw0", "left:0", "host:tap0", "netns:red/tap0"] {
+            assert_eq!(End::parse(text).map(|end| end.to_string()).as_deref(), Some(text));
+        }
+        for text in
+            ["", "left:", "left:x", "left:-1", "host:", "host:..", "netns:red", "a b", "a/b"]
+        {
+            assert_eq!(End::parse(text), None, "{text}");
+        }
+        assert!(Ends::parse("left:0  --  sw0").is_some());
+        for text in ["left:0", "left:0--sw0", "a -- b -- c", " -- "] {
+            assert_eq!(Ends::parse(text), None, "{text}");
         }
     }
 

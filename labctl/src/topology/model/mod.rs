@@ -4,6 +4,7 @@ mod assertion;
 mod experiment;
 mod guest;
 mod links;
+mod reach;
 
 use std::{path::PathBuf, time::Duration};
 
@@ -19,6 +20,7 @@ pub use assertion::{Assertion, Dimension, Metric, Operator, Relation, Subject, T
 pub use experiment::{Axis, Bench, Cell, Pair, Quick, Step, TrialSpec};
 pub use guest::{Boot, Guest, Nic, Overrides, Pktguest, Role, System, Target, Workload};
 pub use links::{Action, CableId, HostTap, Link, LinkEnd, TimedEvent};
+pub use reach::Segments;
 
 /// A lab: guests, the switches between them, and what to measure.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -82,14 +84,6 @@ fn time_as_text<S: Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, 
 }
 
 impl Lab {
-    /// The NIC of `from` and the NIC of `to` on the first switch they have in common.
-    pub fn link(&self, from: usize, to: usize) -> Option<(usize, usize)> {
-        let [from, to] = [self.guests.get(from)?, self.guests.get(to)?];
-        from.nics.iter().enumerate().find_map(|(i, nic)| {
-            Some((i, to.nics.iter().position(|other| other.switch == nic.switch)?))
-        })
-    }
-
     /// What its guests run on.
     pub fn platform(&self) -> Platform {
         match self.qemu {

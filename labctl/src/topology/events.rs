@@ -1,0 +1,117 @@
+//! `events`: what happens by itself while the lab runs.
+
+use super::{
+    Action, CableId, TimedEvent, file::EventSpec, index::join, problem::did_you_mean,
+    resolve::Resolver,
+};
+
+impl Resolver<'_> {
+    /// The events in the order of time; those of one time in the file's order.
+    pub fn events(&mut self) -> Vec<TimedEvent> {
+        let mut events = Vec::new();
+        for (i, item) in self.file.events.0.iter().enumerate() {
+            let pointer = join("/events", &i.to_string());
+            match item {
+                Some(spec) => {
+                    let at = spec.at.get();
+                    events.extend(
+                        self.action(&pointer, spec).map(|action| TimedEvent { at, action }),
+                    );
+                }
+                None => self.missing_item(&pointer, "an event, such as { at: 5s, restart: left }"),
+            }
+        }
+        events.sort_by_key(|event| event.at);
+        events
+    }
+
+    fn action(&mut self, pointer: &str, spec: &EventSpec) -> Option<Action> {
+        let given = [
+            ("set", spec.set.is_some()),
+            ("up", spec.up.is_some()),
+            ("restart", spec.restart.is_some()),
+        ];
+        let mut given = given.into_iter().filter(|(_, given)| *given).map(|(key, _)| key);
+        let (action, second) = (given.next(), given.next());
+        if let (Some(first), Some(second)) = (action, second) {
+            let message = format!("an event does one thing, and this has `{first}` and `{second}`");
+            let first = self.document.index().key(&join(pointer, first));
+            self.document
+                .key_problem(&join(pointer, second), &message, "a second one")
+                .also(first, "the first")
+                .help("several events may have the same `at`");
+            return None;
+        }
+        match (action, &spec.link) {
+            (Some("restart"), None) => {
+                let guest = self.find_guest(&join(pointer, "restart"), spec.restart.as_deref()?)?;
+                Some(Action::Restart { guest })
+            }
+            (Some("restart"), Some(_)) => {
+                let message = "`restart` is about a guest";
+                self.document.key_problem(&join(pointer, "link"), message, "without effect");
+                None
+            }
+            (Some(action), None) => {
+                let at = join(pointer, "link");
+                if !self.document.is_damaged(&at) {
+                    let label = format!("`{action}` of which?");
+                    self.document
+                        .key_problem(&join(pointer, action), "missing key `link`", label)
+                        .help("name a cable, such as left:0 or sw0--sw1");
+                }
+                None
+            }
+            (Some(_), Some(link)) => {
+                let cable = self.find_cable(&join(pointer, "link"), link)?;
+                Some(match (&spec.set, spec.up) {
+                    (Some(set), _) => {
+                        let impairments = self.impairments(&join(pointer, "set"), set);
+                        Action::Impair { cable, impairments }
+                    }
+                    (None, up) => Action::Plug { cable, up: up.unwrap_or_default() },
+                })
+            }
+            (None, _) => {
+                if !self.document.is_damaged(pointer) {
+                    let expected = "an event needs something to do";
+                    self.document
+                        .key_problem(&join(pointer, "at"), expected, "nothing happens")
+                        .help(
+                            "`link` with `set: { loss: 10% }` or `up: false`, or `restart: left`",
+                        );
+                }
+                None
+            }
+        }
+    }
+
+    /// Finds a cable by its name; spaces around `--` do not matter.
+    fn find_cable(&mut self, pointer: &str, name: &str) -> Option<CableId> {
+        let wanted = name.replace(' ', "");
+        let mut known = Vec::new();
+        for (guest, (name, nics)) in self.file.guests.names().zip(&self.cabling.nics).enumerate() {
+            let names =
+                nics.keys().map(|nic| (format!("{name}:{nic}"), CableId::Nic { guest, nic: *nic }));
+            known.extend(names);
+        }
+        let links = self.cabling.links.iter().enumerate();
+        known.extend(links.map(|(i, (_, link))| (link.name.clone(), CableId::Link(i))));
+        if let Some((_, cable)) = known.iter().find(|(name, _)| *name == wanted) {
+            return Some(*cable);
+        }
+        if self.document.is_damaged("/guests") || self.document.is_damaged("/links") {
+            return None;
+        }
+        let names: Vec<_> = known.iter().map(|(name, _)| name.as_str()).collect();
+        let message = format!("no cable is called `{name}`");
+        let problem = self.document.value_problem(pointer, &message, "unknown cable");
+        match did_you_mean(&wanted, names.iter().copied()) {
+            Some(meant) => problem.help(format!("did you mean `{meant}`?")),
+            None => problem.help(
+                "a cable is called by its guest and NIC, as left:0, or by its ends, as sw0--sw1",
+            ),
+        };
+        None
+    }
+}
