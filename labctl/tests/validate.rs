@@ -25,6 +25,12 @@ fn golden() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/validate")
 }
 
+fn yaml_files(directory: &Path) -> Vec<PathBuf> {
+    let files = fs::read_dir(directory).expect("golden files");
+    let paths = files.map(|file| file.expect("golden file").path());
+    paths.filter(|path| path.extension().is_some_and(|extension| extension == "yaml")).collect()
+}
+
 fn parse(text: &str) -> Result<Lab, Error> {
     Lab::parse(Path::new("test.lab.yaml"), text)
 }
@@ -34,11 +40,7 @@ fn every_mistake_is_told_well() {
     let update = env::var_os("UPDATE_GOLDEN").is_some();
     let mut wrong = Vec::new();
     let mut count = 0;
-    for entry in fs::read_dir(golden()).expect("golden files") {
-        let path = entry.expect("golden file").path();
-        if path.extension().is_none_or(|extension| extension != "yaml") {
-            continue;
-        }
+    for path in yaml_files(&golden()) {
         count += 1;
         let text = fs::read_to_string(&path).expect("readable");
         let name = Path::new(path.file_name().expect("a file"));
@@ -64,6 +66,25 @@ fn every_mistake_is_told_well() {
     }
     assert!(count >= 25, "only {count} golden files");
     assert!(wrong.is_empty(), "not as they should be:\n{}", wrong.join("\n"));
+}
+
+/// `golden/valid/*.yaml` are right files; the `.json` beside each is what labctl makes of it.
+#[test]
+fn every_key_means_what_it_should() {
+    let update = env::var_os("UPDATE_GOLDEN").is_some();
+    for path in yaml_files(&golden().join("../valid")) {
+        let text = fs::read_to_string(&path).expect("readable");
+        let name = Path::new(path.file_name().expect("a file"));
+        let lab =
+            Lab::parse(name, &text).unwrap_or_else(|error| panic!("{}", error.render(false, None)));
+        let made = serde_json::to_string_pretty(&lab).expect("JSON") + "\n";
+        let expected = path.with_extension("json");
+        if update {
+            fs::write(&expected, &made).expect("writable");
+        }
+        let expected = fs::read_to_string(&expected).unwrap_or_default();
+        assert!(made == expected, "{} differs from its golden file:\n{made}", name.display());
+    }
 }
 
 #[test]
