@@ -10,7 +10,8 @@ use super::LabFile;
 use crate::{
     error::{Error, Exit},
     topology::{
-        Bench, Guest, Lab, System, TrialSpec, Workload, human_mac, human_memory, human_time,
+        Action, Bench, Guest, Lab, Link, LinkEnd, Overrides, Role, Switch, SwitchKind, System,
+        Target, TrialSpec, Workload, human_mac, human_memory, human_time,
     },
 };
 
@@ -72,15 +73,19 @@ fn table(lab: &Lab) -> String {
         text += &format!(": {description}");
     }
     text += "\n\n";
-    let mut rows = Builder::default();
-    rows.push_record(["GUEST", "MEMORY", "RING", "ITR", "SPIN", "NICS", "WORKLOAD"]);
-    for guest in &lab.guests {
-        rows.push_record(guest_row(lab, guest));
+    let header = ["GUEST", "MEMORY", "RING", "ITR", "SPIN", "NICS", "WORKLOAD"];
+    text += &columns(header, lab.guests.iter().map(|guest| guest_row(lab, guest)));
+    let switches =
+        lab.switches.iter().enumerate().map(|(index, switch)| switch_row(lab, index, switch));
+    text += &format!("\n{}", columns(["SWITCH", "KIND", "PORTS"], switches));
+    if !lab.links.is_empty() {
+        let links = lab.links.iter().map(|link| link_row(lab, link));
+        text += &format!("\n{}", columns(["LINK", "ENDS", "IMPAIRMENTS"], links));
     }
-    let mut rows = rows.build();
-    rows.with(Style::empty()).with(Padding::new(0, 2, 0, 0));
-    for line in rows.to_string().lines() {
-        text += &format!("{}\n", line.trim_end());
+    if !lab.events.is_empty() {
+        let events =
+            lab.events.iter().map(|event| [human_time(event.at), action(lab, &event.action)]);
+        text += &format!("\n{}", columns(["AT", "EVENT"], events));
     }
     text += &format!("\noptimizations  {}\n", lab.optimizations);
     if lab.qemu.is_none() {
@@ -95,10 +100,65 @@ fn table(lab: &Lab) -> String {
     text
 }
 
+/// Rows under a header, as wide as they need to be.
+fn columns<const N: usize>(header: [&str; N], rows: impl Iterator<Item = [String; N]>) -> String {
+    let mut table = Builder::default();
+    table.push_record(header);
+    rows.for_each(|row| table.push_record(row));
+    let mut table = table.build();
+    table.with(Style::empty()).with(Padding::new(0, 2, 0, 0));
+    table.to_string().lines().map(|line| format!("{}\n", line.trim_end())).collect()
+}
+
+fn switch_row(lab: &Lab, index: usize, switch: &Switch) -> [String; 3] {
+    let kind = match lab.switch_kind(index) {
+        SwitchKind::Vale => "vale",
+        SwitchKind::Bridge => "bridge",
+    };
+    let nics = lab.guests.iter().flat_map(|guest| &guest.nics).filter(|nic| nic.switch == index);
+    let ends = lab.links.iter().flat_map(|link| &link.ends);
+    let ports = nics.count() + ends.filter(|end| **end == LinkEnd::Switch(index)).count();
+    [switch.name.clone(), kind.to_owned(), ports.to_string()]
+}
+
+fn link_row(lab: &Lab, link: &Link) -> [String; 3] {
+    let end = |end: &LinkEnd| match end {
+        LinkEnd::Switch(switch) => {
+            lab.switches.get(*switch).map_or("?", |switch| &switch.name).to_owned()
+        }
+        LinkEnd::Host(tap) => {
+            let place = tap.netns.as_ref().map_or("host:".to_owned(), |ns| format!("netns:{ns}/"));
+            let address = tap.address.map_or(String::new(), |address| format!(" {address}"));
+            format!("{place}{}{address}", tap.name)
+        }
+    };
+    let ends = link.ends.each_ref().map(end).join(" -- ");
+    [link.name.clone(), ends, link.impairments.to_string()]
+}
+
+fn action(lab: &Lab, action: &Action) -> String {
+    match action {
+        Action::Impair { cable, impairments } => {
+            format!("{}: {impairments}", lab.cable_name(*cable))
+        }
+        Action::Plug { cable, up } => {
+            format!("{}: {}", lab.cable_name(*cable), if *up { "up" } else { "down" })
+        }
+        Action::Restart { guest } => {
+            format!("restart {}", lab.guests.get(*guest).map_or("?", |guest| &guest.name))
+        }
+    }
+}
+
 fn guest_row(lab: &Lab, guest: &Guest) -> [String; 7] {
     let nics = guest.nics.iter().map(|nic| {
         let switch = lab.switches.get(nic.switch).map_or("?", |switch| &switch.name);
-        format!("{switch} {}", human_mac(nic.mac))
+        let impairments = match nic.impairments.is_none() {
+            true => String::new(),
+            false => format!(", {}", nic.impairments),
+        };
+        let own = overrides(nic.optimizations);
+        format!("{switch} {}{impairments}{own}", human_mac(nic.mac))
     });
     let nics = nics.collect::<Vec<_>>().join("\n");
     let other = |what| {
@@ -117,11 +177,26 @@ fn guest_row(lab: &Lab, guest: &Guest) -> [String; 7] {
         System::Pvh(boot) => other(format!("PVH, {}", boot.kernel.display())),
     };
     let memory = human_memory(guest.memory_mib.into());
+    let workload = workload + &overrides(guest.optimizations);
     [guest.name.clone(), memory, ring, itr, spin, nics, workload]
+}
+
+/// What a guest or NIC has for itself of the optimizations.
+fn overrides(own: Overrides) -> String {
+    let own = [("itr", own.itr), ("sc", own.sc), ("csb", own.csb)];
+    let own = own.into_iter().filter_map(|(name, on)| Some((name, on?)));
+    own.map(|(name, on)| format!(", {} {name}", if on { "with" } else { "without" })).collect()
 }
 
 fn workload(lab: &Lab, workload: &Workload) -> String {
     let role = workload.role;
+    if let Role::Icmp { to: Some(to) } = role {
+        let to = match to {
+            Target::Guest(to) => lab.guests.get(to).map_or("?", |guest| &guest.name),
+            Target::All => "all",
+        };
+        return format!("icmp -> {to}");
+    }
     match role.to().and_then(|to| lab.guests.get(to)) {
         Some(to) => format!("{} -> {}, {} B", role.as_str(), to.name, workload.frame),
         None => role.as_str().to_owned(),

@@ -5,7 +5,7 @@
 
 use std::{collections::HashMap, ops::Range, sync::Arc};
 
-use saphyr_parser::{Event, Marker, Parser};
+use saphyr_parser::{Event, Marker, Parser, ScalarStyle};
 
 /// Byte ranges of the keys and values of one YAML document.
 #[derive(Clone, Debug, Default)]
@@ -31,6 +31,10 @@ struct Node {
     value: Range<usize>,
     /// A collection is pointed at by its key: its value may span the whole file.
     collection: bool,
+    /// A scalar without quotes.
+    plain: bool,
+    /// The path of what an alias stands for.
+    target: Option<String>,
 }
 
 /// A place in the text and what is wrong there.
@@ -85,6 +89,7 @@ impl Index {
         let mut nodes = HashMap::new();
         let mut duplicates = Vec::new();
         let mut frames: Vec<Frame> = Vec::new();
+        let mut anchors: HashMap<usize, String> = HashMap::new();
         let mut documents = 0;
         for event in Parser::new_from_str(text) {
             let (event, span) = event.map_err(|error| {
@@ -140,7 +145,22 @@ impl Index {
                     (join(pointer, &name), Some(place))
                 }
             };
-            let node = Node { key, value: span, collection: inside.is_some() };
+            let node = Node {
+                key,
+                value: span,
+                collection: inside.is_some(),
+                plain: matches!(event, Event::Scalar(_, ScalarStyle::Plain, ..)),
+                target: match &event {
+                    Event::Alias(anchor) => anchors.get(anchor).cloned(),
+                    _ => None,
+                },
+            };
+            if let Event::Scalar(_, _, anchor, _)
+            | Event::SequenceStart(anchor, _)
+            | Event::MappingStart(anchor, _) = &event
+            {
+                anchors.insert(*anchor, pointer.clone());
+            }
             nodes.insert(pointer.clone(), node);
             frames.extend(inside.map(|inside| Frame { pointer, inside }));
         }
@@ -180,6 +200,19 @@ impl Index {
             Some(node) if !node.collection && !node.value.is_empty() => node.value.clone(),
             _ => self.key(pointer),
         }
+    }
+
+    /// Whether the scalar at a path, or the one that an alias leads to, is written without quotes.
+    pub fn is_plain(&self, pointer: &str) -> bool {
+        if let Some(node) = self.nodes.get(pointer) {
+            // An anchor comes before its aliases, so that this ends.
+            return node.plain || node.target.as_ref().is_some_and(|target| self.is_plain(target));
+        }
+        // Below an alias, if anywhere.
+        let above = pointer.match_indices('/').map(|(end, _)| pointer.split_at(end));
+        let mut aliases = above
+            .filter_map(|(above, below)| Some((self.nodes.get(above)?.target.as_ref()?, below)));
+        aliases.next().is_some_and(|(target, below)| self.is_plain(&format!("{target}{below}")))
     }
 
     /// For a path that is not in the text, because it is absent or reached through an alias: the

@@ -2,9 +2,9 @@
 //!
 //! [`Lab::load`] turns text into a [`Lab`], plain data with every default filled in and every
 //! reference resolved to an index, or into one error that lists every mistake with its place:
-//! text -> `document` (syntax, places) -> `decode` (keys, types, ranges) -> `resolve` and `experiment`
-//! (inheritance, references, relations) -> `cells`, which takes the tree with other values through
-//! the same two steps for every cell of the experiment -> `assertions`.
+//! text -> `document` (syntax, places) -> `tree` (aliases, variables) -> `decode` (keys, types, ranges)
+//! -> `resolve` and `experiment` (inheritance, references, relations) -> `cells`, which takes the tree
+//! with other values through the same two steps for every cell of the experiment -> `assertions`.
 
 mod assertions;
 mod cabling;
@@ -30,6 +30,7 @@ mod resolve;
 mod system;
 mod tree;
 mod units;
+mod variables;
 
 use std::path::Path;
 
@@ -74,13 +75,7 @@ impl Lab {
 
 /// The lab as far as the text can be made sense of.
 fn read_lab(path: &Path, document: &mut Document) -> Option<Lab> {
-    let mut tree = match tree::parse(document.text(), document.index()) {
-        Ok(tree) => tree,
-        Err(fault) => {
-            document.fault(fault);
-            return None;
-        }
-    };
+    let mut tree = tree::parse(document)?;
     let file = decode::decode(document, &mut tree)?;
     let mut lab = resolve::resolve(path, &file, document);
     if let (Some(spec), Some(bench)) = (&file.bench, &mut lab.bench) {

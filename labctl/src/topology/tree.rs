@@ -8,20 +8,37 @@ use serde::{
 };
 use serde_yaml::{Mapping, Value};
 
-use super::index::{Fault, Index};
+use super::{
+    document::Document,
+    index::{Fault, Index},
+    variables,
+};
 
-/// Parses a text, with aliases and merge keys (`<<`) resolved.
+/// The tree that a document's text means, with variables, aliases and merge keys (`<<`) resolved.
+/// `None` if there is none, which has been reported.
+pub fn parse(document: &mut Document) -> Option<Value> {
+    let tree = read(document.text(), document.index());
+    let merged = tree.and_then(|mut tree| {
+        variables::expand(&mut tree, document);
+        let index = document.index();
+        tree.apply_merge().map_err(|error| Fault::new(index.merge_key(), &error.to_string()))?;
+        Ok(tree)
+    });
+    merged.map_err(|fault| document.fault(fault)).ok()
+}
+
+/// Parses a text, with aliases resolved.
 ///
 /// # Errors
 /// What makes it unusable, such as aliases that multiply beyond reason.
-pub fn parse(text: &str, index: &Index) -> Result<Value, Fault> {
+pub fn read(text: &str, index: &Index) -> Result<Value, Fault> {
     if text.is_empty() || !index.contains("") {
         return Err(Fault::new(
             0..0,
             "the file is empty: expected `name`, `switches` and `guests`",
         ));
     }
-    let Tree(mut tree) =
+    let Tree(tree) =
         Tree::deserialize(serde_yaml::Deserializer::from_str(text)).map_err(|error| {
             let chars = error.location().map_or(0, |location| location.index());
             let at = text.char_indices().nth(chars).map_or(text.len(), |(byte, _)| byte);
@@ -30,8 +47,20 @@ pub fn parse(text: &str, index: &Index) -> Result<Value, Fault> {
             let message = message.split(" at line ").next().unwrap_or_default();
             Fault::new(at..at, &format!("not valid YAML: {message}"))
         })?;
-    tree.apply_merge().map_err(|error| Fault::new(index.merge_key(), &error.to_string()))?;
     Ok(tree)
+}
+
+/// What a plain scalar means: nothing, a boolean, a number, or else its text.
+pub fn scalar(text: &str) -> Value {
+    if text.is_empty() {
+        return Value::Null;
+    }
+    // With white space it may be more than a scalar, and is none of these anyway.
+    let parsed = (!text.contains(char::is_whitespace)).then(|| serde_yaml::from_str(text).ok());
+    match parsed.flatten() {
+        Some(Tree(value @ (Value::Bool(_) | Value::Number(_)))) => value,
+        _ => text.into(),
+    }
 }
 
 /// A [`Value`] read more leniently than its own `Deserialize`: of duplicate keys the last wins
