@@ -8,6 +8,7 @@ mod bench;
 mod compare;
 mod doctor;
 mod plan;
+mod schema;
 mod up;
 mod validate;
 
@@ -78,6 +79,7 @@ struct Cli {
 enum Verb {
     Validate(validate::Args),
     Plan(plan::Args),
+    Schema(schema::Args),
     Up(up::Args),
     Bench(bench::Args),
     Compare(compare::Args),
@@ -98,6 +100,7 @@ impl Verb {
         match self {
             Self::Validate(args) => validate::run(args),
             Self::Plan(args) => plan::run(args),
+            Self::Schema(args) => schema::run(args),
             Self::Up(args) => up::run(args),
             Self::Bench(args) => bench::run(args),
             Self::Compare(args) => compare::run(args),

@@ -5,20 +5,20 @@
 
 mod bench;
 mod cables;
+mod guest;
+mod lists;
 
-use std::{fmt, marker::PhantomData};
-
-use serde::{
-    Deserialize, Deserializer,
-    de::{MapAccess, Visitor},
-};
+use schemars::JsonSchema;
+use serde::Deserialize;
 
 use vmm_core::platform::{LINUX_CMDLINE, LINUX_CMDLINE_MAX};
 
 pub use bench::{AssertSpec, BenchSpec, PairSpec, Scalar, StepSpec, ThroughputSpec, TrialName};
 pub use cables::{CableSpec, EventSpec, ImpairmentsSpec, NicSpec};
+pub use guest::{GuestSpec, KindSpec, RoleSpec, WorkloadSpec};
+pub use lists::{Items, Named};
 
-use super::units::{Int, Line, Memory, Network, Rate, Time};
+use super::units::{Int, Line, Memory, Time};
 use crate::policy::Choice;
 use crate::topology::SwitchKind;
 
@@ -62,191 +62,121 @@ pub type Seed = Int<0, { u32::MAX as u64 }>;
 pub type Rounds = Int<1, 1000>;
 
 /// A lab file.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, expecting = "a mapping with `name`, `switches` and `guests`")]
+#[schemars(extend("required" = ["name", "guests"]))]
 pub struct File {
+    /// The lab's name, 1 to 32 characters a-z, 0-9 and -. Names of all that it creates derive from it.
+    #[schemars(regex(pattern = "^[a-z0-9-]{1,32}$"))]
     pub name: Option<String>,
+    /// One line for people.
     pub description: Option<String>,
+    /// Learning switches, by name; a switch has at most 254 ports.
     #[serde(default)]
     pub switches: Named<SwitchSpec>,
+    /// Cables, each between two ends: a switch (sw0), a guest's NIC (left:0), a TAP of the host
+    /// (host:tap0) or one in a named network namespace (netns:red/tap0). They must not form a circle.
     #[serde(default)]
     pub links: Items<CableSpec>,
+    /// What all guests have in common. More specific keys win: a guest's own, then its group's, then its
+    /// kind's.
     #[serde(default)]
     pub defaults: GuestSpec,
+    /// What all guests of a kind have in common.
     #[serde(default)]
     pub kinds: Kinds,
+    /// What the guests of a group have in common, by the group's name.
     #[serde(default)]
     pub groups: Named<GuestSpec>,
+    /// The optimizations of the paper; all are on unless said otherwise. Under `labctl bench` the matrix
+    /// may vary them.
     #[serde(default)]
     pub optimizations: Toggles,
+    /// What runs the guests.
     pub vmm: Option<VmmSpec>,
+    /// With `vmm: qemu`: the model of all NICs.
     pub nic: Option<NicModelSpec>,
+    /// With `vmm: qemu`: what connects its NICs.
     pub link: Option<LinkSpec>,
+    /// Which threads of labctl move the frames.
     pub policy: Option<Choice>,
+    /// Virtual machines, by name; at least one.
     #[serde(default)]
+    #[schemars(extend("minProperties" = 1))]
     pub guests: Named<GuestSpec>,
+    /// What happens by itself, counted from when all guests are ready.
     #[serde(default)]
     pub events: Items<EventSpec>,
+    /// The experiment: what `labctl bench` measures.
     pub bench: Option<BenchSpec>,
 }
 
 /// A switch.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, expecting = "a mapping of switch settings, such as { kind: vale }")]
 pub struct SwitchSpec {
+    /// What it is made of. Without it, `optimizations.vale` says which.
     pub kind: Option<SwitchKind>,
 }
 
 /// What all guests of a kind have in common.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, expecting = "a mapping from kinds of guests to settings")]
 pub struct Kinds {
+    /// All guests that run labctl's own bare-metal guest.
     pub pktguest: Option<GuestSpec>,
+    /// All guests that run Linux.
     pub linux: Option<GuestSpec>,
+    /// All guests that boot another kernel by PVH.
     pub pvh: Option<GuestSpec>,
 }
 
 /// The four optimizations; all are on unless said otherwise.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, expecting = "a mapping of optimizations, such as { itr: true }")]
 pub struct Toggles {
+    /// Interrupt moderation: the device honours the interval that the driver asks for.
     pub itr: Option<bool>,
+    /// Send combining: the driver tells the device of new packets only now and then. A guest's, for all
+    /// its NICs.
     pub sc: Option<bool>,
+    /// The paravirtual extension (Communication Status Block): guest and host agree in shared memory when
+    /// to wake each other.
     pub csb: Option<bool>,
+    /// VALE switches, which copy frames once from guest to guest; off means Linux bridges and TAPs. For
+    /// the whole lab; a switch's `kind` says otherwise for one.
     pub vale: Option<bool>,
 }
 
 /// What runs the guests.
-#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, PartialEq)]
 #[serde(rename_all = "lowercase")]
 pub enum VmmSpec {
+    /// labctl's own virtual machine monitor.
     #[default]
     Labctl,
+    /// QEMU, to compare with.
     Qemu,
 }
 
 /// The NICs of a peer's guests; ours are always an e1000.
-#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, PartialEq)]
 #[serde(rename_all = "kebab-case")]
 pub enum NicModelSpec {
+    /// An emulated Intel 82540EM.
     #[default]
     E1000,
+    /// QEMU's paravirtual card.
     VirtioNet,
 }
 
 /// What connects a peer's guests; for ours `optimizations.vale` says it.
-#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, PartialEq)]
 #[serde(rename_all = "lowercase")]
 pub enum LinkSpec {
+    /// A TAP for each NIC, and a Linux bridge.
     #[default]
     Tap,
+    /// A pair of sockets, between two NICs.
     Socket,
-}
-
-/// A guest, or what several have in common.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, expecting = "a mapping of guest settings")]
-pub struct GuestSpec {
-    pub kind: Option<KindSpec>,
-    pub group: Option<String>,
-    pub memory: Option<GuestMemory>,
-    pub vcpus: Option<Vcpus>,
-    pub kernel: Option<String>,
-    pub initrd: Option<String>,
-    pub cmdline: Option<Cmdline>,
-    pub ready: Option<ReadyText>,
-    pub ring: Option<Ring>,
-    pub spin: Option<Spin>,
-    pub itr: Option<ItrInterval>,
-    pub ip: Option<Network>,
-    pub nics: Option<Items<NicSpec>>,
-    pub workload: Option<WorkloadSpec>,
-    #[serde(default)]
-    pub optimizations: Toggles,
-}
-
-/// What a guest runs.
-#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq)]
-#[serde(rename_all = "lowercase")]
-pub enum KindSpec {
-    #[default]
-    Pktguest,
-    Linux,
-    Pvh,
-}
-
-/// What a guest does once its link is up.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, expecting = "a workload, such as { role: rx }")]
-pub struct WorkloadSpec {
-    pub role: RoleSpec,
-    pub to: Option<String>,
-    pub frame: Option<FrameSize>,
-    pub burst: Option<Burst>,
-    pub rate: Option<Rate>,
-    pub count: Option<Count>,
-    pub duration: Option<WorkloadTime>,
-}
-
-/// The workloads a guest knows.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq)]
-#[serde(rename_all = "kebab-case")]
-pub enum RoleSpec {
-    Tx,
-    Rx,
-    Ping,
-    Pong,
-    Idle,
-    UdpTx,
-    UdpRx,
-    TcpTx,
-    TcpRx,
-    Forward,
-    Icmp,
-}
-
-/// A mapping from names to things, in the file's order. `name:` alone means all defaults.
-#[derive(Debug)]
-pub struct Named<T>(pub Vec<(String, T)>);
-
-impl<T> Named<T> {
-    /// Position of the thing called `name`.
-    pub fn position(&self, name: &str) -> Option<usize> {
-        self.0.iter().position(|(known, _)| known == name)
-    }
-
-    /// The names, in order.
-    pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.0.iter().map(|(name, _)| name.as_str())
-    }
-}
-
-impl<T> Default for Named<T> {
-    fn default() -> Self {
-        Self(Vec::new())
-    }
-}
-
-impl<'de, T: Deserialize<'de> + Default> Deserialize<'de> for Named<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(NamedVisitor(PhantomData))
-    }
-}
-
-struct NamedVisitor<T>(PhantomData<T>);
-
-impl<'de, T: Deserialize<'de> + Default> Visitor<'de> for NamedVisitor<T> {
-    type Value = Named<T>;
-
-    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.write_str("a mapping from names to settings")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Named<T>, A::Error> {
-        let mut entries = Vec::new();
-        while let Some((name, value)) = map.next_entry::<String, Option<T>>()? {
-            entries.push((name, value.unwrap_or_default()));
-        }
-        Ok(Named(entries))
-    }
 }

@@ -27,6 +27,7 @@ mod nics;
 mod platform;
 mod problem;
 mod resolve;
+mod schema;
 mod system;
 mod tree;
 mod units;
@@ -44,6 +45,7 @@ pub use model::{
 };
 pub use problem::Problem;
 pub(crate) use problem::did_you_mean;
+pub use schema::schema;
 
 pub use units::{Network, human_mac, human_memory, human_time, parse_time};
 

@@ -18,9 +18,9 @@ const ITR_UNIT_NS: u128 = 256;
 const DEFAULT_MEMORY_MIB: u32 = 64;
 /// What a distribution's kernel and a small initrd run in.
 const DEFAULT_LINUX_MEMORY_MIB: u32 = 256;
-const DEFAULT_RING: u16 = 1024;
-const DEFAULT_SPIN: Duration = Duration::from_micros(50);
-const DEFAULT_ITR: Duration = Duration::from_micros(125);
+pub(super) const DEFAULT_RING: u16 = 1024;
+pub(super) const DEFAULT_SPIN: Duration = Duration::from_micros(50);
+pub(super) const DEFAULT_ITR: Duration = Duration::from_micros(125);
 pub(super) const DEFAULT_BURST: u16 = 1;
 
 /// The frame that packets of a protocol come in unless the file says otherwise: a stream fills the

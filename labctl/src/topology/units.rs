@@ -3,12 +3,14 @@
 //! Each type states its range in its parameters, so the file format and its limits are declared
 //! in one place (`file.rs`) and every violation is reported at the scalar itself.
 
-use std::{fmt, marker::PhantomData, net::Ipv4Addr, time::Duration};
+use std::{borrow::Cow, fmt, marker::PhantomData, net::Ipv4Addr, time::Duration};
 
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{
     Deserialize, Deserializer, Serialize, Serializer,
     de::{Error, Unexpected, Visitor},
 };
+use serde_json::{Value, json};
 
 /// A scalar with a written form, for instance `64MiB`.
 pub trait Scalar: Sized {
@@ -16,6 +18,8 @@ pub trait Scalar: Sized {
     fn parse(text: &str) -> Option<Self>;
     /// What a correct value looks like, to complete "expected ...".
     fn expected() -> String;
+    /// The keywords of JSON Schema that tell it, as far as they can.
+    fn schema() -> Value;
 }
 
 /// Accepts a [`Scalar`] written as a string or as a plain number.
@@ -48,6 +52,24 @@ macro_rules! deserialize_scalar {
         impl<'de, $($parameters)*> Deserialize<'de> for $type {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
                 deserializer.deserialize_any(ScalarVisitor(PhantomData))
+            }
+        }
+
+        impl<$($parameters)*> JsonSchema for $type {
+            fn inline_schema() -> bool {
+                true
+            }
+
+            fn schema_name() -> Cow<'static, str> {
+                stringify!($type).into()
+            }
+
+            fn json_schema(_: &mut SchemaGenerator) -> Schema {
+                let mut schema = Schema::try_from(Self::schema()).unwrap_or_default();
+                // What the YAML language server shows beside the pattern.
+                let message = format!("expected {}", Self::expected());
+                schema.insert("patternErrorMessage".to_owned(), message.into());
+                schema
             }
         }
     )+};
@@ -88,6 +110,14 @@ impl<const MIN: u64, const MAX: u64, const STEP: u64> Scalar for Int<MIN, MAX, S
         let range = format!("a whole number from {MIN} to {MAX}");
         if STEP == 1 { range } else { format!("{range} that is a multiple of {STEP}") }
     }
+
+    fn schema() -> Value {
+        let mut schema = json!({ "type": "integer", "minimum": MIN, "maximum": MAX });
+        if STEP > 1 {
+            schema["multipleOf"] = STEP.into();
+        }
+        schema
+    }
 }
 
 /// A time written with its unit (`125us`, `500ms`, `2s`, `5min`, `1h`; `0` needs none), in
@@ -125,6 +155,10 @@ impl<const MIN_US: u64, const MAX_US: u64> Scalar for Time<MIN_US, MAX_US> {
         let [min, max] = [MIN_US, MAX_US].map(|us| human_time(Duration::from_micros(us)));
         format!("a time from {min} to {max} with its unit: us, ms, s, min or h")
     }
+
+    fn schema() -> Value {
+        with_unit_schema(&TIME_UNITS, MIN_US == 0)
+    }
 }
 
 /// Writes a time the way the lab file does, in the longest unit that needs at most 3 decimals.
@@ -140,6 +174,9 @@ pub fn human_time(time: Duration) -> String {
     }
 }
 
+/// Units of memory and their size in MiB.
+const MEMORY_UNITS: [(&str, u64); 2] = [("GiB", 1024), ("MiB", 1)];
+
 /// A guest's memory in whole MiB, written with its unit (`64MiB`, `1GiB`).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Memory<const MIN_MIB: u64, const MAX_MIB: u64>(u32);
@@ -153,7 +190,7 @@ impl<const MIN_MIB: u64, const MAX_MIB: u64> Memory<MIN_MIB, MAX_MIB> {
 
 impl<const MIN_MIB: u64, const MAX_MIB: u64> Scalar for Memory<MIN_MIB, MAX_MIB> {
     fn parse(text: &str) -> Option<Self> {
-        let mib = with_unit(text, &[("GiB", 1024), ("MiB", 1)])?;
+        let mib = with_unit(text, &MEMORY_UNITS)?;
         (MIN_MIB..=MAX_MIB).contains(&mib).then_some(())?;
         Some(Self(u32::try_from(mib).ok()?))
     }
@@ -161,6 +198,10 @@ impl<const MIN_MIB: u64, const MAX_MIB: u64> Scalar for Memory<MIN_MIB, MAX_MIB>
     fn expected() -> String {
         let [min, max] = [MIN_MIB, MAX_MIB].map(human_memory);
         format!("a size from {min} to {max} with its unit: MiB or GiB")
+    }
+
+    fn schema() -> Value {
+        with_unit_schema(&MEMORY_UNITS, MIN_MIB == 0)
     }
 }
 
@@ -173,18 +214,24 @@ pub fn human_memory(mib: u64) -> String {
     }
 }
 
+/// Units of packet rates.
+const RATE_UNITS: [(&str, u64); 3] = [("Mpps", 1_000_000), ("kpps", 1_000), ("pps", 1)];
+
 /// Packets per second; 0 is unlimited.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Rate(pub u64);
 
 impl Scalar for Rate {
     fn parse(text: &str) -> Option<Self> {
-        let units = [("Mpps", 1_000_000), ("kpps", 1_000), ("pps", 1)];
-        with_unit(text, &units).filter(|rate| *rate <= 1_000_000_000).map(Self)
+        with_unit(text, &RATE_UNITS).filter(|rate| *rate <= 1_000_000_000).map(Self)
     }
 
     fn expected() -> String {
         "0 for unlimited, or a rate up to 1000Mpps with its unit: pps, kpps or Mpps".to_owned()
+    }
+
+    fn schema() -> Value {
+        with_unit_schema(&RATE_UNITS, true)
     }
 }
 
@@ -215,7 +262,15 @@ impl Scalar for Share {
     fn expected() -> String {
         "a share from 0% to 100%, such as 0.5%".to_owned()
     }
+
+    fn schema() -> Value {
+        number_or_text("^(100(\\.0*)?|[0-9]{1,2}(\\.[0-9]*)?|\\.[0-9]+)%$|^0$", true)
+    }
 }
+
+/// Units of bit rates.
+const BIT_RATE_UNITS: [(&str, u64); 3] =
+    [("Gbit", 1_000_000_000), ("Mbit", 1_000_000), ("kbit", 1_000)];
 
 /// Bits per second; 0 is unlimited.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -223,14 +278,21 @@ pub struct BitRate(pub u64);
 
 impl Scalar for BitRate {
     fn parse(text: &str) -> Option<Self> {
-        let units = [("Gbit", 1_000_000_000), ("Mbit", 1_000_000), ("kbit", 1_000)];
-        with_unit(text, &units).filter(|rate| *rate <= 1_000_000_000_000).map(Self)
+        with_unit(text, &BIT_RATE_UNITS).filter(|rate| *rate <= 1_000_000_000_000).map(Self)
     }
 
     fn expected() -> String {
         "0 for unlimited, or a rate up to 1000Gbit with its unit: kbit, Mbit or Gbit".to_owned()
     }
+
+    fn schema() -> Value {
+        with_unit_schema(&BIT_RATE_UNITS, true)
+    }
 }
+
+/// An end of a cable, as a pattern.
+const END: &str = "([A-Za-z0-9_.-]+(:[0-9]{1,3})?|host:[A-Za-z0-9_.-]{1,15}\
+                   |netns:[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]{1,15})";
 
 /// One end of a cable, as `links` has it.
 #[derive(Clone, Debug, PartialEq)]
@@ -267,6 +329,10 @@ impl Scalar for End {
     fn expected() -> String {
         "an end such as sw0, left:0, host:tap0 or netns:red/tap0".to_owned()
     }
+
+    fn schema() -> Value {
+        json!({ "type": "string", "pattern": format!("^{END}$") })
+    }
 }
 
 impl fmt::Display for End {
@@ -293,6 +359,10 @@ impl Scalar for Ends {
     fn expected() -> String {
         "a cable such as \"left:0 -- sw0\", \"sw0 -- sw1\" or \"sw0 -- host:tap0\"".to_owned()
     }
+
+    fn schema() -> Value {
+        json!({ "type": "string", "pattern": format!("^ *{END} +-- +{END} *$") })
+    }
 }
 
 /// A line of at most `MAX` printable ASCII characters; white space around it does not count, so that
@@ -309,6 +379,10 @@ impl<const MAX: usize> Scalar for Line<MAX> {
 
     fn expected() -> String {
         format!("one line of at most {MAX} printable ASCII characters")
+    }
+
+    fn schema() -> Value {
+        json!({ "type": "string", "pattern": "^\\s*[ -~]*\\s*$", "maxLength": MAX })
     }
 }
 
@@ -332,6 +406,12 @@ impl Scalar for Mac {
 
     fn expected() -> String {
         "a unicast MAC address, such as 02:00:00:00:00:01".to_owned()
+    }
+
+    fn schema() -> Value {
+        let byte = "[0-9A-Fa-f]{2}";
+        let pattern = format!("^[0-9A-Fa-f][02468ACEace](:{byte}){{5}}$");
+        json!({ "type": "string", "pattern": pattern })
     }
 }
 
@@ -387,6 +467,11 @@ impl Scalar for Network {
     fn expected() -> String {
         "a host's IPv4 address with its network's prefix, such as 10.0.0.1/24".to_owned()
     }
+
+    fn schema() -> Value {
+        let pattern = "^[0-9]{1,3}(\\.[0-9]{1,3}){3}/([1-9]|[12][0-9]|30)$";
+        json!({ "type": "string", "pattern": pattern })
+    }
 }
 
 /// Reads `1.5ms`-like text as a count of the smallest unit; only zero needs no unit.
@@ -402,6 +487,24 @@ fn with_unit(text: &str, units: &[(&str, u64)]) -> Option<u64> {
     // A fraction of the smallest unit means nothing to the machine: refuse, never round.
     let whole = (count - count.round()).abs() < 1e-6 && count < 1e18;
     whole.then_some(count.round() as u64)
+}
+
+/// A number with one of `units`; zero needs none. What its range is, a pattern cannot tell.
+fn with_unit_schema(units: &[(&str, u64)], or_zero: bool) -> Value {
+    let units: Vec<_> = units.iter().map(|(unit, _)| *unit).collect();
+    let zero = if or_zero { "|^0$" } else { "" };
+    let number = "([0-9]+(\\.[0-9]*)?|\\.[0-9]+)";
+    number_or_text(&format!("^{number} *({})${zero}", units.join("|")), or_zero)
+}
+
+/// A text of which YAML takes the zero for a number.
+fn number_or_text(pattern: &str, or_zero: bool) -> Value {
+    match or_zero {
+        true => {
+            json!({ "type": ["string", "integer"], "pattern": pattern, "minimum": 0, "maximum": 0 })
+        }
+        false => json!({ "type": "string", "pattern": pattern }),
+    }
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! The `bench` section: what is measured, in which cells, and what must come out.
 
-use std::fmt;
+use std::{borrow::Cow, collections::BTreeMap, fmt};
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{
     Deserialize, Deserializer,
     de::{Error, MapAccess, Visitor, value::MapAccessDeserializer},
@@ -17,26 +18,40 @@ use crate::protocol::Protocol;
 use crate::topology::units::Rate;
 
 /// An experiment: which cells, which trials, how long.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, expecting = "a benchmark with `throughput`, `rr` or both")]
 pub struct BenchSpec {
-    /// From keys of the file to the values they take in turn; all combinations are cells.
+    /// From keys of the file, such as `optimizations.csb`, to the values they take in turn; all
+    /// combinations are cells.
     #[serde(default)]
+    #[schemars(with = "BTreeMap<String, Vec<Scalar>>")]
     pub matrix: Named<Vec<Option<Scalar>>>,
+    /// Cells of their own, by name: the lab with some changes.
     #[serde(default)]
     pub cells: Named<CellSpec>,
-    /// `None` items are those that decoding set aside.
+    /// Steps, each with the changes of those before and its own: keys of the file and their values, and
+    /// perhaps a `name`.
     #[serde(default)]
+    #[schemars(with = "Vec<BTreeMap<String, Scalar>>")]
     pub ladder: Vec<Option<StepSpec>>,
+    /// The cell that the others are compared with.
     pub reference: Option<String>,
+    /// How many packets arrive.
     pub throughput: Option<ThroughputSpec>,
+    /// How long until an answer is back, one request at a time.
     pub rr: Option<RrSpec>,
+    /// How often each cell is measured, at most.
     pub rounds: Option<Rounds>,
+    /// Time for the whole benchmark; it ends early rather than late.
     pub budget: Option<Budget>,
+    /// Decides the order of trials, which is a new one each time without it.
     pub seed: Option<Seed>,
+    /// What `labctl bench --quick` does instead.
     #[serde(default)]
     pub quick: QuickSpec,
+    /// What the results must fulfil, such as `loss = 0`; else `labctl bench` exits with code 1.
     #[serde(default)]
+    #[schemars(with = "Vec<AssertSpec>")]
     pub assert: Vec<Option<AssertSpec>>,
 }
 
@@ -54,96 +69,131 @@ pub struct Scalar(pub Value);
 ///
 /// `cells.rs` takes them from the tree, as it does for keys of any kind; here they get their types.
 #[expect(dead_code, reason = "declared for their types")]
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, expecting = "a mapping of changes to the lab, such as { vmm: qemu }")]
 pub struct CellSpec {
+    /// What runs the guests.
     pub vmm: Option<VmmSpec>,
+    /// With `vmm: qemu`: the model of all NICs.
     pub nic: Option<NicModelSpec>,
+    /// With `vmm: qemu`: what connects its NICs.
     pub link: Option<LinkSpec>,
+    /// Which threads of labctl move the frames.
     pub policy: Option<Choice>,
+    /// The optimizations of the lab that are other ones in this cell.
     #[serde(default)]
     pub optimizations: Toggles,
+    /// The ring of every guest.
     pub ring: Option<Ring>,
+    /// How long every guest polls before it halts.
     pub spin: Option<Spin>,
+    /// Changes to `bench.throughput`.
     #[serde(default)]
     pub throughput: CellThroughputSpec,
+    /// Changes to `bench.rr`.
     #[serde(default)]
     pub rr: CellRrSpec,
-    /// Any other key.
+    /// Any other keys of the file, such as `guests.left.memory`, and their values.
     #[serde(default)]
+    #[schemars(with = "BTreeMap<String, Scalar>")]
     pub set: Changes,
+    /// The only kind of trial for this cell.
     pub only: Option<TrialName>,
 }
 
 /// What a cell changes of `bench.throughput`.
 #[expect(dead_code, reason = "declared for their types")]
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, expecting = "changes to `bench.throughput`, such as { frame: 1514 }")]
 pub struct CellThroughputSpec {
+    /// What is sent.
     pub protocol: Option<Protocol>,
+    /// Bytes in a frame without its CRC, 60 to 1514; with TCP, 82 to 1514.
     pub frame: Option<FrameSize>,
+    /// Packets handed to the driver at once, 1 to 512 and at most the ring.
     pub burst: Option<Burst>,
+    /// How many of the pairs take part; the guests of the others are not started.
     pub pairs: Option<Pairs>,
 }
 
 /// What a cell changes of `bench.rr`.
 #[expect(dead_code, reason = "declared for their types")]
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, expecting = "changes to `bench.rr`, such as { frame: 1514 }")]
 pub struct CellRrSpec {
+    /// Bytes in a frame without its CRC, 60 to 1514.
     pub frame: Option<FrameSize>,
 }
 
 /// A kind of trial.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq)]
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema, PartialEq)]
 #[serde(rename_all = "lowercase")]
 pub enum TrialName {
+    /// How many packets arrive.
     Throughput,
+    /// How long until an answer is back.
     Rr,
 }
 
 /// One guest sends, another counts; `also` others.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, expecting = "a trial, such as { from: left, to: right }")]
 pub struct ThroughputSpec {
+    /// The guest that sends.
     pub from: String,
+    /// The guest that counts what arrives.
     pub to: String,
-    /// `None` items are those that decoding set aside.
+    /// Further pairs that do the same at the same time; no guest is in two.
     #[serde(default)]
+    #[schemars(with = "Vec<PairSpec>")]
     pub also: Vec<Option<PairSpec>>,
     /// How many of the pairs take part; the guests of the others are not started.
     pub pairs: Option<Pairs>,
+    /// What is sent.
     pub protocol: Option<Protocol>,
+    /// Bytes in a frame without its CRC, 60 to 1514; with TCP, 82 to 1514.
     pub frame: Option<FrameSize>,
+    /// Packets handed to the driver at once, 1 to 512 and at most the ring.
     pub burst: Option<Burst>,
+    /// Packets per second, such as 100kpps; 0 is as fast as it goes.
     pub rate: Option<Rate>,
+    /// Length of a trial.
     pub duration: Option<TrialTime>,
 }
 
 /// Two more guests that do what a trial says.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, expecting = "two guests, such as { from: left, to: right }")]
 pub struct PairSpec {
+    /// The guest that sends.
     pub from: String,
+    /// The guest that counts what arrives.
     pub to: String,
 }
 
 /// One guest asks, another answers, one request at a time.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, expecting = "a trial, such as { from: left, to: right }")]
 pub struct RrSpec {
+    /// The guest that asks.
     pub from: String,
+    /// The guest that answers.
     pub to: String,
+    /// Bytes in a frame without its CRC, 60 to 1514.
     pub frame: Option<FrameSize>,
+    /// Length of a trial.
     pub duration: Option<TrialTime>,
 }
 
 /// What `bench --quick` does instead.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, expecting = "a mapping with `rounds`, `duration` and `budget`")]
 pub struct QuickSpec {
+    /// How often each cell is measured, at most.
     pub rounds: Option<Rounds>,
+    /// Length of every trial.
     pub duration: Option<TrialTime>,
+    /// Time for the whole benchmark.
     pub budget: Option<Budget>,
 }
 
@@ -154,6 +204,16 @@ pub struct AssertSpec {
     pub name: Option<String>,
     /// Whether the comparison is the item itself, not its key `that`.
     pub bare: bool,
+}
+
+/// An assertion in its long form.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct AssertKeys {
+    /// The comparison.
+    that: String,
+    /// What it is called in reports.
+    name: Option<String>,
 }
 
 impl<'de> Deserialize<'de> for Scalar {
@@ -212,13 +272,34 @@ impl<'de> Visitor<'de> for AssertVisitor {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<AssertSpec, A::Error> {
-        #[derive(Deserialize)]
-        #[serde(deny_unknown_fields)]
-        struct Keys {
-            that: String,
-            name: Option<String>,
-        }
-        let Keys { that, name } = Keys::deserialize(MapAccessDeserializer::new(map))?;
+        let AssertKeys { that, name } = AssertKeys::deserialize(MapAccessDeserializer::new(map))?;
         Ok(AssertSpec { that, name, bare: false })
+    }
+}
+
+impl JsonSchema for Scalar {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Value".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": ["string", "number", "boolean"] })
+    }
+}
+
+impl JsonSchema for AssertSpec {
+    fn schema_name() -> Cow<'static, str> {
+        "AssertSpec".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "A comparison, such as `loss = 0`, or a mapping.",
+            "anyOf": [{ "type": "string" }, generator.subschema_for::<AssertKeys>()],
+        })
     }
 }

@@ -8,6 +8,7 @@ mod reach;
 
 use std::{path::PathBuf, time::Duration};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, Serializer};
 
 use super::units::human_time;
@@ -69,7 +70,7 @@ pub struct Switch {
 }
 
 /// What a switch is made of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum SwitchKind {
     /// A VALE switch inside labctl.
