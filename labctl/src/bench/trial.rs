@@ -45,7 +45,8 @@ pub async fn run(
     outcome
 }
 
-/// The lab with the trial's roles given to its pairs of guests, and all others idle.
+/// The lab with the trial's roles given to its pairs of guests, and all others idle but those that
+/// forward.
 fn assigned(lab: &Lab, kind: TrialKind, spec: &TrialSpec) -> Lab {
     let mut lab = lab.clone();
     for (index, guest) in lab.guests.iter_mut().enumerate() {
@@ -61,6 +62,8 @@ fn assigned(lab: &Lab, kind: TrialKind, spec: &TrialSpec) -> Lab {
             (TrialKind::Throughput, Some(_)) => Role::receiver(spec.protocol),
             (TrialKind::Rr, Some(Pair { to, .. })) if starts => Role::Ping { to },
             (TrialKind::Rr, Some(_)) => Role::Pong,
+            // It is on the way between others.
+            (_, None) if work.role == Role::Forward => Role::Forward,
             (_, None) => Role::Idle,
         };
         work.frame = spec.frame;

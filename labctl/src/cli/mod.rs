@@ -7,6 +7,7 @@
 mod bench;
 mod compare;
 mod doctor;
+mod init;
 mod plan;
 mod schema;
 mod up;
@@ -79,6 +80,7 @@ struct Cli {
 enum Verb {
     Validate(validate::Args),
     Plan(plan::Args),
+    Init(init::Args),
     Schema(schema::Args),
     Up(up::Args),
     Bench(bench::Args),
@@ -100,6 +102,7 @@ impl Verb {
         match self {
             Self::Validate(args) => validate::run(args),
             Self::Plan(args) => plan::run(args),
+            Self::Init(args) => init::run(args),
             Self::Schema(args) => schema::run(args),
             Self::Up(args) => up::run(args),
             Self::Bench(args) => bench::run(args),

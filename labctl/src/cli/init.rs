@@ -1,0 +1,140 @@
+//! `labctl init`: a lab file to start from.
+
+use std::{
+    ffi::OsStr,
+    fs::OpenOptions,
+    io::{ErrorKind, Write},
+    path::{Path, PathBuf},
+};
+
+use clap::ValueEnum;
+
+use super::schema;
+use crate::error::{Error, Exit};
+
+const EXAMPLES: &str = "\
+Examples:
+  labctl init                               my.lab.yaml, with two guests on a switch
+  labctl init --template star star.lab.yaml
+  labctl init --force my.lab.yaml           replace what is there";
+
+/// What the file is called unless the user says.
+const DEFAULT_FILE: &str = "my.lab.yaml";
+/// What the templates call the schema beside them.
+const SCHEMA_FILE: &str = "lab.schema.json";
+/// What the templates call their lab.
+const TEMPLATE_NAME: &str = "name: my-lab";
+
+/// Write a lab file to start from
+///
+/// It is commented and runs at once. Beside it comes lab.schema.json, unless it is there: editors
+/// complete and check lab files with it.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    /// File to write, or a directory for my.lab.yaml
+    #[arg(env = "LABCTL_FILE", default_value = DEFAULT_FILE)]
+    file: PathBuf,
+
+    /// What to start from
+    #[arg(short, long, value_enum, default_value_t, env = "LABCTL_TEMPLATE")]
+    template: Template,
+
+    /// Replace the file if it is there
+    #[arg(short, long, env = "LABCTL_FORCE")]
+    force: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+enum Template {
+    /// Two guests on one switch
+    #[default]
+    Pair,
+    /// Guests around a switch, over good and bad cables
+    Star,
+    /// A Linux guest beside a pktguest
+    Linux,
+    /// An experiment
+    Bench,
+}
+
+impl Template {
+    fn text(self) -> &'static str {
+        match self {
+            Self::Pair => include_str!("../../templates/pair.lab.yaml"),
+            Self::Star => include_str!("../../templates/star.lab.yaml"),
+            Self::Linux => include_str!("../../templates/linux.lab.yaml"),
+            Self::Bench => include_str!("../../templates/bench.lab.yaml"),
+        }
+    }
+}
+
+/// Writes the file, and the schema where there is none.
+///
+/// # Errors
+/// [`Exit::Usage`] if the file is there, [`Exit::Failed`] if it cannot be written.
+pub fn run(args: Args) -> Result<Exit, Error> {
+    let file = if args.file.is_dir() { args.file.join(DEFAULT_FILE) } else { args.file };
+    let name = format!("name: {}", name_for(&file));
+    let text = args.template.text().replacen(TEMPLATE_NAME, &name, 1);
+    if !write(&file, &text, args.force)? {
+        let message = format!("{} is there already", file.display());
+        return Err(Error::new(Exit::Usage, message).help("name another file, or use --force"));
+    }
+    super::note(&format!("wrote {}", file.display()));
+    let schema = file.with_file_name(SCHEMA_FILE);
+    if write(&schema, &schema::text()?, false)? {
+        super::note(&format!("wrote {} for editors", schema.display()));
+    }
+    let verb = if matches!(args.template, Template::Bench) { "bench" } else { "up" };
+    super::next(&format!("labctl {verb} {}", file.display()));
+    Ok(Exit::Ok)
+}
+
+/// A lab's name that tells of its file.
+fn name_for(file: &Path) -> String {
+    let stem = file.file_name().and_then(OsStr::to_str).unwrap_or_default();
+    let stem = stem.split('.').next().unwrap_or_default().to_lowercase();
+    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    let name: String = stem.chars().map(|c| if allowed(c) { c } else { '-' }).take(32).collect();
+    if name.chars().any(allowed) { name } else { "my-lab".to_owned() }
+}
+
+/// Writes a file; false if it is there and is to stay.
+fn write(path: &Path, text: &str, force: bool) -> Result<bool, Error> {
+    let mut options = OpenOptions::new();
+    options.write(true);
+    match force {
+        true => options.create(true).truncate(true),
+        false => options.create_new(true),
+    };
+    match options.open(path).and_then(|mut file| file.write_all(text.as_bytes())) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(false),
+        Err(error) => {
+            let message = format!("cannot write {}", path.display());
+            Err(Error::new(Exit::Failed, message).because(error))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labs_are_called_after_their_files() {
+        for (file, name) in [
+            ("my.lab.yaml", "my"),
+            ("dir/Two Guests_1.lab.yaml", "two-guests-1"),
+            ("é.lab.yaml", "my-lab"),
+            (".lab.yaml", "my-lab"),
+            (
+                "a-name-that-is-longer-than-any-lab-s-may-be.yaml",
+                "a-name-that-is-longer-than-any-l",
+            ),
+        ] {
+            assert_eq!(name_for(Path::new(file)), name, "{file}");
+        }
+    }
+}
