@@ -46,7 +46,9 @@ pub struct Args {
     #[arg(long, env = "LABCTL_QUICK")]
     quick: bool,
 
-    /// Order of the trials; a run prints its seed, so that it can be repeated
+    /// Order of the trials, instead of the file's `seed`
+    ///
+    /// Without either it is random; a run prints its seed, so that it can be repeated.
     #[arg(long, value_name = "NUMBER", env = "LABCTL_SEED")]
     seed: Option<u32>,
 
