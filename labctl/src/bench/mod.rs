@@ -1,6 +1,7 @@
 //! Trials, and what is concluded from them.
 
 pub mod assertions;
+pub mod audit;
 pub mod compare;
 pub mod effects;
 pub mod peer;
