@@ -236,7 +236,7 @@ pub fn random_seed() -> u64 {
 mod tests {
     use super::*;
     use crate::policy::Choice;
-    use crate::results::Setting;
+    use crate::results::{Results, Setting};
     use proptest::prelude::*;
     use std::collections::BTreeSet;
     use std::path::Path;
@@ -403,6 +403,19 @@ bench:
         assert_eq!(cells[2].id.platform.to_string(), "qemu virtio-net socket");
         assert_eq!(cells[2].id.optimizations, Default::default());
         assert_eq!(cells[2].lab.guests[0].pktguest().unwrap().spin_us, 0);
+    }
+
+    #[test]
+    fn the_reference_results_are_of_the_same_cells() {
+        for name in ["paper-pair", "peers"] {
+            let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+            let lab = Lab::load(&here.join(format!("topologies/{name}.lab.yaml"))).unwrap();
+            let results = Results::read(&here.join(format!("results/{name}.json"))).unwrap();
+            let measured: Vec<_> = results.cells.into_iter().map(|cell| cell.id).collect();
+            let planned = Plan::new(lab.bench.as_ref().unwrap(), false, 1).cells;
+            let planned: Vec<_> = planned.into_iter().map(|cell| cell.id).collect();
+            assert_eq!(planned, measured, "{name}");
+        }
     }
 
     #[test]
