@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{
     Axis, Bench, Lab, Pair, Quick, Role, TrialSpec,
-    cells::setting,
+    drafts::setting,
     file::{BenchSpec, KindSpec, PairSpec, Scalar, ThroughputSpec},
     index::join,
     resolve::{DEFAULT_BURST, Resolver, default_frame},

@@ -12,6 +12,7 @@ mod cells;
 mod changes;
 mod decode;
 mod document;
+mod drafts;
 mod events;
 mod experiment;
 mod expression;
