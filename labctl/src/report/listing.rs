@@ -111,7 +111,7 @@ impl<const N: usize> Listing<N> {
             Output::Table => Ok(self.table(false)),
             Output::Wide => Ok(self.table(true)),
             Output::Markdown => Ok(self.markdown()),
-            Output::Csv => Ok(csv_head(&self.columns) + &self.csv()),
+            Output::Csv => Ok(self.csv()),
         }
     }
 
@@ -136,8 +136,12 @@ impl<const N: usize> Listing<N> {
         markdown::draw(&self.shown(false))
     }
 
-    /// The rows as CSV (RFC 4180), without a header.
-    fn csv(&self) -> String {
+    /// The rows as CSV (RFC 4180) under their names.
+    pub fn csv(&self) -> String {
+        csv_line(self.columns.iter().map(|column| column.name)) + &self.csv_rows()
+    }
+
+    fn csv_rows(&self) -> String {
         let row = |row: &[Field; N]| csv_line(row.each_ref().map(|field| field.plain.as_str()));
         self.rows.iter().map(row).collect()
     }
@@ -186,8 +190,8 @@ impl Stream {
             Output::Markdown if is_first => listing.markdown(),
             // Without the titles and the rule below them.
             Output::Markdown => listing.markdown().split_inclusive('\n').skip(2).collect(),
-            Output::Csv if is_first => csv_head(&listing.columns) + &listing.csv(),
-            Output::Csv => listing.csv(),
+            Output::Csv if is_first => listing.csv(),
+            Output::Csv => listing.csv_rows(),
         })
     }
 }
@@ -205,10 +209,6 @@ pub fn document(whole: &impl Serialize, output: Output) -> Result<String, Error>
 
 fn cannot_write(error: impl std::error::Error + Send + Sync + 'static) -> Error {
     Error::new(Exit::Bug, "cannot write the document").because(error)
-}
-
-fn csv_head(columns: &[Column]) -> String {
-    csv_line(columns.iter().map(|column| column.name))
 }
 
 /// One line of CSV (RFC 4180).
