@@ -16,6 +16,7 @@ mod tests;
 
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use parking_lot::RwLock;
 
@@ -39,6 +40,17 @@ pub enum SwitchError {
     /// All [`MAX_PORTS`] are in use.
     #[error("switch `{0}` is full: it has {MAX_PORTS} ports")]
     Full(String),
+}
+
+/// An address that a switch has learned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MacEntry {
+    /// The address.
+    pub mac: Mac,
+    /// The port behind which it is.
+    pub port: u8,
+    /// Time since its last frame, in steps of 37.5 s.
+    pub age: Duration,
 }
 
 /// A switch. Clones are handles to the same switch.
@@ -139,10 +151,16 @@ impl Switch {
         }
     }
 
-    /// The learned addresses and their ports, sorted by port.
-    pub fn mac_table(&self) -> Vec<(Mac, u8)> {
-        let mut entries = self.shared.table.entries();
-        entries.sort_by_key(|(mac, port)| (*port, mac.octets()));
+    /// The learned addresses, sorted by port.
+    pub fn mac_table(&self) -> Vec<MacEntry> {
+        let tick = self.shared.age();
+        let entry = |(mac, port, seen): (Mac, u8, u8)| MacEntry {
+            mac,
+            port,
+            age: Duration::from_nanos(u64::from(tick.wrapping_sub(seen)) * AGEING_TICK_NS),
+        };
+        let mut entries: Vec<_> = self.shared.table.entries().into_iter().map(entry).collect();
+        entries.sort_by_key(|entry| (entry.port, entry.mac.octets()));
         entries
     }
 

@@ -162,10 +162,10 @@ impl MacTable {
         }
     }
 
-    /// All addresses with their ports, in no particular order.
-    pub fn entries(&self) -> Vec<(Mac, u8)> {
+    /// All addresses with their ports and the ticks of their last frames, in no particular order.
+    pub fn entries(&self) -> Vec<(Mac, u8, u8)> {
         let all = self.slots().map(|slot| slot.load(Ordering::Relaxed));
-        all.filter(|e| *e != EMPTY).map(|e| (Mac(e & MAC_MASK), port_of(e))).collect()
+        all.filter(|e| *e != EMPTY).map(|e| (Mac(e & MAC_MASK), port_of(e), tick_of(e))).collect()
     }
 
     fn slots(&self) -> impl Iterator<Item = &AtomicU64> {
@@ -192,7 +192,7 @@ mod tests {
         assert_eq!(table.lookup(mac(1)), Some(3));
         table.learn(mac(1), 4, 0);
         assert_eq!(table.lookup(mac(1)), Some(4));
-        assert_eq!(table.entries(), [(mac(1), 4)]);
+        assert_eq!(table.entries(), [(mac(1), 4, 0)]);
     }
 
     #[test]
@@ -212,7 +212,7 @@ mod tests {
         table.age(255);
         assert_eq!(table.entries().len(), 2);
         table.age(2); // 250 is 8 ticks old, 255 is 3
-        assert_eq!(table.entries(), [(mac(2), 2)]);
+        assert_eq!(table.entries(), [(mac(2), 2, 255)]);
     }
 
     #[test]
@@ -233,14 +233,14 @@ mod tests {
         let table = MacTable::new(0x9e37_79b9_7f4a_7c15);
         (0..100).for_each(|n| table.learn(mac(n + 1), (n % 2) as u8, 0));
         table.forget_port(1);
-        assert!(table.entries().iter().all(|(_, port)| *port == 0));
+        assert!(table.entries().iter().all(|(_, port, _)| *port == 0));
         assert_eq!(table.entries().len(), 50);
     }
 
     /// What the table thinks each port has, against what it has.
     fn assert_counts(table: &MacTable) {
         for port in 0..=u8::MAX {
-            let entries = table.entries().iter().filter(|(_, p)| *p == port).count();
+            let entries = table.entries().iter().filter(|(_, p, _)| *p == port).count();
             assert_eq!(table.held(port), entries as u32, "port {port}");
         }
     }
