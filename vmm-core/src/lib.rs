@@ -16,6 +16,7 @@
 pub mod backend;
 pub mod boot;
 pub mod bus;
+pub mod cable;
 pub mod child;
 pub mod clock;
 pub mod cpus;

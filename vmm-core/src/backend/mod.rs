@@ -11,6 +11,8 @@ mod tap;
 pub use null::NullBackend;
 pub use tap::{Tap, TapBackend, TapCounters, TapError, TapReceiver, TapRxDropped, TapTxDropped};
 
+use std::ops::Range;
+
 use vm_memory::{VolatileMemory, VolatileSlice};
 
 /// Ethernet header length in bytes; shorter frames are dropped by every backend.
@@ -182,6 +184,20 @@ impl<'m> FrameBatch<'m> {
         self.frames.push(Extent { end, len, destination, source });
     }
 
+    /// Adds the frames of `other` that `picks` names, in that order; none must be open.
+    ///
+    /// # Panics
+    /// If a pick is not below `other`'s [`len`](Self::len).
+    pub fn extend_picked(&mut self, other: &FrameBatch<'m>, picks: &[u32]) {
+        debug_assert_eq!(self.open_len, 0, "a frame is open");
+        for &pick in picks {
+            let (extent, spans) = other.place(pick as usize);
+            self.spans.extend_from_slice(&other.spans[spans]);
+            self.frames.push(Extent { end: self.spans.len() as u32, ..extent });
+            self.bytes += u64::from(extent.len);
+        }
+    }
+
     /// Discards the frame being built.
     pub fn abort_frame(&mut self) {
         self.spans.truncate(self.closed_spans());
@@ -248,10 +264,15 @@ impl<'m> FrameBatch<'m> {
     /// If `index` is not below [`len`](Self::len).
     #[inline]
     pub fn frame(&self, index: usize) -> Frame<'_> {
+        let (Extent { len, destination, source, .. }, spans) = self.place(index);
+        Frame { spans: &self.spans[spans], len: len as usize, destination, source }
+    }
+
+    #[inline]
+    fn place(&self, index: usize) -> (Extent, Range<usize>) {
         let start = if index == 0 { 0 } else { self.frames[index - 1].end as usize };
-        let Extent { end, len, destination, source } = self.frames[index];
-        let spans = &self.spans[start..end as usize];
-        Frame { spans, len: len as usize, destination, source }
+        let extent = self.frames[index];
+        (extent, start..extent.end as usize)
     }
 
     /// All frames in order.
@@ -429,6 +450,23 @@ mod tests {
         assert_eq!((batch.len(), batch.open_len()), (1, 0));
         let batch = batch.recycle();
         assert!(batch.is_empty());
+    }
+
+    #[test]
+    fn picked_frames_keep_their_pieces_and_addresses() {
+        let ram = GuestRam::new(4096).unwrap();
+        let mut all = two_piece_batch(&ram);
+        all.push_frame(ram.slice(2, 20).unwrap());
+        let mut picked = FrameBatch::new();
+        picked.extend_picked(&all, &[1, 0, 1]);
+        assert_eq!((picked.len(), picked.total_bytes()), (3, 70));
+        for (frame, original) in picked.iter().zip([1, 0, 1].map(|i| all.frame(i))) {
+            assert_eq!(frame.addresses(), original.addresses());
+            assert_eq!(frame.spans().len(), original.spans().len());
+            let (mut got, mut expected) = ([0; 30], [0; 30]);
+            assert_eq!(frame.copy_out(0, &mut got), original.copy_out(0, &mut expected));
+            assert_eq!(got, expected);
+        }
     }
 
     #[test]

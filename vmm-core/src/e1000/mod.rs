@@ -6,8 +6,8 @@
 //! interrupt line and the timer. It knows neither KVM nor threads nor the time of day. Where a thread
 //! of its own is to transmit, kicks only ring its doorbell (`served`).
 //!
-//! Lock order: general, transmit, then (through the backend) the switch's ports, another NIC's
-//! receive, then interrupts, then the schedule or the interrupt line. The receive and interrupt parts
+//! Lock order: general, transmit, then (through the backend) a cable's gate, the switch's ports,
+//! another NIC's receive, then interrupts, then the schedule or the interrupt line. The receive and interrupt parts
 //! call nothing that leads back to a NIC, so no cycle can form.
 
 mod access;

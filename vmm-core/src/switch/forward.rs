@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::counters::PortCounters;
+use super::nesting::Level;
 use super::table::MacTable;
 use super::{MAX_PORTS, Shared, Slot};
 use crate::backend::{Flow, FrameBatch, Mac, Receiver};
@@ -70,7 +71,11 @@ impl Forwarder {
         batch: &FrameBatch<'_>,
         while_room: bool,
     ) -> PortCounters {
-        let slots = shared.slots.read();
+        let level = Level::enter();
+        let slots = match level.is_outermost() {
+            true => shared.slots.read(),
+            false => shared.slots.read_recursive(),
+        };
         learn(shared, from, batch);
         self.look_up(&shared.table, slots.len(), batch);
         if while_room {
@@ -82,7 +87,7 @@ impl Forwarder {
         let mut done = PortCounters { frames_in, batches_in, ..Default::default() };
         self.deliver(&slots, from, batch, &mut done);
         drop(slots);
-        self.receivers.clear();
+        level.let_go(&mut self.receivers);
         for destination in self.touched.drain(..) {
             self.lists[usize::from(destination)] = List::default();
         }

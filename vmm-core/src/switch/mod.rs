@@ -8,6 +8,7 @@
 
 mod counters;
 mod forward;
+pub(crate) mod nesting;
 mod port;
 mod table;
 

@@ -1,6 +1,7 @@
-//! Two NICs on a VALE switch under the pull policy.
+//! Two NICs on a VALE switch under the pull policy, by way of cables of which nothing is asked.
 
 use super::*;
+use crate::cable::{Cable, CaptureLimits, Courier, End, Impairments};
 use crate::e1000::rx::PATIENCE;
 use crate::switch::Switch;
 
@@ -11,6 +12,8 @@ const RECEIVER: [u8; 6] = [0x52, 0x54, 0, 0, 0, 2];
 struct Pair {
     sender: Bench,
     receiver: Bench,
+    /// The sender's and the receiver's.
+    cables: [(Cable, Arc<dyn Receiver>); 2],
     clock: Arc<ManualClock>,
     /// Frames published so far; the sender's tail.
     sent: u64,
@@ -22,21 +25,24 @@ impl Pair {
     fn streaming() -> Self {
         let clock = Arc::new(ManualClock::at(1_000_000_000));
         let switch = Switch::new("sw0", clock.clone());
+        let courier = Courier::spawn(clock.clone()).unwrap();
         let plug = |mac| {
+            let cable = Cable::new("cable", &courier, 1);
             let port = switch.attach().unwrap();
             let index = port.index();
             let config = E1000Config { mac, itr: false, csb: true, policy: Policy::Pull };
-            let bench = Bench::build(config, Box::new(port), Wire::default(), clock.clone());
-            let receiver: Arc<dyn Receiver> = bench.nic.clone();
-            switch.connect(index, &receiver);
+            let backend = cable.from_nic(Box::new(port));
+            let bench = Bench::build(config, backend, Wire::default(), clock.clone());
+            let to_nic = cable.to_nic(bench.nic.clone());
+            switch.connect(index, &to_nic);
             bench.nic.set_bus_master(true);
             bench.nic.set_link(true);
             bench.configure();
             bench.turn_csb_on();
-            bench
+            (bench, (cable, to_nic))
         };
-        let mut pair =
-            Pair { sender: plug(SENDER), receiver: plug(RECEIVER), clock, sent: 0, used: 0 };
+        let ((sender, one), (receiver, other)) = (plug(SENDER), plug(RECEIVER));
+        let mut pair = Pair { sender, receiver, cables: [one, other], clock, sent: 0, used: 0 };
         // The switch learns where the receiver is.
         pair.receiver.put(TX_BUFFER, &[&[0xff; 6][..], &RECEIVER, &[0; 48]].concat());
         pair.receiver.tx(0, TX_BUFFER, 60, command::EOP);
@@ -149,6 +155,46 @@ fn a_stream_waits_for_room_and_loses_nothing() {
     assert_eq!((pair.delivered(), pair.dropped()), (full + SLOTS - 1, 0));
     let sent = pair.sender.nic.counters().tx;
     assert_eq!((sent.frames, sent.traffic.octets), (pair.sent, pair.sent * 64));
+}
+
+#[test]
+fn who_captures_a_stream_does_not_change_it() {
+    let mut pair = Pair::streaming();
+    let captures =
+        [0, 1].map(|n| pair.cables[n].0.capture(End::A, CaptureLimits::default()).unwrap());
+    pair.publish(SLOTS - 1);
+    pair.kick();
+    let full = pair.delivered();
+    pair.publish(SLOTS - 1);
+    pair.kick();
+    assert_eq!((pair.delivered(), pair.dropped()), (full, 0));
+    pair.use_up(SLOTS - 1);
+    assert_eq!((pair.delivered(), pair.dropped()), (full + SLOTS - 1, 0));
+    assert_eq!(captures.each_ref().map(|capture| capture.recorded()), [2 * (SLOTS - 1); 2]);
+}
+
+#[test]
+fn a_stream_that_is_impaired_drops_what_finds_no_room_and_goes_on_later() {
+    let mut pair = Pair::streaming();
+    let cable = pair.cables[1].0.clone();
+    cable.impair(End::B, Impairments { duplicate: 1.0, ..Impairments::default() }).unwrap();
+    pair.publish(SLOTS - 1);
+    pair.kick();
+    assert_eq!(pair.dropped(), SLOTS - 1, "the copies");
+    let passed = cable.counters(End::B);
+    assert_eq!(
+        (passed.frames, passed.delivered, passed.refused),
+        (SLOTS - 1, SLOTS - 1, SLOTS - 1)
+    );
+
+    cable.impair(End::B, Impairments::default()).unwrap();
+    pair.use_up(SLOTS - 1);
+    let before = pair.delivered();
+    pair.publish(1);
+    pair.kick();
+    pair.publish(3);
+    pair.use_up(1);
+    assert_eq!((pair.delivered(), pair.dropped()), (before + 4, SLOTS - 1));
 }
 
 #[test]
