@@ -6,6 +6,7 @@
 //! descriptors, and the network namespace of the bridges has no name, so that the kernel cleans up
 //! whatever way the process ends.
 
+pub mod agent;
 mod console;
 mod fabric;
 mod files;
