@@ -19,7 +19,7 @@ pub fn exec(id: u64, command: &str) -> Option<String> {
 }
 
 /// The line that sends a signal to a running command and all it has started; `None` if `signal`
-/// is no name such as `INT`.
+/// is no name such as `TERM`. Background commands, which these are, ignore `INT` and `QUIT`.
 pub fn signal(id: u64, signal: &str) -> Option<String> {
     let is_name = !signal.is_empty() && signal.bytes().all(|byte| byte.is_ascii_alphanumeric());
     is_name.then(|| format!("signal {id} {signal}\n"))
@@ -150,8 +150,8 @@ mod tests {
     fn lines_are_told_from_noise() {
         assert_eq!(exec(7, "echo hi").unwrap(), "exec 7 ZWNobyBoaQ==\n");
         assert_eq!(exec(7, &"x".repeat(COMMAND_MAX + 1)), None);
-        assert_eq!(signal(7, "INT").unwrap(), "signal 7 INT\n");
-        assert_eq!(signal(7, "INT\nexec 8 "), None);
+        assert_eq!(signal(7, "TERM").unwrap(), "signal 7 TERM\n");
+        assert_eq!(signal(7, "TERM\nexec 8 "), None);
         assert_eq!(
             parse("{\"event\":\"hello\",\"version\":1}\n"),
             Some(Event::Hello { version: 1 })
