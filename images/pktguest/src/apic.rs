@@ -1,7 +1,7 @@
 //! The local APIC and the I/O APIC. KVM handles both in the kernel: an access costs a tenth of a
 //! userspace exit. Registers: Intel SDM volume 3, chapter 11; 82093AA data sheet.
 
-use crate::irq::{Events, NIC_VECTOR, SPURIOUS_VECTOR, TIMER_VECTOR};
+use crate::irq::{Events, SPURIOUS_VECTOR, TIMER_VECTOR};
 use crate::mmio;
 use crate::time::{self, Clock};
 
@@ -55,16 +55,16 @@ pub fn enable() {
     set_local(SPURIOUS, SOFTWARE_ENABLE | u32::from(SPURIOUS_VECTOR));
 }
 
-/// Routes I/O APIC pin `pin` to the NIC's vector.
+/// Routes I/O APIC pin `pin` to `vector`.
 ///
-/// Edge-triggered, although INTx is a level: reading ICR clears all causes and drops the line, so
+/// Edge-triggered, although a NIC's INTx is a level: reading ICR clears all causes and drops the line, so
 /// whatever comes next is a new edge and none is lost. Meanwhile a line that stays high cannot
 /// interrupt again; KVM without VMX or SVM ends a level-triggered interrupt by itself as it delivers
 /// it, and would deliver it for ever until the driver gets to read ICR.
-pub fn route_nic(pin: u8) {
+pub fn route(pin: u8, vector: u8) {
     let register = REDIRECTION + 2 * u32::from(pin);
     set_io(register + 1, local(ID) & 0xff00_0000);
-    set_io(register, NIC_VECTOR.into());
+    set_io(register, vector.into());
 }
 
 /// Where a device writes a vector to interrupt us with it: the address of an MSI.
@@ -72,12 +72,14 @@ pub fn message_address() -> u32 {
     LOCAL_APIC as u32 | local(ID) >> 24 << 12
 }
 
-/// Ends the NIC's interrupt: the next may come.
+/// Ends a NIC's interrupt: the next may come.
 pub fn end_of_interrupt() {
     set_local(EOI, 0);
 }
 
-/// The local APIC's one-shot timer: what ends a halt in time.
+/// The local APIC's one-shot timer: what ends a halt in time. There is one: of several values, only
+/// one may be used.
+#[derive(Clone)]
 pub struct Timer {
     /// TSC ticks per timer count, in 2^-20ths.
     ticks_per_count: u64,

@@ -78,14 +78,20 @@ enter_user:
 
 // No EOI: the driver writes it after it has read ICR, so the NIC stays quiet until then.
 nic_interrupt:
-    inc dword ptr [rip + events]
+    inc word ptr [rip + events]
+    iretq
+second_nic_interrupt:
+    inc word ptr [rip + events + 2]
     iretq
 
 timer_interrupt:
     inc word ptr [rip + events + 4]
     jmp 1f
 link_interrupt:
-    inc word ptr [rip + events + 6]
+    inc byte ptr [rip + events + 6]
+    jmp 1f
+console_interrupt:
+    inc byte ptr [rip + events + 7]
 1:  push rax
     mov eax, 0xfee000b0               // local APIC, EOI
     mov dword ptr [rax], 0
@@ -99,7 +105,7 @@ spurious_interrupt:
 // so one that came later is either visible now or still pending, and `sti; hlt` is atomic.
 general_protection:
     cmp qword ptr [rsp + 8], offset halt_instruction
-    jne fault_stubs + 16 * 13
+    jne 2f
     cmp [rip + events], rax
     jne 1f
     sti
@@ -107,6 +113,12 @@ general_protection:
 1:  add rsp, 8                        // drop the error code
     inc qword ptr [rsp]               // step over the one-byte hlt
     iretq
+
+// With no table to find a handler in, the next exception is the processor's end.
+2:  cmp qword ptr [rsp + 8], offset triple_fault
+    jne fault_stubs + 16 * 13
+    lidt [rip + no_idt]
+    ud2
 
 // Any other exception ends in `guest_fault(vector, error, rip, cr2)` at CPL3.
 .balign 16
@@ -135,8 +147,9 @@ fault:
 .balign 8
 .global events
 events:                               // interrupts taken:
-    .long 0                           // from the NIC
-    .word 0, 0                        // from the timer, for a link change
+    .word 0, 0                        // from each NIC
+    .word 0                           // from the timer
+    .byte 0, 0                        // for a link change, for console input
 
 .balign 8
 gdt:
@@ -160,6 +173,9 @@ gdt_pointer:
 idt_pointer:
     .word idt_end - idt - 1
     .quad idt
+no_idt:
+    .word 0
+    .quad 0
 
 .macro gate handler                   // interrupt gate, entered with interrupts off
     .word \handler - stub_base
@@ -182,11 +198,14 @@ idt:
 .endr
     .zero 16 * ({nic_vector} - 32)
     gate nic_interrupt
-    .zero 16 * ({timer_vector} - {nic_vector} - 1)
+    gate second_nic_interrupt
+    .zero 16 * ({timer_vector} - {nic_vector} - 2)
     gate timer_interrupt
     .zero 16 * ({link_vector} - {timer_vector} - 1)
     gate link_interrupt
-    .zero 16 * ({spurious_vector} - {link_vector} - 1)
+    .zero 16 * ({console_vector} - {link_vector} - 1)
+    gate console_interrupt
+    .zero 16 * ({spurious_vector} - {console_vector} - 1)
     gate spurious_interrupt
 idt_end:
 
@@ -245,3 +264,7 @@ halt:                                 // halt(seen events): returns when there a
 halt_instruction:
     hlt
     ret
+
+.global triple_fault
+triple_fault:                         // as above, but general_protection does not let it go on
+    hlt

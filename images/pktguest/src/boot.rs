@@ -10,9 +10,10 @@ use crate::{irq, run};
 
 core::arch::global_asm!(
     include_str!("boot.S"),
-    nic_vector = const irq::NIC_VECTOR,
+    nic_vector = const irq::NIC_VECTORS[0],
     timer_vector = const irq::TIMER_VECTOR,
     link_vector = const irq::LINK_VECTOR,
+    console_vector = const irq::CONSOLE_VECTOR,
     spurious_vector = const irq::SPURIOUS_VECTOR,
 );
 
@@ -58,10 +59,8 @@ fn cmdline(start_info: u64) -> Option<&'static CStr> {
 #[unsafe(no_mangle)]
 extern "C" fn guest_main(start_info: u64) -> ! {
     let text = cmdline(start_info).and_then(|text| text.to_str().ok()).unwrap_or("");
-    if let Err(error) = run(text) {
-        fail(format_args!("{error}"));
-    }
-    irq::stop()
+    let Err(error) = run(text);
+    fail(format_args!("{error}"))
 }
 
 /// Entered from the stub on any exception at CPL3 that is not a halt, and on any at CPL0.
@@ -80,7 +79,10 @@ fn fail(message: impl Display) -> ! {
     static FAILING: AtomicBool = AtomicBool::new(false);
     // A fault while reporting a fault must not report for ever.
     if !FAILING.swap(true, Ordering::Relaxed) {
-        Object::event(&mut Serial::open(), "error").show("message", message).end();
+        let mut serial = Serial::open();
+        // Whatever was being printed or typed ends here.
+        serial.end_line();
+        Object::event(&mut serial, "error").show("message", message).end();
     }
     irq::stop()
 }

@@ -24,9 +24,13 @@ pub enum Role {
     TcpTx,
     /// Counts and checks what a TCP stream brings.
     TcpRx,
+    /// Passes frames from one NIC to another.
+    Forward,
+    /// Answers ICMP echo requests, and sends them.
+    Icmp,
 }
 
-const ROLES: [Role; 9] = [
+const ROLES: [Role; 11] = [
     Role::Tx,
     Role::Rx,
     Role::Ping,
@@ -36,6 +40,8 @@ const ROLES: [Role; 9] = [
     Role::UdpRx,
     Role::TcpTx,
     Role::TcpRx,
+    Role::Forward,
+    Role::Icmp,
 ];
 
 impl Role {
@@ -51,6 +57,8 @@ impl Role {
             Self::UdpRx => "udp-rx",
             Self::TcpTx => "tcp-tx",
             Self::TcpRx => "tcp-rx",
+            Self::Forward => "forward",
+            Self::Icmp => "icmp",
         }
     }
 
@@ -91,6 +99,9 @@ pub struct Config {
     pub role: Role,
     /// Which network card to do it with.
     pub driver: Driver,
+    /// Which NIC of that kind, in the order of their PCI slots; one that forwards drives the next,
+    /// too.
+    pub nic: u8,
     /// Send combining: hold TDT writes while one is outstanding.
     pub sc: bool,
     /// Use the shared-memory block instead of registers.
@@ -112,8 +123,8 @@ pub struct Config {
     /// The guest's IP address, a unicast one, and the bits in its network's prefix, 1 to 30. Roles
     /// that use sockets have it.
     pub ip: Option<(Ipv4Addr, u8)>,
-    /// Destination IP address, a unicast one. Roles that send through sockets have it.
-    pub to_ip: Option<Ipv4Addr>,
+    /// Destination IP addresses. Roles that send through sockets have one.
+    pub to_ip: Option<Targets>,
     /// Microseconds to poll memory before arming the interrupt and halting.
     pub spin_us: u64,
     /// Interrupt moderation: value of register ITR, in 256 ns.
@@ -129,6 +140,7 @@ impl Default for Config {
         Self {
             role: Role::Idle,
             driver: Driver::E1000,
+            nic: 0,
             sc: false,
             csb: false,
             ring: 256,
@@ -145,6 +157,33 @@ impl Default for Config {
             interval_ms: 0,
             tsc_khz: None,
         }
+    }
+}
+
+/// A range of addresses, all of them unicast.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Targets {
+    /// The first one.
+    pub first: Ipv4Addr,
+    /// How many follow it: up to 4095.
+    pub more: u16,
+}
+
+impl Targets {
+    /// The address number `index`, from 0, and round again.
+    pub fn get(&self, index: u32) -> Ipv4Addr {
+        Ipv4Addr::from_bits(self.first.to_bits() + index % (u32::from(self.more) + 1))
+    }
+
+    /// Which one `ip` is, if it is one.
+    pub fn position(&self, ip: Ipv4Addr) -> Option<u32> {
+        let index = ip.to_bits().checked_sub(self.first.to_bits())?;
+        (index <= self.more.into()).then_some(index)
+    }
+
+    /// Their number; at least 1.
+    pub fn count(&self) -> u32 {
+        u32::from(self.more) + 1
     }
 }
 
@@ -168,6 +207,10 @@ pub enum Error<'a> {
     NoRole,
     /// The role needs this key.
     Missing(Role, &'static str),
+    /// The role sends to one address only.
+    OneTarget(Role),
+    /// The role cannot be played with this driver.
+    NotWith(Role, Driver),
     /// Frames of this length are too short for the role.
     ShortFrame(Role, u16),
 }
@@ -183,6 +226,13 @@ impl fmt::Display for Error<'_> {
             Self::NoRole => f.write_str("Command line: role= is missing"),
             Self::Missing(role, key) => {
                 write!(f, "Command line: role={} needs {key}=", role.name())
+            }
+            Self::OneTarget(role) => {
+                write!(f, "Command line: role={} sends to one address, not a range", role.name())
+            }
+            Self::NotWith(role, driver) => {
+                let (role, driver) = (role.name(), driver.name());
+                write!(f, "Command line: role={role} does not know driver={driver}")
             }
             Self::ShortFrame(role, frame) => {
                 let (role, shortest) = (role.name(), role.shortest_frame());
@@ -204,6 +254,7 @@ pub fn parse(text: &str) -> Result<Config, Error<'_>> {
         let expected = match key {
             "role" => set(&mut role, find_role(value).map(Some), EXPECTED_ROLE),
             "driver" => set(&mut config.driver, find_driver(value), "e1000 or virtio"),
+            "nic" => set(&mut config.nic, number(value, 0, 7).map(|n| n as u8), "0 to 7"),
             "sc" => set(&mut config.sc, flag(value), "0 or 1"),
             "csb" => set(&mut config.csb, flag(value), "0 or 1"),
             "ring" => {
@@ -219,7 +270,11 @@ pub fn parse(text: &str) -> Result<Config, Error<'_>> {
             "duration_ms" => set(&mut config.duration_ms, milliseconds(value), "milliseconds"),
             "dst" => set(&mut config.dst, mac(value), "aa:bb:cc:dd:ee:ff"),
             "ip" => set(&mut config.ip, network(value).map(Some), "10.0.0.1/24"),
-            "to_ip" => set(&mut config.to_ip, unicast(value).map(Some), "10.0.0.2"),
+            "to_ip" => set(
+                &mut config.to_ip,
+                targets(value).map(Some),
+                "10.0.0.2 or a range of up to 4096 addresses, 10.0.0.1-10.0.0.9",
+            ),
             "spin_us" => set(&mut config.spin_us, number(value, 0, MAX_SPIN_US), "0 to 1000000000"),
             "itr" => set(&mut config.itr, number(value, 0, 65535).map(|n| n as u16), "0 to 65535"),
             "interval_ms" => set(&mut config.interval_ms, milliseconds(value), "milliseconds"),
@@ -246,8 +301,10 @@ fn check<'a>(config: &Config) -> Result<(), Error<'a>> {
     }
     let (ip, to_ip) = match role {
         Role::UdpTx | Role::TcpTx => (true, true),
-        Role::UdpRx | Role::TcpRx => (true, false),
-        Role::Tx | Role::Rx | Role::Ping | Role::Pong | Role::Idle => (false, false),
+        Role::UdpRx | Role::TcpRx | Role::Icmp => (true, false),
+        Role::Tx | Role::Rx | Role::Ping | Role::Pong | Role::Idle | Role::Forward => {
+            (false, false)
+        }
     };
     if ip && config.ip.is_none() {
         return Err(Error::Missing(role, "ip"));
@@ -255,10 +312,17 @@ fn check<'a>(config: &Config) -> Result<(), Error<'a>> {
     if to_ip && config.to_ip.is_none() {
         return Err(Error::Missing(role, "to_ip"));
     }
+    if role != Role::Icmp && config.to_ip.is_some_and(|targets| targets.more > 0) {
+        return Err(Error::OneTarget(role));
+    }
+    if role == Role::Forward && config.driver != Driver::E1000 {
+        return Err(Error::NotWith(role, config.driver));
+    }
     Ok(())
 }
 
-const EXPECTED_ROLE: &str = "tx, rx, ping, pong, idle, udp-tx, udp-rx, tcp-tx or tcp-rx";
+const EXPECTED_ROLE: &str =
+    "tx, rx, ping, pong, idle, udp-tx, udp-rx, tcp-tx, tcp-rx, forward or icmp";
 /// Ethernet's shortest frame.
 const SHORTEST_FRAME: u16 = 60;
 /// The shortest datagram that IPv4 must be able to send whole (RFC 791: 68 bytes), in a frame.
@@ -314,18 +378,26 @@ fn unicast(value: &str) -> Option<Ipv4Addr> {
     (!other).then_some(address)
 }
 
+fn targets(value: &str) -> Option<Targets> {
+    let (first, last) = value.split_once('-').unwrap_or((value, value));
+    let (first, last) = (unicast(first)?, unicast(last)?);
+    let more = last.to_bits().checked_sub(first.to_bits()).filter(|more| *more < 4096)?;
+    Some(Targets { first, more: more as u16 })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn every_key_lands_in_its_field() {
-        let text = "role=ping driver=virtio sc=1 csb=1 ring=4096 frame=1514 burst=512 rate=7 \
+        let text = "role=ping driver=virtio nic=3 sc=1 csb=1 ring=4096 frame=1514 burst=512 rate=7 \
                     count=8 duration_ms=9 dst=02:00:0a:00:00:FF ip=10.0.0.1/16 to_ip=10.0.1.2 \
                     spin_us=10 itr=11 interval_ms=12 tsc_khz=2000000";
         let expected = Config {
             role: Role::Ping,
             driver: Driver::Virtio,
+            nic: 3,
             sc: true,
             csb: true,
             ring: 4096,
@@ -336,7 +408,7 @@ mod tests {
             duration_ms: 9,
             dst: [2, 0, 10, 0, 0, 255],
             ip: Some((Ipv4Addr::new(10, 0, 0, 1), 16)),
-            to_ip: Some(Ipv4Addr::new(10, 0, 1, 2)),
+            to_ip: Some(Targets { first: Ipv4Addr::new(10, 0, 1, 2), more: 0 }),
             spin_us: 10,
             itr: 11,
             interval_ms: 12,
@@ -358,6 +430,27 @@ mod tests {
         assert_eq!(parse("role=udp-rx ip=10.0.0.1/24").map(|config| config.role), Ok(Role::UdpRx));
         let sender = "role=tcp-tx frame=82 ip=10.0.0.1/24";
         assert_eq!(parse(sender), Err(Error::Missing(Role::TcpTx, "to_ip")));
+    }
+
+    #[test]
+    fn a_range_of_targets_is_for_icmp_and_goes_round() {
+        let text = "ip=10.0.0.1/16 to_ip=10.0.0.254-10.0.1.1 role=";
+        let targets = parse(&format!("{text}icmp")).unwrap().to_ip.unwrap();
+        let addresses = [0, 1, 2, 3, 4].map(|index| targets.get(index).to_string());
+        assert_eq!(addresses, ["10.0.0.254", "10.0.0.255", "10.0.1.0", "10.0.1.1", "10.0.0.254"]);
+        assert_eq!(targets.count(), 4);
+        let position = |ip: &str| targets.position(ip.parse().unwrap());
+        assert_eq!(position("10.0.1.0"), Some(2));
+        assert_eq!((position("10.0.0.253"), position("10.0.1.2")), (None, None));
+        assert_eq!(parse(&format!("{text}udp-tx")), Err(Error::OneTarget(Role::UdpTx)));
+        assert_eq!(parse("role=icmp"), Err(Error::Missing(Role::Icmp, "ip")));
+    }
+
+    #[test]
+    fn forwarding_takes_two_of_our_nics() {
+        assert!(parse("role=forward").is_ok());
+        let error = Error::NotWith(Role::Forward, Driver::Virtio);
+        assert_eq!(parse("role=forward driver=virtio"), Err(error));
     }
 
     #[test]
@@ -402,6 +495,10 @@ mod tests {
             "to_ip=0.0.0.0",
             "to_ip=255.255.255.255",
             "to_ip=10.0.0.1/24",
+            "to_ip=10.0.0.2-10.0.0.1",
+            "to_ip=10.0.0.0-10.0.16.0",
+            "to_ip=10.0.0.1-",
+            "nic=8",
             "tsc_khz=0",
         ] {
             let (key, value) = word.split_once('=').unwrap();

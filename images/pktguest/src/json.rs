@@ -51,6 +51,18 @@ impl<'w, W: Write> Object<'w, W> {
         self
     }
 
+    /// Adds a list of strings that are formatted on the way.
+    pub fn list(self, key: &str, values: impl Iterator<Item = impl Display>) -> Self {
+        let _ = write!(self.out, ",\"{key}\":[");
+        for (i, value) in values.enumerate() {
+            let _ = self.out.write_str(if i == 0 { "\"" } else { ",\"" });
+            let _ = write!(Escaped(self.out), "{value}");
+            let _ = self.out.write_char('"');
+        }
+        let _ = self.out.write_char(']');
+        self
+    }
+
     /// Closes the object and the line.
     pub fn end(self) {
         let _ = self.out.write_str("}\n");
@@ -86,11 +98,12 @@ mod tests {
             .str("role", "ping")
             .pairs("histogram", [(1, 2), (30, 4)].into_iter())
             .pairs("none", core::iter::empty())
+            .list("missing", ["a", "b"].iter())
             .end();
         assert_eq!(
             line,
             "{\"event\":\"final\",\"packets\":18446744073709551615,\"csb\":true,\"role\":\"ping\",\
-             \"histogram\":[[1,2],[30,4]],\"none\":[]}\n"
+             \"histogram\":[[1,2],[30,4]],\"none\":[],\"missing\":[\"a\",\"b\"]}\n"
         );
     }
 

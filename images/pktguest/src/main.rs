@@ -9,6 +9,7 @@ mod boot;
 mod buffer;
 mod bytes;
 mod cmdline;
+mod console;
 mod e1000;
 mod frame;
 mod histogram;
@@ -28,48 +29,72 @@ mod time;
 mod virtio;
 mod wait;
 
-use cmdline::{Config, Driver};
+use core::convert::Infallible;
+
+use cmdline::{Config, Driver, Role};
+use console::Console;
 use e1000::E1000;
 use json::Object;
 use nic::Nic;
+use role::{Bridge, Session};
 use serial::Serial;
 use time::Clock;
 use virtio::Virtio;
 
 /// Runs the guest on the command line it was booted with; called by the stub, at CPL3.
-fn run(cmdline: &str) -> Result<(), Error<'_>> {
+fn run(cmdline: &str) -> Result<Infallible, Error<'_>> {
     let mut serial = Serial::open();
     let config = cmdline::parse(cmdline)?;
     let clock = Clock::new(config.tsc_khz).ok_or("No PIT to calibrate the TSC: set tsc_khz")?;
     apic::enable();
     let timer = apic::Timer::new(clock);
+    let e1000 = |index| {
+        let device = pci::find(e1000::VENDOR, &[e1000::DEVICE], index);
+        let device = device.ok_or("No such 82540EM on PCI bus 0")?;
+        E1000::new(&device, &config, clock, timer.clone())
+    };
     match config.driver {
-        Driver::E1000 => {
-            let device =
-                pci::find(e1000::VENDOR, e1000::DEVICE).ok_or("No 82540EM on PCI bus 0")?;
-            play(E1000::new(&device, &config, clock, timer)?, &config, clock, &mut serial);
+        Driver::E1000 if config.role == Role::Forward => {
+            let bridge = Bridge::new(e1000(config.nic)?, e1000(config.nic + 1)?)?;
+            forward(bridge, &config, clock, &mut serial)
         }
+        Driver::E1000 => play(e1000(config.nic)?, &config, clock, &mut serial),
         Driver::Virtio => {
-            let mut device = virtio::Device::open()?;
+            let mut device = virtio::Device::open(config.nic)?;
             if device.max_rx().min(config.ring.into()) < 1024 {
                 let nic = Virtio::<256>::new(device, &config, clock, timer)?;
-                play(nic, &config, clock, &mut serial);
+                play(nic, &config, clock, &mut serial)
             } else {
                 let nic = Virtio::<1024>::new(device, &config, clock, timer)?;
-                play(nic, &config, clock, &mut serial);
+                play(nic, &config, clock, &mut serial)
             }
         }
     }
-    Ok(())
 }
 
 /// Plays the configured role on `nic`.
-fn play(mut nic: impl Nic, config: &Config, clock: Clock, serial: &mut Serial) {
-    announce(serial, config, &nic, &clock);
-    role::run(config, clock, &mut nic, serial);
+fn play(mut nic: impl Nic, config: &Config, clock: Clock, serial: &mut Serial) -> ! {
+    let mut console = Console::open(serial);
+    announce(serial, config, &nic, &clock).end();
+    role::run(Session::new(config, clock, serial, &mut console), &mut nic);
+    console.linger(serial)
 }
 
-fn announce(serial: &mut Serial, config: &Config, nic: &impl Nic, clock: &Clock) {
+/// As [`play`], with two NICs.
+fn forward(mut bridge: Bridge, config: &Config, clock: Clock, serial: &mut Serial) -> ! {
+    let mut console = Console::open(serial);
+    let [first, second] = bridge.nics();
+    announce(serial, config, first, &clock).show("second_mac", frame::ShowMac(second.mac())).end();
+    role::forward(Session::new(config, clock, serial, &mut console), &mut bridge);
+    console.linger(serial)
+}
+
+fn announce<'w>(
+    serial: &'w mut Serial,
+    config: &Config,
+    nic: &impl Nic,
+    clock: &Clock,
+) -> Object<'w, Serial> {
     let ready = Object::event(serial, "ready")
         .str("role", config.role.name())
         .str("driver", config.driver.name())
@@ -80,7 +105,7 @@ fn announce(serial: &mut Serial, config: &Config, nic: &impl Nic, clock: &Clock)
         .bool("sc", config.sc)
         .bool("csb", config.csb)
         .num("tsc_khz", clock.khz());
-    nic.describe(ready).end();
+    nic.describe(ready)
 }
 
 /// Why the guest could not start.

@@ -7,38 +7,14 @@ use crate::buffer::RxFrame;
 use crate::frame::{HEADER_WORDS, Header, Kind};
 use crate::json::Object;
 use crate::time;
+pub use crate::wait::Until;
+use crate::wait::Wakeable;
 
 /// Frames discarded at a time.
 const DISCARD: u32 = 64;
 
-/// What a wait is for, besides its deadline and the link's end.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Until {
-    /// A frame has arrived.
-    Frame,
-    /// The transmit ring has room.
-    Room,
-    /// All frames have been transmitted.
-    Sent,
-    /// The link is up.
-    Link,
-    /// Nothing else.
-    Deadline,
-}
-
-impl Until {
-    /// Whether the device's transmit side brings it about.
-    pub fn is_transmit(self) -> bool {
-        matches!(self, Self::Room | Self::Sent)
-    }
-
-    /// Whether it can come at any moment, so that polling may pay.
-    pub fn is_polled(self) -> bool {
-        matches!(self, Self::Frame | Self::Room | Self::Sent)
-    }
-}
-
 /// What a driver did.
+#[derive(Clone, Copy)]
 pub struct Counters {
     /// Register writes that told the device of frames to send (TDT).
     pub tx_doorbells: u64,
@@ -58,8 +34,14 @@ pub struct Counters {
 
 /// A transmit ring as a place to write frames into.
 pub trait Queue {
+    /// For how many frames there is room, up to `wanted`.
+    fn room(&mut self, wanted: u32) -> u32;
+
     /// Whether there is room for a frame.
-    fn has_room(&mut self) -> bool;
+    #[inline]
+    fn has_room(&mut self) -> bool {
+        self.room(1) > 0
+    }
 
     /// Appends a frame of `len` bytes, at most 1514, which `fill` writes, whatever was there before;
     /// the device hears of it with the next [`Nic::flush`]. Without room the frame is dropped.
@@ -67,7 +49,7 @@ pub trait Queue {
 }
 
 /// A running network card and its driver.
-pub trait Nic {
+pub trait Nic: Wakeable {
     /// The transmit ring.
     type Queue: Queue;
 
@@ -76,9 +58,6 @@ pub trait Nic {
 
     /// Its address.
     fn mac(&self) -> [u8; 6];
-
-    /// Whether the link was up when last heard of.
-    fn link_up(&self) -> bool;
 
     /// Frames handed to the device but not known to be transmitted.
     fn unsent(&self) -> u64;
@@ -110,11 +89,7 @@ pub trait Nic {
         }
     }
 
-    /// Services the interrupt, if there was one.
-    fn service(&mut self);
-
-    /// Waits for `until`, for TSC time `deadline`, or for the link to go down: polls memory for a
-    /// while, then arms the interrupt and halts. May return a little early.
+    /// As [`wait`](crate::wait::wait), once what waits to be sent is on its way.
     fn wait(&mut self, until: Until, deadline: u64);
 
     /// Receives no more; frames that wait can still be taken.
@@ -141,5 +116,21 @@ pub trait Nic {
         };
         self.queue().push(60, |frame| header.write(frame));
         self.flush();
+    }
+}
+
+impl core::ops::Add for Counters {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            tx_doorbells: self.tx_doorbells + other.tx_doorbells,
+            rx_doorbells: self.rx_doorbells + other.rx_doorbells,
+            interrupts: self.interrupts + other.interrupts,
+            cause_reads: self.cause_reads + other.cause_reads,
+            halts: self.halts + other.halts,
+            tx_frames: self.tx_frames + other.tx_frames,
+            rx_frames: self.rx_frames + other.rx_frames,
+        }
     }
 }

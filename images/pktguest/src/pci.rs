@@ -22,10 +22,13 @@ pub struct Device {
     slot: u8,
 }
 
-/// Finds function 0 of the first device with these ids on bus 0.
-pub fn find(vendor: u16, device: u16) -> Option<Device> {
-    let id = u32::from(device) << 16 | u32::from(vendor);
-    (0..32).map(Device::at).find(|device| device.read(ID) == id)
+/// Finds function 0 of device number `index`, from 0, of those on bus 0 that have one of these ids.
+pub fn find(vendor: u16, devices: &[u16], index: u8) -> Option<Device> {
+    let is_one = |device: &Device| {
+        let id = device.read(ID);
+        id as u16 == vendor && devices.contains(&((id >> 16) as u16))
+    };
+    (0..32).map(Device::at).filter(is_one).nth(index.into())
 }
 
 impl Device {

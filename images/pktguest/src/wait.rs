@@ -1,8 +1,8 @@
 //! How a driver waits: it polls memory for a while, then has itself interrupted and halts.
 
 use crate::apic::Timer;
+use crate::console;
 use crate::irq::Events;
-use crate::nic::{Nic, Until};
 use crate::time::{self, Clock};
 
 /// A halt may overshoot by this much, so what is due sooner is spun for.
@@ -26,8 +26,41 @@ impl Patience {
     }
 }
 
+/// What a wait is for, besides its deadline and the link's end.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Until {
+    /// A frame has arrived.
+    Frame,
+    /// The transmit ring has room.
+    Room,
+    /// All frames have been transmitted.
+    Sent,
+    /// The link is up.
+    Link,
+    /// Nothing else.
+    Deadline,
+}
+
+impl Until {
+    /// Whether the device's transmit side brings it about.
+    pub fn is_transmit(self) -> bool {
+        matches!(self, Self::Room | Self::Sent)
+    }
+
+    /// Whether it can come at any moment, so that polling may pay.
+    pub fn is_polled(self) -> bool {
+        matches!(self, Self::Frame | Self::Room | Self::Sent)
+    }
+}
+
 /// What waiting takes of a driver.
-pub trait Wakeable: Nic {
+pub trait Wakeable {
+    /// Whether the link was up when last heard of.
+    fn link_up(&self) -> bool;
+
+    /// Services the interrupt, if there was one.
+    fn service(&mut self);
+
     /// Its patience.
     fn patience(&mut self) -> &mut Patience;
 
@@ -47,7 +80,8 @@ pub trait Wakeable: Nic {
     }
 }
 
-/// [`Nic::wait`].
+/// Waits for `until`, for TSC time `deadline`, for something typed on the console, or for the link to
+/// go down: polls memory for a while, then arms the interrupt and halts. May return a little early.
 pub fn wait(driver: &mut impl Wakeable, until: Until, deadline: u64) {
     let patience = driver.patience();
     let overshoot = patience.overshoot;
@@ -58,7 +92,7 @@ pub fn wait(driver: &mut impl Wakeable, until: Until, deadline: u64) {
         }
         driver.service();
         let now = time::now();
-        if now >= deadline || driver.is_moot(until) {
+        if now >= deadline || driver.is_moot(until) || console::is_typed() {
             return;
         }
         let soon = deadline - now < overshoot;
@@ -81,7 +115,8 @@ fn halt(driver: &mut impl Wakeable, until: Until, wake: u64, is_limited: bool) {
             return;
         }
         driver.service();
-        if driver.reached(until) || driver.is_moot(until) || time::now() >= wake {
+        let is_over = driver.is_moot(until) || console::is_typed() || time::now() >= wake;
+        if is_over || driver.reached(until) {
             return;
         }
         let patience = driver.patience();

@@ -5,6 +5,7 @@
 use core::sync::atomic::{AtomicU32, Ordering::SeqCst};
 
 use super::regs::{CSBAH, CSBAL, Regs};
+use crate::irq::NICS;
 
 /// PCI subsystem device id that announces the extension.
 pub const SUBSYSTEM: u16 = 0x1101;
@@ -50,37 +51,44 @@ const _: () = {
     assert!(core::mem::size_of::<Csb>() == 4096);
 };
 
-static CSB: Csb = Csb {
-    guest_tdt: AtomicU32::new(0),
-    guest_need_txkick: AtomicU32::new(0),
-    guest_need_rxkick: AtomicU32::new(1),
-    guest_csb_on: AtomicU32::new(0),
-    guest_rdt: AtomicU32::new(0),
-    guest_txkick_at: AtomicU32::new(NONE),
-    guest_use_msix: AtomicU32::new(0),
-    _pad: [const { AtomicU32::new(0) }; 9],
-    host_tdh: AtomicU32::new(0),
-    host_need_txkick: AtomicU32::new(1),
-    host_txcycles_lim: AtomicU32::new(HOST_POLLS),
-    host_txcycles: AtomicU32::new(0),
-    host_rdh: AtomicU32::new(0),
-    host_need_rxkick: AtomicU32::new(1),
-    host_isr: AtomicU32::new(0),
-    host_rxkick_at: AtomicU32::new(NONE),
-    vnet_ring: [const { AtomicU32::new(0) }; 2],
-};
+/// One for each NIC.
+static BLOCKS: [Csb; NICS] = [const { Csb::new() }; NICS];
 
 impl Csb {
-    /// Hands the block to the device and turns it on, with `rdt` as the receive tail.
+    /// A block that is not in use.
+    const fn new() -> Self {
+        Self {
+            guest_tdt: AtomicU32::new(0),
+            guest_need_txkick: AtomicU32::new(0),
+            guest_need_rxkick: AtomicU32::new(1),
+            guest_csb_on: AtomicU32::new(0),
+            guest_rdt: AtomicU32::new(0),
+            guest_txkick_at: AtomicU32::new(NONE),
+            guest_use_msix: AtomicU32::new(0),
+            _pad: [const { AtomicU32::new(0) }; 9],
+            host_tdh: AtomicU32::new(0),
+            host_need_txkick: AtomicU32::new(1),
+            host_txcycles_lim: AtomicU32::new(HOST_POLLS),
+            host_txcycles: AtomicU32::new(0),
+            host_rdh: AtomicU32::new(0),
+            host_need_rxkick: AtomicU32::new(1),
+            host_isr: AtomicU32::new(0),
+            host_rxkick_at: AtomicU32::new(NONE),
+            vnet_ring: [const { AtomicU32::new(0) }; 2],
+        }
+    }
+
+    /// Hands block `index` to the device and turns it on, with `rdt` as the receive tail.
     ///
     /// `guest_need_rxkick` starts at 0: we poll first and ask for interrupts before we sleep.
-    pub fn enable(regs: &Regs, rdt: u32) -> &'static Self {
-        CSB.guest_rdt.store(rdt, SeqCst);
-        CSB.guest_need_rxkick.store(0, SeqCst);
-        let address = &raw const CSB as u64;
+    pub fn enable(index: usize, regs: &Regs, rdt: u32) -> &'static Self {
+        let csb = &BLOCKS[index];
+        csb.guest_rdt.store(rdt, SeqCst);
+        csb.guest_need_rxkick.store(0, SeqCst);
+        let address = &raw const *csb as u64;
         regs.write(CSBAH, (address >> 32) as u32);
         regs.write(CSBAL, address as u32);
-        CSB.guest_csb_on.store(1, SeqCst);
-        &CSB
+        csb.guest_csb_on.store(1, SeqCst);
+        csb
     }
 }

@@ -3,14 +3,14 @@
 use core::fmt::Write;
 
 use super::csb::{self, Csb};
-use super::memory::RxFrame;
+use super::memory::{Memory, RxFrame};
 use super::regs::{self, Regs};
 use super::rx::RxRing;
 use super::tx::TxRing;
 use crate::apic::{self, Timer};
-use crate::cmdline::Config;
+use crate::cmdline::{Config, Role};
 use crate::frame::HEADER_WORDS;
-use crate::irq::Events;
+use crate::irq::{Events, NIC_VECTORS};
 use crate::json::Object;
 use crate::nic::{Counters, Nic, Queue, Until};
 use crate::pci::Device;
@@ -31,18 +31,26 @@ pub struct E1000 {
     tx: TxRing,
     rx: RxRing,
     csb: bool,
+    /// Which of the drivers this is.
+    index: usize,
     mac: [u8; 6],
     subsystem: u16,
     irq: u8,
     link: bool,
     /// Causes that interrupt us.
     causes: u32,
-    /// NIC interrupts serviced.
-    serviced: u32,
+    /// Interrupts serviced, and, as the stub counts them, the last of them.
+    interrupts: u64,
+    serviced: u16,
     icr_reads: u64,
 }
 
 impl E1000 {
+    /// The I/O APIC pin that its interrupts arrive at.
+    pub fn irq(&self) -> u8 {
+        self.irq
+    }
+
     /// Resets the NIC and sets it up as `config` says (14.3 to 14.5).
     ///
     /// # Errors
@@ -65,11 +73,12 @@ impl E1000 {
         set_filters(&regs, mac);
 
         let len = u32::from(config.ring);
-        let csb = config.csb.then(|| Csb::enable(&regs, len - 1));
-        let tx = TxRing::new(&regs, len, config.sc, csb);
-        let rx = RxRing::new(&regs, len, csb);
+        let (index, memory) = Memory::claim().ok_or("More NICs than this guest can drive")?;
+        let csb = config.csb.then(|| Csb::enable(index, &regs, len - 1));
+        let tx = TxRing::new(memory, &regs, len, config.sc, csb);
+        let rx = RxRing::new(memory, &regs, len, config.role == Role::Forward, csb);
         let irq = device.interrupt_line();
-        apic::route_nic(irq);
+        apic::route(irq, NIC_VECTORS[index]);
         regs.write(regs::ITR, config.itr.into());
         let causes = if config.csb { CSB_CAUSES } else { CAUSES };
         regs.write(regs::IMS, causes);
@@ -81,11 +90,13 @@ impl E1000 {
             tx,
             rx,
             csb: config.csb,
+            index,
             mac,
             subsystem,
             irq,
             link,
             causes,
+            interrupts: 0,
             serviced: 0,
             icr_reads: 0,
         })
@@ -93,8 +104,9 @@ impl E1000 {
 
     /// Services an interrupt: reads its causes, which drops INTx, then ends it.
     #[cold]
-    fn service_taken(&mut self, taken: u32) {
+    fn service_taken(&mut self, taken: u16) {
         // Without an EOI no further one is taken: these causes are the ones of this interrupt.
+        self.interrupts += u64::from(taken.wrapping_sub(self.serviced));
         self.serviced = taken;
         let causes = self.regs.read(regs::ICR);
         self.icr_reads += 1;
@@ -120,19 +132,16 @@ impl Nic for E1000 {
         self.mac
     }
 
-    fn link_up(&self) -> bool {
-        self.link
-    }
-
     fn unsent(&self) -> u64 {
         self.tx.pending().into()
     }
 
     fn counters(&self) -> Counters {
+        let waiting = Events::now().nic(self.index).wrapping_sub(self.serviced);
         Counters {
             tx_doorbells: self.tx.tdt_writes,
             rx_doorbells: self.rx.rdt_writes,
-            interrupts: Events::now().nic().into(),
+            interrupts: self.interrupts + u64::from(waiting),
             cause_reads: self.icr_reads,
             halts: self.patience.halts,
             tx_frames: self.tx.frames,
@@ -175,14 +184,6 @@ impl Nic for E1000 {
         self.rx.ready()
     }
 
-    #[inline]
-    fn service(&mut self) {
-        let taken = Events::now().nic();
-        if taken != self.serviced {
-            self.service_taken(taken);
-        }
-    }
-
     fn wait(&mut self, until: Until, deadline: u64) {
         // The CSB driver looks at its rings before the slow register; that debt is paid here.
         self.service();
@@ -205,6 +206,18 @@ impl Nic for E1000 {
 }
 
 impl Wakeable for E1000 {
+    fn link_up(&self) -> bool {
+        self.link
+    }
+
+    #[inline]
+    fn service(&mut self) {
+        let taken = Events::now().nic(self.index);
+        if taken != self.serviced {
+            self.service_taken(taken);
+        }
+    }
+
     fn patience(&mut self) -> &mut Patience {
         &mut self.patience
     }

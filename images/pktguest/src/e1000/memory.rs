@@ -1,10 +1,11 @@
 //! Memory the device reads and writes: descriptors and frame buffers, all of it atomics (see
 //! [`crate::buffer`]).
 
-use core::sync::atomic::AtomicU64;
+use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 use crate::buffer::{Buffer, RX_WORDS, TX_WORDS};
 pub use crate::buffer::{RxFrame, prefetch, prefetch_write};
+use crate::irq::NICS;
 
 /// Descriptors a ring has room for.
 pub const MAX_RING: usize = 4096;
@@ -40,21 +41,45 @@ impl Ring {
     }
 }
 
-/// Buffer `i` belongs to descriptor `i` for ever.
-pub static TX_RING: Ring = Ring::new();
-/// As [`TX_RING`].
-pub static RX_RING: Ring = Ring::new();
-static TX_BUFFERS: [Buffer<TX_WORDS>; MAX_RING] = [const { Buffer::new() }; MAX_RING];
-static RX_BUFFERS: [Buffer<RX_WORDS>; MAX_RING] = [const { Buffer::new() }; MAX_RING];
-
-/// The transmit buffer of descriptor `index`.
-#[inline]
-pub fn tx_buffer(index: u32) -> &'static Buffer<TX_WORDS> {
-    &TX_BUFFERS[index as usize % MAX_RING]
+/// What one NIC and its driver share. All zeros: it must not reach the image's file.
+pub struct Memory {
+    /// Transmit descriptors.
+    pub tx_ring: Ring,
+    /// Receive descriptors.
+    pub rx_ring: Ring,
+    // Buffer `i` belongs to descriptor `i` for ever.
+    tx_buffers: [Buffer<TX_WORDS>; MAX_RING],
+    rx_buffers: [Buffer<RX_WORDS>; MAX_RING],
 }
 
-/// The receive buffer of descriptor `index`.
-#[inline]
-pub fn rx_buffer(index: u32) -> &'static Buffer<RX_WORDS> {
-    &RX_BUFFERS[index as usize % MAX_RING]
+static MEMORY: [Memory; NICS] = [const { Memory::new() }; NICS];
+static CLAIMED: AtomicUsize = AtomicUsize::new(0);
+
+impl Memory {
+    const fn new() -> Self {
+        Self {
+            tx_ring: Ring::new(),
+            rx_ring: Ring::new(),
+            tx_buffers: [const { Buffer::new() }; MAX_RING],
+            rx_buffers: [const { Buffer::new() }; MAX_RING],
+        }
+    }
+
+    /// Memory for one driver, which nobody else has, and the driver's number; `None` if all is taken.
+    pub fn claim() -> Option<(usize, &'static Self)> {
+        let index = CLAIMED.fetch_add(1, Relaxed);
+        Some((index, MEMORY.get(index)?))
+    }
+
+    /// The transmit buffer of descriptor `index`.
+    #[inline]
+    pub fn tx_buffer(&self, index: u32) -> &Buffer<TX_WORDS> {
+        &self.tx_buffers[index as usize % MAX_RING]
+    }
+
+    /// The receive buffer of descriptor `index`.
+    #[inline]
+    pub fn rx_buffer(&self, index: u32) -> &Buffer<RX_WORDS> {
+        &self.rx_buffers[index as usize % MAX_RING]
+    }
 }

@@ -40,6 +40,8 @@ pub const CAUSE_RXT0: u32 = 1 << 7;
 pub const RCTL: usize = 0x0100;
 /// Enable, accept broadcast, strip the CRC; buffers of 2048 bytes.
 pub const RCTL_SETUP: u32 = 1 << 1 | 1 << 15 | 1 << 26;
+/// Take unicast and multicast to anyone.
+pub const RCTL_PROMISCUOUS: u32 = 1 << 3 | 1 << 4;
 /// Transmit Control.
 pub const TCTL: usize = 0x0400;
 /// Enable, pad short frames; collision threshold 15 and distance 64 (full duplex).

@@ -3,7 +3,7 @@
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 
 use super::csb::Csb;
-use super::memory::{self, RX_RING, RxFrame, rx_buffer};
+use super::memory::{self, Memory, RxFrame};
 use super::regs::{self, Regs};
 
 /// Descriptor done.
@@ -19,6 +19,7 @@ const AHEAD: u32 = 24;
 
 /// The ring. The device owns all descriptors but the one before `next`.
 pub struct RxRing {
+    memory: &'static Memory,
     len: u32,
     /// Next descriptor to look at.
     next: u32,
@@ -34,29 +35,37 @@ pub struct RxRing {
 }
 
 impl RxRing {
-    /// Sets up a ring of `len` descriptors, all the device's but one, and enables reception.
-    pub fn new(regs: &Regs, len: u32, csb: Option<&'static Csb>) -> Self {
+    /// Sets up the ring in `memory` with `len` descriptors, all the device's but one, and enables
+    /// reception: of frames to anyone if `promiscuous`.
+    pub fn new(
+        memory: &'static Memory,
+        regs: &Regs,
+        len: u32,
+        promiscuous: bool,
+        csb: Option<&'static Csb>,
+    ) -> Self {
         for index in 0..len {
-            let descriptor = RX_RING.at(index);
-            descriptor.address.store(rx_buffer(index).address(), Relaxed);
+            let descriptor = memory.rx_ring.at(index);
+            descriptor.address.store(memory.rx_buffer(index).address(), Relaxed);
             descriptor.control.store(0, Relaxed);
         }
-        regs.write(regs::RDBAL, RX_RING.address() as u32);
-        regs.write(regs::RDBAH, (RX_RING.address() >> 32) as u32);
+        regs.write(regs::RDBAL, memory.rx_ring.address() as u32);
+        regs.write(regs::RDBAH, (memory.rx_ring.address() >> 32) as u32);
         regs.write(regs::RDLEN, len * 16);
         regs.write(regs::RDH, 0);
         regs.write(regs::RDTR, 0);
         regs.write(regs::RADV, 0);
-        regs.write(regs::RCTL, regs::RCTL_SETUP);
+        let promiscuous = if promiscuous { regs::RCTL_PROMISCUOUS } else { 0 };
+        regs.write(regs::RCTL, regs::RCTL_SETUP | promiscuous);
         regs.write(regs::RDT, len - 1);
-        Self { len, next: 0, unreturned: 0, csb, posted: true, rdt_writes: 1, frames: 0 }
+        Self { memory, len, next: 0, unreturned: 0, csb, posted: true, rdt_writes: 1, frames: 0 }
     }
 
     /// Whether a frame waits.
     #[inline]
     pub fn ready(&self) -> bool {
         match self.announced() {
-            UNKNOWN => RX_RING.at(self.next).control.load(Acquire) & DONE != 0,
+            UNKNOWN => self.memory.rx_ring.at(self.next).control.load(Acquire) & DONE != 0,
             count => count > 0,
         }
     }
@@ -80,10 +89,11 @@ impl RxRing {
     pub fn receive(&mut self, regs: &Regs, max: u32, mut each: impl FnMut(RxFrame<'_>)) -> u32 {
         // At most a quarter at a time, so that the rest is the device's meanwhile.
         let max = max.min(self.len / 4).min(self.announced());
+        let memory = self.memory;
         let mut index = self.next;
         let mut count = 0;
         while count < max {
-            let descriptor = RX_RING.at(index);
+            let descriptor = memory.rx_ring.at(index);
             let control = descriptor.control.load(Acquire);
             if control & DONE == 0 {
                 break;
@@ -92,10 +102,10 @@ impl RxRing {
                 // Where the head tells what is done the line is left as it is, with both of us.
                 descriptor.control.store(0, Release);
             }
-            memory::prefetch(rx_buffer(index + AHEAD).address());
+            memory::prefetch(memory.rx_buffer(index + AHEAD).address());
             if control & (END | ERRORS) == END {
                 // SAFETY: the descriptor is done, and is not the device's again before we return it.
-                each(unsafe { RxFrame::new(rx_buffer(index), control as u16) });
+                each(unsafe { RxFrame::new(memory.rx_buffer(index), control as u16) });
             }
             count += 1;
             index += 1;

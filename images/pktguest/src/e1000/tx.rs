@@ -3,7 +3,7 @@
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 
 use super::csb::Csb;
-use super::memory::{self, TX_RING, tx_buffer};
+use super::memory::{self, Memory};
 use super::regs::{self, Regs};
 use crate::frame::HEADER_WORDS;
 use crate::nic::Queue;
@@ -20,6 +20,7 @@ const AHEAD: u32 = 32;
 
 /// The ring. One descriptor always stays free: a full ring would look empty (3.4).
 pub struct TxRing {
+    memory: &'static Memory,
     len: u32,
     /// Next descriptor to fill.
     next: u32,
@@ -52,17 +53,23 @@ enum Doorbell {
 }
 
 impl TxRing {
-    /// Sets up a ring of `len` descriptors and enables transmission.
-    pub fn new(regs: &Regs, len: u32, sc: bool, csb: Option<&'static Csb>) -> Self {
+    /// Sets up the ring in `memory` with `len` descriptors and enables transmission.
+    pub fn new(
+        memory: &'static Memory,
+        regs: &Regs,
+        len: u32,
+        sc: bool,
+        csb: Option<&'static Csb>,
+    ) -> Self {
         for index in 0..len {
-            let buffer = tx_buffer(index);
+            let buffer = memory.tx_buffer(index);
             buffer.fill();
-            let descriptor = TX_RING.at(index);
+            let descriptor = memory.tx_ring.at(index);
             descriptor.address.store(buffer.address(), Relaxed);
             descriptor.control.store(DONE, Relaxed);
         }
-        regs.write(regs::TDBAL, TX_RING.address() as u32);
-        regs.write(regs::TDBAH, (TX_RING.address() >> 32) as u32);
+        regs.write(regs::TDBAL, memory.tx_ring.address() as u32);
+        regs.write(regs::TDBAH, (memory.tx_ring.address() >> 32) as u32);
         regs.write(regs::TDLEN, len * 16);
         regs.write(regs::TDH, 0);
         regs.write(regs::TDT, 0);
@@ -74,6 +81,7 @@ impl TxRing {
             None => Doorbell::Plain,
         };
         Self {
+            memory,
             len,
             next: 0,
             clean: 0,
@@ -95,17 +103,15 @@ impl TxRing {
         len: u16,
         mut header: impl FnMut() -> [u64; HEADER_WORDS],
     ) -> u32 {
-        if self.free < count {
-            self.reclaim();
-        }
-        let count = count.min(self.free);
+        let count = self.room(count);
         if count == 0 {
             return 0;
         }
+        let memory = self.memory;
         let mut index = self.next;
         for _ in 0..count {
-            memory::prefetch_write(tx_buffer(index + AHEAD).address());
-            tx_buffer(index).set_header(header());
+            memory::prefetch_write(memory.tx_buffer(index + AHEAD).address());
+            memory.tx_buffer(index).set_header(header());
             self.describe(index, len);
             index += 1;
             if index == self.len {
@@ -129,7 +135,7 @@ impl TxRing {
     /// Fills the descriptor of a frame of `len` bytes.
     #[inline]
     fn describe(&self, index: u32, len: u16) {
-        let control = &TX_RING.at(index).control;
+        let control = &self.memory.tx_ring.at(index).control;
         let wanted = COMMAND | u64::from(len);
         if !matches!(self.doorbell, Doorbell::Shared(_)) {
             control.store(wanted | REPORT, Release);
@@ -193,7 +199,7 @@ impl TxRing {
             }
             _ => {
                 while self.free < self.len - 1
-                    && TX_RING.at(self.clean).control.load(Acquire) & DONE != 0
+                    && self.memory.tx_ring.at(self.clean).control.load(Acquire) & DONE != 0
                 {
                     self.free += 1;
                     self.clean = if self.clean + 1 == self.len { 0 } else { self.clean + 1 };
@@ -243,14 +249,17 @@ impl TxRing {
 
 impl Queue for TxRing {
     #[inline]
-    fn has_room(&mut self) -> bool {
-        self.free > 0 || self.reclaim()
+    fn room(&mut self, wanted: u32) -> u32 {
+        if self.free < wanted {
+            self.reclaim();
+        }
+        wanted.min(self.free)
     }
 
     #[inline]
     fn push<R>(&mut self, len: u16, fill: impl FnOnce(&mut [u8]) -> R) -> R {
         // SAFETY: the device knows nothing of the descriptor at the tail, even if the ring is full.
-        let result = fill(unsafe { tx_buffer(self.next).bytes_mut(len) });
+        let result = fill(unsafe { self.memory.tx_buffer(self.next).bytes_mut(len) });
         if self.has_room() {
             self.describe(self.next, len);
             self.next = if self.next + 1 == self.len { 0 } else { self.next + 1 };

@@ -1,9 +1,10 @@
 //! IPv4 sockets: smoltcp's stack on our drivers.
 //!
 //! [`Stack`] is one interface with one socket, all that a role needs; `device` makes a driver look
-//! as smoltcp wants it. Checksums are computed and verified here, by smoltcp.
+//! as smoltcp wants it; [`echo`] is for who pings. Checksums are computed and verified here, by smoltcp.
 
 mod device;
+pub mod echo;
 
 use core::marker::PhantomData;
 use core::net::Ipv4Addr;
@@ -18,6 +19,7 @@ use smoltcp::wire::{EthernetAddress, IpAddress, IpCidr};
 use crate::nic::{Nic, Until};
 use crate::time::{self, Clock};
 use device::Device;
+pub use echo::{Answer, Host};
 
 /// The port that takes what it gets and throws it away (RFC 863).
 pub const DISCARD_PORT: u16 = 9;
@@ -91,8 +93,20 @@ impl<'a, S: AnySocket<'a>> Stack<'a, S> {
     /// Takes up to `max` frames from the driver; returns how many descriptors that took.
     #[inline]
     pub fn receive<N: Nic>(&mut self, nic: &mut N, max: u32) -> u32 {
+        self.receive_with(nic, max, |_| ())
+    }
+
+    /// As [`receive`](Self::receive); shows each frame to `look` first.
+    #[inline]
+    pub fn receive_with<N: Nic>(
+        &mut self,
+        nic: &mut N,
+        max: u32,
+        mut look: impl FnMut(&[u8]),
+    ) -> u32 {
         let Self { interface, sockets, mtu, now, .. } = self;
         let count = nic.exchange(max, |frame, queue| {
+            look(frame.bytes());
             let mut device = Device::new(Some(frame.bytes()), queue, *mtu);
             interface.poll_ingress_single(*now, &mut device, sockets);
         });

@@ -1,5 +1,7 @@
 //! What the guest does once its NIC works.
 
+mod forward;
+mod icmp;
 mod idle;
 mod pace;
 mod ping;
@@ -13,10 +15,13 @@ mod udp_rx;
 mod udp_tx;
 
 use crate::cmdline::{Config, Role};
+use crate::console::{self, Command, Console};
 use crate::json::Object;
-use crate::nic::{Nic, Until};
+use crate::nic::{Counters, Nic, Until};
 use crate::serial::Serial;
 use crate::time::{self, Clock};
+use crate::wait::{self, Wakeable};
+pub use forward::Bridge;
 
 /// Frames to take from the driver at a time.
 const BATCH: u32 = 64;
@@ -26,16 +31,13 @@ const CHUNK: u64 = 64;
 const FINISH_US: u64 = 1_000_000;
 
 /// Waits for the link, then plays the configured role to its end.
-pub fn run(config: &Config, clock: Clock, nic: &mut impl Nic, serial: &mut Serial) {
-    while !nic.link_up() {
-        nic.wait(Until::Link, u64::MAX);
-    }
+pub fn run(mut session: Session<'_>, nic: &mut impl Nic) {
+    session.begin(nic);
     // The first frame of a guest that starts a conversation announces it, too.
-    if !starts(config.role) {
+    if !starts(session.config) {
         nic.announce();
     }
-    let session = Session::new(config, clock, serial);
-    match config.role {
+    match session.config.role {
         Role::Tx => tx::run(session, nic),
         Role::Rx => rx::run(session, nic),
         Role::Ping => ping::run(session, nic),
@@ -45,19 +47,30 @@ pub fn run(config: &Config, clock: Clock, nic: &mut impl Nic, serial: &mut Seria
         Role::UdpRx => udp_rx::run(session, nic),
         Role::TcpTx => tcp_tx::run(session, nic),
         Role::TcpRx => tcp_rx::run(session, nic),
+        Role::Icmp => icmp::run(session, nic),
+        // What takes two NICs does not come here.
+        Role::Forward => (),
     }
 }
 
-/// Whether a role sends without having been asked.
-fn starts(role: Role) -> bool {
-    matches!(role, Role::Tx | Role::Ping | Role::UdpTx | Role::TcpTx)
+/// As [`run`], with two NICs.
+pub fn forward(mut session: Session<'_>, bridge: &mut Bridge) {
+    session.begin(bridge);
+    forward::run(session, bridge);
+}
+
+/// Whether a guest sends without having been asked.
+fn starts(config: &Config) -> bool {
+    let sends = matches!(config.role, Role::Tx | Role::Ping | Role::UdpTx | Role::TcpTx);
+    sends || config.role == Role::Icmp && config.to_ip.is_some()
 }
 
 /// What roles share: configuration, clock, the end, and reports.
-struct Session<'a> {
+pub struct Session<'a> {
     config: &'a Config,
     clock: Clock,
     serial: &'a mut Serial,
+    console: &'a mut Console,
     start: u64,
     /// TSC time to stop at; `u64::MAX`: never.
     end: u64,
@@ -74,24 +87,35 @@ struct Tally {
 }
 
 impl<'a> Session<'a> {
-    fn new(config: &'a Config, clock: Clock, serial: &'a mut Serial) -> Self {
-        let start = time::now();
-        let after = |ms| {
-            if ms == 0 { u64::MAX } else { start + clock.ticks(1000 * ms) }
-        };
-        Self {
-            config,
-            clock,
-            serial,
-            start,
-            end: after(config.duration_ms),
-            next_report: after(config.interval_ms),
-            reported: Tally::default(),
+    /// What a guest so configured does, reporting on `serial` and listening to `console`.
+    pub fn new(
+        config: &'a Config,
+        clock: Clock,
+        serial: &'a mut Serial,
+        console: &'a mut Console,
+    ) -> Self {
+        let (start, never) = (time::now(), u64::MAX);
+        let reported = Tally::default();
+        Self { config, clock, serial, console, start, end: never, next_report: never, reported }
+    }
+
+    /// Waits for the link; time counts from then on.
+    fn begin(&mut self, nic: &mut impl Wakeable) {
+        while !nic.reached(Until::Link) && self.end == u64::MAX {
+            wait::wait(nic, Until::Link, u64::MAX);
+            self.report(time::now(), Tally::default());
         }
+        self.start = time::now();
+        let after = |ms| {
+            if ms == 0 { u64::MAX } else { self.start + self.clock.ticks(1000 * ms) }
+        };
+        // Not if the console has ended the role before it began.
+        self.end = self.end.min(after(self.config.duration_ms));
+        self.next_report = after(self.config.interval_ms);
     }
 
     /// Whether the role is over at TSC time `now`.
-    fn is_over(&self, now: u64, nic: &impl Nic) -> bool {
+    fn is_over(&self, now: u64, nic: &impl Wakeable) -> bool {
         now >= self.end || !nic.link_up()
     }
 
@@ -116,21 +140,51 @@ impl<'a> Session<'a> {
         self.end.min(self.next_report)
     }
 
-    /// Prints an interval line if it is due.
+    /// Prints an interval line if it is due, and does what was typed.
     #[inline]
     fn report(&mut self, now: u64, total: Tally) {
         if now >= self.next_report {
             self.print_interval(now, total);
         }
+        if console::is_typed() {
+            self.listen(now, total);
+        }
+    }
+
+    #[cold]
+    fn listen(&mut self, now: u64, total: Tally) {
+        while let Some(command) = self.console.command(self.serial) {
+            match command {
+                Command::Stats => {
+                    let t_ms = self.clock.ns(now - self.start) / 1_000_000;
+                    self.event("stats")
+                        .num("t_ms", t_ms)
+                        .num("packets", total.packets)
+                        .num("bytes", total.bytes)
+                        .end();
+                }
+                // In the past.
+                Command::Stop => self.end = 0,
+            }
+        }
+    }
+
+    /// Begins a line of its own, whatever is being typed.
+    fn event(&mut self, name: &str) -> Object<'_, Serial> {
+        self.serial.end_line();
+        Object::event(self.serial, name)
     }
 
     #[cold]
     fn print_interval(&mut self, now: u64, total: Tally) {
-        Object::event(self.serial, "interval")
-            .num("t_ms", self.clock.ns(now - self.start) / 1_000_000)
-            .num("packets", total.packets - self.reported.packets)
-            .num("bytes", total.bytes - self.reported.bytes)
+        let t_ms = self.clock.ns(now - self.start) / 1_000_000;
+        let reported = self.reported;
+        self.event("interval")
+            .num("t_ms", t_ms)
+            .num("packets", total.packets - reported.packets)
+            .num("bytes", total.bytes - reported.bytes)
             .end();
+        self.console.echo(self.serial);
         self.reported = total;
         let step = self.clock.ticks(1000 * self.config.interval_ms);
         while self.next_report <= now {
@@ -141,9 +195,14 @@ impl<'a> Session<'a> {
     /// Stops the NIC and starts the final line with what all roles report.
     fn final_line(&mut self, nic: &mut impl Nic, packets: u64) -> Object<'_, Serial> {
         nic.finish();
-        let counters = nic.counters();
-        Object::event(self.serial, "final")
-            .str("role", self.config.role.name())
+        self.account(nic.counters(), packets)
+    }
+
+    /// Starts the final line with what all roles report.
+    fn account(&mut self, counters: Counters, packets: u64) -> Object<'_, Serial> {
+        let role = self.config.role.name();
+        self.event("final")
+            .str("role", role)
             .num("packets", packets)
             .num("tdt_writes", counters.tx_doorbells)
             .num("rdt_writes", counters.rx_doorbells)

@@ -8,7 +8,7 @@ use virtio_drivers::transport::pci::bus::{
 use virtio_drivers::transport::{DeviceStatus, Transport};
 
 use super::memory::Memory;
-use crate::irq::{LINK_VECTOR, NIC_VECTOR};
+use crate::irq::{LINK_VECTOR, NIC_VECTORS};
 use crate::{apic, mmio, pci};
 
 const VENDOR: u16 = 0x1af4;
@@ -62,15 +62,12 @@ pub struct Device {
 }
 
 impl Device {
-    /// Finds the first virtio-net on bus 0 and resets it.
+    /// Finds virtio-net number `index` on bus 0 and resets it.
     ///
     /// # Errors
     /// What the machine lacks.
-    pub fn open() -> Result<Self, &'static str> {
-        let device = DEVICES
-            .iter()
-            .find_map(|id| pci::find(VENDOR, *id))
-            .ok_or("No virtio-net on PCI bus 0")?;
+    pub fn open(index: u8) -> Result<Self, &'static str> {
+        let device = pci::find(VENDOR, &DEVICES, index).ok_or("No such virtio-net on PCI bus 0")?;
         device.enable();
         let mut bus = Bus::new(&device);
         let (common, _) = bus.structure(COMMON).ok_or("The NIC has no virtio 1.0 registers")?;
@@ -195,7 +192,7 @@ impl Bus {
         let table = device.read(at + MSIX_TABLE);
         let table = self.address(table as u8 & 7, table & !7)?;
         device.write(at, device.read(at) | MSIX_ENABLE);
-        for (entry, vector) in [(QUEUE_ENTRY, NIC_VECTOR), (LINK_ENTRY, LINK_VECTOR)] {
+        for (entry, vector) in [(QUEUE_ENTRY, NIC_VECTORS[0]), (LINK_ENTRY, LINK_VECTOR)] {
             let entry = table + MSIX_ENTRY * usize::from(entry);
             let words = [apic::message_address(), 0, vector.into(), 0];
             for (address, word) in (entry..).step_by(4).zip(words) {

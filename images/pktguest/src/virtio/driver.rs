@@ -32,9 +32,11 @@ pub struct Virtio<const RX: usize> {
     receiving: bool,
     mac: [u8; 6],
     link: bool,
-    /// Queue interrupts serviced, and link changes.
-    serviced: u32,
-    heard: u16,
+    /// Queue interrupts serviced, and, as the stub counts them, the last of these, and of link
+    /// changes.
+    interrupts: u64,
+    serviced: u16,
+    heard: u8,
 }
 
 impl<const RX: usize> Virtio<RX> {
@@ -71,19 +73,21 @@ impl<const RX: usize> Virtio<RX> {
             receiving: true,
             mac,
             link,
+            interrupts: 0,
             serviced: 0,
             heard,
         })
     }
 
     #[cold]
-    fn end_interrupt(&mut self, taken: u32) {
+    fn end_interrupt(&mut self, taken: u16) {
+        self.interrupts += u64::from(taken.wrapping_sub(self.serviced));
         self.serviced = taken;
         apic::end_of_interrupt();
     }
 
     #[cold]
-    fn hear_of_link(&mut self, changes: u16) {
+    fn hear_of_link(&mut self, changes: u8) {
         self.heard = changes;
         self.link = self.device.link_up();
     }
@@ -100,19 +104,16 @@ impl<const RX: usize> Nic for Virtio<RX> {
         self.mac
     }
 
-    fn link_up(&self) -> bool {
-        self.link
-    }
-
     fn unsent(&self) -> u64 {
         self.tx.pending().into()
     }
 
     fn counters(&self) -> Counters {
+        let waiting = Events::now().nic(0).wrapping_sub(self.serviced);
         Counters {
             tx_doorbells: self.tx.ring.doorbells,
             rx_doorbells: self.rx.doorbells,
-            interrupts: Events::now().nic().into(),
+            interrupts: self.interrupts + u64::from(waiting),
             cause_reads: 0,
             halts: self.patience.halts,
             tx_frames: self.tx.frames,
@@ -175,17 +176,6 @@ impl<const RX: usize> Nic for Virtio<RX> {
         self.rx.is_ready()
     }
 
-    #[inline]
-    fn service(&mut self) {
-        let events = Events::now();
-        if events.nic() != self.serviced {
-            self.end_interrupt(events.nic());
-        }
-        if events.link() != self.heard {
-            self.hear_of_link(events.link());
-        }
-    }
-
     fn wait(&mut self, until: Until, deadline: u64) {
         wait::wait(self, until, deadline);
     }
@@ -202,6 +192,21 @@ impl<const RX: usize> Nic for Virtio<RX> {
 }
 
 impl<const RX: usize> Wakeable for Virtio<RX> {
+    fn link_up(&self) -> bool {
+        self.link
+    }
+
+    #[inline]
+    fn service(&mut self) {
+        let events = Events::now();
+        if events.nic(0) != self.serviced {
+            self.end_interrupt(events.nic(0));
+        }
+        if events.link() != self.heard {
+            self.hear_of_link(events.link());
+        }
+    }
+
     fn patience(&mut self) -> &mut Patience {
         &mut self.patience
     }
@@ -301,11 +306,11 @@ impl Transmitter {
 
 impl Queue for Transmitter {
     #[inline]
-    fn has_room(&mut self) -> bool {
-        if self.free == 0 {
+    fn room(&mut self, wanted: u32) -> u32 {
+        if self.free < wanted as usize {
             self.reclaim();
         }
-        self.free > 0
+        wanted.min(self.free as u32)
     }
 
     #[inline]
