@@ -29,7 +29,7 @@ fn two_hundred_lives_leak_no_descriptor_and_no_thread() {
     for life in 0..200 {
         let config = MachineConfig {
             name: format!("life{life}"),
-            ram_bytes: 32 << 20,
+            ram_bytes: 48 << 20,
             kernel: Kernel {
                 image: images::PKTGUEST.into(),
                 cmdline: "role=idle driver=e1000".into(),

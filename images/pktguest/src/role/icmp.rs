@@ -20,7 +20,7 @@ const TIMEOUT_US: u64 = 1_000_000;
 /// How long to wait for an ARP reply before asking again, and how often to ask: many guests that
 /// start together may drown each other's broadcasts.
 const ASK_AGAIN_US: u64 = 200_000;
-const ASKS: u32 = 15;
+const ASKS: u32 = 10;
 /// Addresses that a report names.
 const NAMED: usize = 8;
 
