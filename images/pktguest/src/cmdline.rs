@@ -160,12 +160,15 @@ impl Default for Config {
     }
 }
 
+/// Addresses in the longest range.
+pub const MAX_TARGETS: usize = 4096;
+
 /// A range of addresses, all of them unicast.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Targets {
     /// The first one.
     pub first: Ipv4Addr,
-    /// How many follow it: up to 4095.
+    /// How many follow it: fewer than [`MAX_TARGETS`].
     pub more: u16,
 }
 
@@ -381,7 +384,8 @@ fn unicast(value: &str) -> Option<Ipv4Addr> {
 fn targets(value: &str) -> Option<Targets> {
     let (first, last) = value.split_once('-').unwrap_or((value, value));
     let (first, last) = (unicast(first)?, unicast(last)?);
-    let more = last.to_bits().checked_sub(first.to_bits()).filter(|more| *more < 4096)?;
+    let more =
+        last.to_bits().checked_sub(first.to_bits()).filter(|more| *more < MAX_TARGETS as u32)?;
     Some(Targets { first, more: more as u16 })
 }
 

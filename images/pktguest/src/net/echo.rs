@@ -31,7 +31,12 @@ pub struct Host {
 /// What a frame brings to whoever pings.
 pub enum Answer {
     /// Where a host is.
-    Address(Host),
+    Address {
+        /// The host.
+        host: Host,
+        /// Whether we have asked for it: then it knows where we are, too.
+        asked: bool,
+    },
     /// An echo reply.
     Echo {
         /// Who has sent it.
@@ -41,20 +46,23 @@ pub enum Answer {
     },
 }
 
-/// Asks all hosts on `queue` who has address `ip`.
-pub fn ask(queue: &mut impl Queue, us: Host, ip: Ipv4Addr) {
+/// To anyone.
+pub const BROADCAST: [u8; 6] = [0xff; 6];
+
+/// Asks `to` whether it has the IP address; if that is [`BROADCAST`], who has it.
+pub fn ask(queue: &mut impl Queue, us: Host, to: Host) {
     let arp = ArpRepr::EthernetIpv4 {
         operation: ArpOperation::Request,
         source_hardware_addr: EthernetAddress(us.mac),
         source_protocol_addr: us.ip,
         target_hardware_addr: EthernetAddress([0; 6]),
-        target_protocol_addr: ip,
+        target_protocol_addr: to.ip,
     };
     let len = EthernetFrame::<&[u8]>::buffer_len(arp.buffer_len());
     queue.push(len as u16, |bytes| {
         let mut frame = EthernetFrame::new_unchecked(bytes);
         frame.set_src_addr(EthernetAddress(us.mac));
-        frame.set_dst_addr(EthernetAddress::BROADCAST);
+        frame.set_dst_addr(EthernetAddress(to.mac));
         frame.set_ethertype(EthernetProtocol::Arp);
         arp.emit(&mut ArpPacket::new_unchecked(frame.payload_mut()));
     });
@@ -91,7 +99,7 @@ pub fn answer(bytes: &[u8], us: Host) -> Option<Answer> {
         EthernetProtocol::Arp => {
             let arp = ArpRepr::parse(&ArpPacket::new_checked(frame.payload()).ok()?).ok()?;
             let ArpRepr::EthernetIpv4 {
-                operation: ArpOperation::Reply,
+                operation,
                 source_hardware_addr: EthernetAddress(mac),
                 source_protocol_addr: ip,
                 target_protocol_addr,
@@ -100,7 +108,8 @@ pub fn answer(bytes: &[u8], us: Host) -> Option<Answer> {
             else {
                 return None;
             };
-            (target_protocol_addr == us.ip).then_some(Answer::Address(Host { mac, ip }))
+            let asked = operation == ArpOperation::Reply && target_protocol_addr == us.ip;
+            Some(Answer::Address { host: Host { mac, ip }, asked })
         }
         EthernetProtocol::Ipv4 => {
             let checksums = ChecksumCapabilities::default();

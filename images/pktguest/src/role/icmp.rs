@@ -7,7 +7,7 @@ use smoltcp::iface::SocketStorage;
 use smoltcp::socket::udp::{PacketBuffer, Socket};
 
 use super::{BATCH, Session, Tally};
-use crate::cmdline::{Config, Targets};
+use crate::cmdline::{Config, MAX_TARGETS, Targets};
 use crate::histogram::Histogram;
 use crate::json::Object;
 use crate::net::{Answer, Host, LONGEST_FRAME, Stack, echo};
@@ -74,8 +74,10 @@ struct Pinger {
     /// The target at hand, and how many follow.
     target: u32,
     left: u32,
-    /// Where it is, if we know.
+    /// Where it is, if it has said so.
     host: Option<Host>,
+    /// Where targets seem to be: they have asked for others.
+    hints: [[u8; 6]; MAX_TARGETS],
     /// Requests to it so far, and whether it has answered one.
     tries: u64,
     answered: bool,
@@ -120,6 +122,7 @@ impl Pinger {
             target: own.map_or(0, |own| own + 1),
             left,
             host: None,
+            hints: [echo::BROADCAST; MAX_TARGETS],
             tries: 0,
             answered: false,
             step: if left == 0 { Step::Done } else { Step::Due },
@@ -146,7 +149,15 @@ impl Pinger {
             return;
         }
         match echo::answer(frame, self.us) {
-            Some(Answer::Address(host)) if Some(host.ip) == self.ip() => self.host = Some(host),
+            Some(Answer::Address { host, asked }) => {
+                let index = self.targets.and_then(|targets| targets.position(host.ip));
+                if let Some(hint) = index.and_then(|index| self.hints.get_mut(index as usize)) {
+                    *hint = host.mac;
+                }
+                if asked && Some(host.ip) == self.ip() {
+                    self.host = Some(host);
+                }
+            }
             Some(Answer::Echo { from, sequence })
                 if Some(from) == self.ip() && sequence == self.sent as u16 =>
             {
@@ -182,7 +193,12 @@ impl Pinger {
         } else if asks < ASKS {
             let until = now + self.clock.ticks(ASK_AGAIN_US);
             self.step = Step::Address { asks: asks + 1, until };
-            echo::ask(queue, self.us, ip);
+            // Whose address we have overheard is asked alone: if everyone disturbed everyone, a
+            // network would be busy with the square of its size.
+            let index = self.targets.and_then(|targets| targets.position(ip));
+            let hint = index.and_then(|index| self.hints.get(index as usize));
+            let mac = hint.filter(|_| asks == 0).map_or(echo::BROADCAST, |mac| *mac);
+            echo::ask(queue, self.us, Host { mac, ip });
         } else {
             self.give_up();
         }
