@@ -104,7 +104,8 @@ impl Lab {
     /// 02:00:00:00:`g`:`n`.
     fn start(&mut self, cmdline: &str, switches: &[usize]) {
         let guest = self.guests.len() as u8;
-        let ports: Vec<_> = switches.iter().map(|i| self.switches[*i].attach().unwrap()).collect();
+        let ports: Vec<_> =
+            switches.iter().map(|i| self.switches[*i].attach().expect("a port")).collect();
         let indices: Vec<_> = ports.iter().map(|port| port.index()).collect();
         let nics = (0..).zip(ports).map(|(nic, port)| NicConfig {
             mac: [2, 0, 0, 0, guest, nic],
@@ -129,7 +130,7 @@ impl Lab {
             cpu: None,
             io: IoThreads::default(),
         };
-        let machine = Machine::start(&self.hypervisor, config).unwrap();
+        let machine = Machine::start(&self.hypervisor, config).expect("a guest");
         for ((switch, port), nic) in switches.iter().zip(indices).zip(machine.nics()) {
             let receiver: Arc<dyn backend::Receiver> = nic.clone();
             self.switches[*switch].connect(port, &receiver);
@@ -286,13 +287,13 @@ fn chain(rate: u32, options: &str) {
     std::thread::sleep(Duration::from_millis(50));
     lab.set_links([0, 1, 2], false);
     let (bridge, received) = (lab.guests[0].event("final"), lab.guests[1].event("final"));
-    let count = |value: &Value, key: &str| value[key].as_u64().unwrap();
+    let count = |value: &Value, key: &str| value[key].as_u64().expect(key);
     // The receiver's announcement, and not its own.
     assert_eq!(count(&bridge, "packets_back"), 1, "{bridge}");
     assert_eq!((count(&bridge, "drops_forth"), count(&bridge, "drops_back")), (0, 0), "{bridge}");
     let port = |switch: usize, index| {
         let counters = lab.switches[switch].counters();
-        counters.into_iter().find(|(port, _)| *port == index).unwrap().1
+        counters.into_iter().find(|(port, _)| *port == index).expect("its port").1
     };
     // The sender is the second on its switch, the forwarder the first on both.
     let forth = count(&bridge, "packets_forth");
