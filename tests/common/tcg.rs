@@ -135,7 +135,7 @@ fn console_log() -> PathBuf {
 fn start(images: &Path) -> Child {
     let serve = project().join("tests/tcg/serve");
     let command_line = format!(
-        "console=ttyS0 panic=-1 idle=halt name=host modules=\"{MODULES}\" run=\"{COMMANDS}{}\"",
+        "console=ttyS0 panic=-1 idle=halt name=host agent= modules=\"{MODULES}\" run=\"{COMMANDS}{}\"",
         serve.display()
     );
     Command::new("setpriv")
