@@ -35,14 +35,22 @@ fn start(code: &[u8]) -> Option<(Machine, Console)> {
 }
 
 fn start_on(code: &[u8], console: impl Write + Send + 'static) -> Option<Machine> {
+    start_with(code, Box::new(console), None)
+}
+
+fn start_with(
+    code: &[u8],
+    console: Box<dyn Write + Send>,
+    agent: Option<Box<dyn Write + Send>>,
+) -> Option<Machine> {
     let hypervisor = kvm::for_tests()?;
     let config = MachineConfig {
         name: "test".into(),
         ram_bytes: 2 << 20,
         kernel: boot::tests::pvh_kernel(ENTRY, code),
         nics: vec![],
-        console: Box::new(console),
-        agent: None,
+        console,
+        agent,
         clock: Arc::new(MonotonicClock::new()),
         cpu: None,
         io: IoThreads::default(),
@@ -196,6 +204,30 @@ fn a_string_instruction_prints_in_order() {
     };
     wait_for("text", || (*console.0.lock() == text).then_some(()));
     assert_eq!(stop_quickly(machine), ExitReason::Stopped);
+}
+
+#[test]
+fn the_second_serial_port_is_a_line_of_its_own() {
+    let code = [
+        0x66, 0xba, 0xfd, 0x02, // wait: mov dx, 0x2fd
+        0xec, 0xa8, 0x01, // in al, dx; test al, 1
+        0x74, 0xf7, // jz wait
+        0x66, 0xba, 0xf8, 0x02, // mov dx, 0x2f8
+        0xec, 0x40, 0xee, // in al, dx; inc eax; out dx, al
+        0xeb, 0xee, // jmp wait
+    ];
+    let (console, agent) = (Console::default(), Console::default());
+    let ports = (Box::new(console.clone()), Box::new(agent.clone()));
+    let Some(machine) = start_with(&code, ports.0, Some(ports.1)) else {
+        return;
+    };
+    let typed = [b'a'; 200];
+    assert_eq!(machine.agent_input().unwrap().send(&typed), 200);
+    wait_for("answers", || (agent.0.lock().len() == 200).then_some(()));
+    assert!(agent.0.lock().iter().all(|byte| *byte == b'b'));
+    assert!(console.0.lock().is_empty());
+    let Some(machine) = start(&[0xeb, 0xfe]) else { return };
+    assert!(machine.0.agent_input().is_none());
 }
 
 // AT&T syntax, because only its parser takes differences of labels as addresses.
