@@ -170,7 +170,7 @@ guests:
                 let deadline = std::time::Instant::now() + Duration::from_secs(20);
                 let sent = running.finished(0, deadline).await.unwrap().expect("a report");
                 running.settle().await.unwrap();
-                running.unplug(1);
+                running.set_link(1, false);
                 let got = running.finished(1, deadline).await.unwrap().expect("a report");
                 assert_eq!((sent.packets, got.packets, got.lost), (1000, 1000, 0));
                 let left = qemus();

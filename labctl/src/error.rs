@@ -3,7 +3,6 @@
 use std::{
     fmt::{self, Write as _},
     path::Path,
-    process::{ExitCode, Termination},
 };
 
 use miette::{Diagnostic, GraphicalTheme, MietteHandler, MietteHandlerOpts, ReportHandler};
@@ -56,12 +55,6 @@ impl Exit {
     /// The one with this code.
     pub fn from_code(code: u8) -> Option<Self> {
         Self::ALL.into_iter().find(|exit| *exit as u8 == code)
-    }
-}
-
-impl Termination for Exit {
-    fn report(self) -> ExitCode {
-        ExitCode::from(self as u8)
     }
 }
 

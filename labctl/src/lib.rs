@@ -16,4 +16,5 @@ pub mod policy;
 pub mod protocol;
 pub mod report;
 pub mod results;
+pub mod supervisor;
 pub mod topology;

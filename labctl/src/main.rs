@@ -1,7 +1,7 @@
 //! The `labctl` command; everything it does is in the library.
 
-use labctl::error::Exit;
+use std::process::ExitCode;
 
-fn main() -> Exit {
-    labctl::cli::main()
+fn main() -> ExitCode {
+    labctl::cli::main().into()
 }

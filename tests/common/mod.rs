@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "every test file uses its own part of this module")]
 
+pub mod labs;
+
 use std::io::{self, Write};
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
@@ -137,7 +139,7 @@ pub async fn play(kvm: &Hypervisor, lab: &Lab) -> Outcome {
         };
         reports.push(report);
         running.settle().await.expect("counters");
-        running.unplug(1);
+        running.set_link(1, false);
     }
     let counters = running.counters().await.expect("counters");
     running.stop();

@@ -160,33 +160,55 @@ impl Default for Config {
     }
 }
 
-/// Addresses in the longest range.
+/// Most addresses to send to.
 pub const MAX_TARGETS: usize = 4096;
+/// Most ranges that they come in.
+const MAX_RANGES: usize = 32;
 
-/// A range of addresses, all of them unicast.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Addresses to send to, all of them unicast, in ranges.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Targets {
-    /// The first one.
-    pub first: Ipv4Addr,
-    /// How many follow it: fewer than [`MAX_TARGETS`].
-    pub more: u16,
+    /// The first address of each range, and how many follow; unused ones have none.
+    ranges: [Option<(u32, u32)>; MAX_RANGES],
 }
 
 impl Targets {
+    fn ranges(&self) -> impl Iterator<Item = (u32, u32)> {
+        self.ranges.into_iter().flatten()
+    }
+
+    /// The first one.
+    pub fn first(&self) -> Ipv4Addr {
+        self.get(0)
+    }
+
     /// The address number `index`, from 0, and round again.
     pub fn get(&self, index: u32) -> Ipv4Addr {
-        Ipv4Addr::from_bits(self.first.to_bits() + index % (u32::from(self.more) + 1))
+        let mut index = index % self.count().max(1);
+        for (first, more) in self.ranges() {
+            if index <= more {
+                return Ipv4Addr::from_bits(first + index);
+            }
+            index -= more + 1;
+        }
+        Ipv4Addr::UNSPECIFIED
     }
 
     /// Which one `ip` is, if it is one.
     pub fn position(&self, ip: Ipv4Addr) -> Option<u32> {
-        let index = ip.to_bits().checked_sub(self.first.to_bits())?;
-        (index <= self.more.into()).then_some(index)
+        let mut before = 0;
+        for (first, more) in self.ranges() {
+            match ip.to_bits().checked_sub(first) {
+                Some(index) if index <= more => return Some(before + index),
+                _ => before += more + 1,
+            }
+        }
+        None
     }
 
-    /// Their number; at least 1.
+    /// Their number.
     pub fn count(&self) -> u32 {
-        u32::from(self.more) + 1
+        self.ranges().map(|(_, more)| more + 1).sum()
     }
 }
 
@@ -276,7 +298,7 @@ pub fn parse(text: &str) -> Result<Config, Error<'_>> {
             "to_ip" => set(
                 &mut config.to_ip,
                 targets(value).map(Some),
-                "10.0.0.2 or a range of up to 4096 addresses, 10.0.0.1-10.0.0.9",
+                "up to 4096 addresses in up to 32 ranges, 10.0.0.1-10.0.0.9,10.0.0.11",
             ),
             "spin_us" => set(&mut config.spin_us, number(value, 0, MAX_SPIN_US), "0 to 1000000000"),
             "itr" => set(&mut config.itr, number(value, 0, 65535).map(|n| n as u16), "0 to 65535"),
@@ -315,7 +337,7 @@ fn check<'a>(config: &Config) -> Result<(), Error<'a>> {
     if to_ip && config.to_ip.is_none() {
         return Err(Error::Missing(role, "to_ip"));
     }
-    if role != Role::Icmp && config.to_ip.is_some_and(|targets| targets.more > 0) {
+    if role != Role::Icmp && config.to_ip.is_some_and(|targets| targets.count() > 1) {
         return Err(Error::OneTarget(role));
     }
     if role == Role::Forward && config.driver != Driver::E1000 {
@@ -382,11 +404,17 @@ fn unicast(value: &str) -> Option<Ipv4Addr> {
 }
 
 fn targets(value: &str) -> Option<Targets> {
-    let (first, last) = value.split_once('-').unwrap_or((value, value));
-    let (first, last) = (unicast(first)?, unicast(last)?);
-    let more =
-        last.to_bits().checked_sub(first.to_bits()).filter(|more| *more < MAX_TARGETS as u32)?;
-    Some(Targets { first, more: more as u16 })
+    let mut targets = Targets::default();
+    let mut free = targets.ranges.iter_mut();
+    let mut count = 0;
+    for range in value.split(',') {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        let (first, last) = (unicast(first)?.to_bits(), unicast(last)?.to_bits());
+        let more = last.checked_sub(first).filter(|more| *more < MAX_TARGETS as u32)?;
+        count += more + 1;
+        *free.next()? = Some((first, more));
+    }
+    (count <= MAX_TARGETS as u32).then_some(targets)
 }
 
 #[cfg(test)]
@@ -412,7 +440,7 @@ mod tests {
             duration_ms: 9,
             dst: [2, 0, 10, 0, 0, 255],
             ip: Some((Ipv4Addr::new(10, 0, 0, 1), 16)),
-            to_ip: Some(Targets { first: Ipv4Addr::new(10, 0, 1, 2), more: 0 }),
+            to_ip: targets("10.0.1.2"),
             spin_us: 10,
             itr: 11,
             interval_ms: 12,
@@ -447,6 +475,11 @@ mod tests {
         assert_eq!(position("10.0.1.0"), Some(2));
         assert_eq!((position("10.0.0.253"), position("10.0.1.2")), (None, None));
         assert_eq!(parse(&format!("{text}udp-tx")), Err(Error::OneTarget(Role::UdpTx)));
+        let targets = super::targets("10.0.0.1,10.0.0.3-10.0.0.4,10.0.0.9").unwrap();
+        let addresses = [1, 2, 3, 4].map(|index| targets.get(index).to_string());
+        assert_eq!(addresses, ["10.0.0.3", "10.0.0.4", "10.0.0.9", "10.0.0.1"]);
+        assert_eq!(targets.position("10.0.0.9".parse().unwrap()), Some(3));
+        assert_eq!(super::targets(&"10.0.0.1,".repeat(33)), None);
         assert_eq!(parse("role=icmp"), Err(Error::Missing(Role::Icmp, "ip")));
     }
 

@@ -38,16 +38,12 @@ pub fn books(
     if explained > sample.sent {
         return Err(format!("{} packets sent, but {explained} arrived or dropped", sample.sent));
     }
-    if let FabricCounters::Lent { taps } = fabric {
-        let written: u64 = taps.iter().map(|(_, kernel)| kernel.written).sum();
-        let known = |kernel: &crate::lab::network::PortStats| {
-            kernel.read + kernel.queue_full + kernel.qdisc_dropped
-        };
-        let known: u64 = taps.iter().map(|(_, kernel)| known(kernel)).sum();
-        // With two TAPs a bridge makes one copy of every frame.
-        if taps.len() == 2 && known > written {
-            return Err(format!("{written} frames written to TAPs, but {known} read or dropped"));
-        }
+    let kernel = || fabric.taps.iter().map(|tap| &tap.kernel);
+    let written: u64 = kernel().map(|kernel| kernel.written).sum();
+    let known: u64 = kernel().map(|tap| tap.read + tap.queue_full + tap.qdisc_dropped).sum();
+    // With two TAPs a bridge makes one copy of every frame.
+    if fabric.taps.len() == 2 && known > written {
+        return Err(format!("{written} frames written to TAPs, but {known} read or dropped"));
     }
     if protocol == Protocol::Tcp {
         // It repairs what is lost; its records have no sequence to look at.
@@ -74,6 +70,7 @@ pub fn books(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lab::TapCount;
     use crate::lab::network::PortStats;
 
     fn sample(sent: u64, received: u64, dropped: u64) -> Sample {
@@ -99,9 +96,11 @@ mod tests {
     /// One TAP takes `written` frames, of which the other gives `read` to its reader.
     fn taps(written: u64, read: u64, queue_full: u64) -> FabricCounters {
         let port = |written, read, queue_full| {
-            ("tap".to_owned(), PortStats { written, read, queue_full, ..PortStats::default() })
+            let kernel = PortStats { written, read, queue_full, ..PortStats::default() };
+            TapCount { interface: "tap".to_owned(), ours: None, kernel }
         };
-        FabricCounters::Lent { taps: vec![port(written, 0, 0), port(0, read, queue_full)] }
+        let taps = vec![port(written, 0, 0), port(0, read, queue_full)];
+        FabricCounters { taps, ..FabricCounters::default() }
     }
 
     #[test]
@@ -127,13 +126,13 @@ mod tests {
             books(&sample(100, 100, 0), Protocol::Raw, &receiver, &taps(100, 100, 0)),
             Ok(())
         );
-        let sockets = FabricCounters::Lent { taps: vec![] };
+        let sockets = FabricCounters::default();
         assert_eq!(books(&sample(100, 100, 0), Protocol::Raw, &receiver, &sockets), Ok(()));
     }
 
     #[test]
     fn a_stream_arrives_whole() {
-        let (receiver, sockets) = (Final::default(), FabricCounters::Lent { taps: vec![] });
+        let (receiver, sockets) = (Final::default(), FabricCounters::default());
         assert_eq!(books(&sample(9, 9, 0), Protocol::Tcp, &receiver, &sockets), Ok(()));
         assert!(books(&sample(9, 8, 0), Protocol::Tcp, &receiver, &sockets).is_err());
     }

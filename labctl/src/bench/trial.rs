@@ -8,7 +8,7 @@ use vmm_core::kvm::Hypervisor;
 
 use super::{audit, peer};
 use crate::error::Error;
-use crate::lab::{FabricCounters, Final, LabCounters, RunningLab};
+use crate::lab::{Final, LabCounters, RunningLab};
 use crate::results::{Counters, Drop, Latency, Protocol, Sample, TrialKind, Vmm};
 use crate::topology::{Lab, Pair, Role, TrialSpec};
 
@@ -42,8 +42,7 @@ pub async fn run(
     outcome
 }
 
-/// The lab with the trial's roles given to its pairs of guests, and all others idle but those that
-/// forward.
+/// The lab with the trial's roles given to its pairs of guests, and all others idle.
 fn assigned(lab: &Lab, kind: TrialKind, spec: &TrialSpec) -> Lab {
     let mut lab = lab.clone();
     for (index, guest) in lab.guests.iter_mut().enumerate() {
@@ -59,8 +58,6 @@ fn assigned(lab: &Lab, kind: TrialKind, spec: &TrialSpec) -> Lab {
             (TrialKind::Throughput, Some(_)) => Role::receiver(spec.protocol),
             (TrialKind::Rr, Some(Pair { to, .. })) if starts => Role::Ping { to },
             (TrialKind::Rr, Some(_)) => Role::Pong,
-            // It is on the way between others.
-            (_, None) if work.role == Role::Forward => Role::Forward,
             (_, None) => Role::Idle,
         };
         work.frame = spec.frame;
@@ -173,7 +170,7 @@ async fn last_words(
 ) -> Result<Vec<Option<Final>>, Error> {
     let sends = |guest: &usize| spec.pairs().any(|pair| pair.from == *guest);
     let (senders, others): (Vec<_>, Vec<_>) = (0..running.guests()).partition(sends);
-    others.into_iter().chain(senders).for_each(|guest| running.unplug(guest));
+    others.into_iter().chain(senders).for_each(|guest| running.set_link(guest, false));
     let mut reports = Vec::new();
     for guest in 0..running.guests() {
         reports.push(running.finished(guest, Instant::now() + GRACE).await?);
@@ -198,11 +195,9 @@ fn counted(before: &LabCounters, after: &LabCounters, cpu_ns: u64) -> Counters {
         .zip(exits(after).into_iter().zip(exits(before)))
         .map(|(kind, (after, before))| (kind.to_owned(), after - before))
         .collect();
-    let tap_syscalls = |of: &LabCounters| match &of.fabric {
-        FabricCounters::Vale { .. } | FabricCounters::Lent { .. } => 0,
-        FabricCounters::Bridges { taps } => {
-            taps.iter().map(|(_, ours, _)| ours.tx_syscalls + ours.rx_syscalls).sum::<u64>()
-        }
+    let tap_syscalls = |of: &LabCounters| {
+        let ours = of.fabric.taps.iter().filter_map(|tap| tap.ours);
+        ours.map(|ours| ours.tx_syscalls + ours.rx_syscalls).sum::<u64>()
     };
     Counters {
         exits,

@@ -8,12 +8,12 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
-use super::{LabFile, next, note, print};
+use super::{LabFile, OutputFlag, next, note, print};
 use crate::bench::runner::{self, Progress};
 use crate::error::{Error, Exit};
 use crate::lab::{open_hypervisor, qemu};
 use crate::plan::{self, Plan};
-use crate::report::{self, Format};
+use crate::report;
 use crate::results::{Results, Verdict};
 use crate::topology::Lab;
 
@@ -60,9 +60,8 @@ pub struct Args {
     #[arg(long, value_name = "FILE", default_value = "results.json", env = "LABCTL_RESULTS")]
     results: PathBuf,
 
-    /// What to print on stdout
-    #[arg(short, long, value_enum, default_value_t, env = "LABCTL_OUTPUT")]
-    output: Format,
+    #[command(flatten)]
+    form: OutputFlag,
 }
 
 /// Runs the verb.
@@ -101,7 +100,7 @@ pub fn run(args: Args) -> Result<Exit, Error> {
         measure(&hypervisor, &lab, &plan, &journal).inspect_err(|_| journal.remove_if_empty())?;
     results.write(&args.results).map_err(|error| cannot_write(&args.results, error))?;
     journal.remove();
-    print(&report::render(&results, args.output))?;
+    print(&report::render(&results, args.form.output)?)?;
     let summary = report::append_step_summary(&report::markdown(&results));
     summary
         .map_err(|e| Error::new(Exit::Failed, "cannot write $GITHUB_STEP_SUMMARY").because(e))?;

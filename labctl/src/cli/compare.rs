@@ -2,12 +2,11 @@
 
 use std::path::PathBuf;
 
-use clap::ValueEnum;
-
+use super::OutputFlag;
 use crate::{
     bench::compare::{Verdict, compare},
     error::{Error, Exit},
-    report::{self, Glyphs},
+    report::{self, Glyphs, Output, listing::document},
     results::{Results, to_json},
 };
 
@@ -38,9 +37,8 @@ pub struct Args {
     /// The result document to judge
     new: PathBuf,
 
-    /// Form of the comparison
-    #[arg(short, long, value_enum, default_value_t, env = "LABCTL_OUTPUT")]
-    output: Output,
+    #[command(flatten)]
+    form: OutputFlag,
 
     /// Worsening that is tolerated, in percent
     #[arg(
@@ -51,17 +49,6 @@ pub struct Args {
         env = "LABCTL_THRESHOLD"
     )]
     threshold: f64,
-}
-
-#[derive(Clone, Copy, Debug, Default, ValueEnum)]
-enum Output {
-    /// For people
-    #[default]
-    Table,
-    /// All figures
-    Json,
-    /// For pull requests and job summaries
-    Markdown,
 }
 
 /// Compares two documents and prints what changed.
@@ -82,10 +69,14 @@ pub fn run(args: Args) -> Result<Exit, Error> {
         let message = format!("{old} and {new} have no cell in common");
         return Err(Error::new(Exit::NothingSelected, message));
     }
-    super::print(&match args.output {
-        Output::Table => report::comparison_terminal(&comparison, &Glyphs::from_env()),
-        Output::Markdown => report::comparison_markdown(&comparison),
+    super::print(&match args.form.output {
+        Output::Table | Output::Wide => {
+            report::comparison_terminal(&comparison, &Glyphs::from_env())
+        }
         Output::Json => to_json(&comparison),
+        Output::Yaml => document(&comparison, Output::Yaml)?,
+        Output::Markdown => report::comparison_markdown(&comparison),
+        Output::Csv => report::comparison_csv(&comparison),
     })?;
     // A change that is doubted, or not trusted, is measured again.
     super::next(&format!("labctl bench {}", new.lab.file));

@@ -1,21 +1,22 @@
 //! `labctl doctor`: can this host run labs, and what will they cost here?
 
+use std::fmt;
 use std::path::Path;
 
-use clap::ValueEnum;
 use serde::Serialize;
-use serde_json::json;
 use tabled::builder::Builder;
 use tabled::settings::object::Columns;
 use tabled::settings::{Alignment, Style};
 use vmm_core::kvm::{Cost, HostCosts, Hypervisor, KvmKind, probe_costs};
 use vmm_core::policy::{Circumstances, Policy};
 
-use super::{next, print};
+use super::{OutputFlag, next, print};
 use crate::error::{Error, Exit};
 use crate::lab::network::{self, Privileges};
 use crate::lab::qemu;
 use crate::policy;
+use crate::report::Output;
+use crate::report::listing::{Field, Listing, words};
 use crate::report::number::significant;
 use crate::results::Host;
 
@@ -35,37 +36,38 @@ Examples:
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// Form of the answer
-    #[arg(short, long, value_enum, default_value_t, env = "LABCTL_OUTPUT")]
-    output: Output,
+    #[command(flatten)]
+    form: OutputFlag,
 }
 
-#[derive(Clone, Copy, Debug, Default, ValueEnum)]
-enum Output {
-    /// For people
-    #[default]
-    Table,
-    /// For programs
-    Json,
+/// All that was found.
+#[derive(Debug, Serialize)]
+pub(super) struct Findings {
+    pub host: Host,
+    pub guests: String,
+    pub peers: String,
+    pub checks: Vec<Check>,
+    pub policies: Vec<Auto>,
+    pub costs: Option<HostCosts>,
 }
 
 /// One thing a lab may need.
 #[derive(Debug, Serialize)]
-struct Check {
-    what: &'static str,
-    ok: bool,
-    says: String,
+pub(super) struct Check {
+    pub what: &'static str,
+    pub ok: bool,
+    pub says: String,
     #[serde(skip_serializing_if = "Option::is_none")]
-    mended_by: Option<String>,
+    pub mended_by: Option<String>,
 }
 
 /// What `policy: auto` is here, for two guests.
 #[derive(Debug, Serialize)]
-struct Auto {
-    csb: bool,
-    vale: bool,
-    policy: Policy,
-    why: &'static str,
+pub(super) struct Auto {
+    pub csb: bool,
+    pub vale: bool,
+    pub policy: Policy,
+    pub why: &'static str,
 }
 
 /// Runs the verb.
@@ -99,18 +101,10 @@ pub fn run(args: Args) -> Result<Exit, Error> {
         checks.push(failed("measurement", error, None));
     }
     let costs = costs.and_then(Result::ok);
-    let host = Host::probe();
-    print(&match args.output {
-        Output::Table => table(&host, &guests, &peers, &checks, &policies, costs.as_ref()),
-        Output::Json => {
-            let document = json!({
-                "host": host, "guests": guests, "peers": peers, "checks": checks,
-                "policies": policies, "costs": costs
-            });
-            format!("{document:#}\n")
-        }
-    })?;
-    if checks.iter().all(|check| check.ok) {
+    let ready = checks.iter().all(|check| check.ok);
+    let findings = Findings { host: Host::probe(), guests, peers, checks, policies, costs };
+    print(&render(&findings, args.form.output)?)?;
+    if ready {
         next("labctl bench --quick topologies/paper-pair.lab.yaml");
         Ok(Exit::Ok)
     } else {
@@ -156,14 +150,48 @@ fn kvm_remedy() -> Option<String> {
     })
 }
 
-fn table(
-    host: &Host,
-    guests: &str,
-    peers: &str,
-    checks: &[Check],
-    policies: &[Auto],
-    costs: Option<&HostCosts>,
-) -> String {
+/// The findings; as rows, one each.
+pub(super) fn render(findings: &Findings, output: Output) -> Result<String, Error> {
+    if matches!(output, Output::Table | Output::Wide) {
+        return Ok(table(findings));
+    }
+    let Findings { guests, peers, checks, policies, costs, .. } = findings;
+    let row = |what: &str, state: &str, says: Field, mended_by: Field| {
+        [what.into(), state.into(), says, mended_by]
+    };
+    let fact = |what: &str, says: &str| row(what, "", says.into(), Field::default());
+    let mut rows: Vec<_> = checks
+        .iter()
+        .map(|Check { what, ok, says, mended_by }| {
+            row(
+                what,
+                if *ok { "ok" } else { "missing" },
+                says.into(),
+                Field::word(mended_by.as_ref()),
+            )
+        })
+        .collect();
+    rows.extend([fact("guests", guests), fact("peers", peers)]);
+    rows.extend(policies.iter().map(|auto| fact("policy", &auto.to_string())));
+    for (what, cost) in costs.iter().flat_map(named_costs) {
+        let us = |ns: u64| significant(ns as f64 / 1e3);
+        let says = format!("{} us median, {} us best", us(cost.median_ns), us(cost.min_ns));
+        rows.push(fact(&format!("cost of {what}"), &says));
+    }
+    let columns = ["what", "state", "says", "mended_by"].map(words);
+    Listing { columns, rows }.render(findings, output)
+}
+
+impl fmt::Display for Auto {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { csb, vale, policy, why } = self;
+        let [csb, vale] = [csb, vale].map(|on| if *on { "on" } else { "off" });
+        write!(f, "csb {csb}, vale {vale}: {policy}, as {why}")
+    }
+}
+
+fn table(findings: &Findings) -> String {
+    let Findings { host, guests, peers, checks, policies, costs } = findings;
     let gib = host.memory_bytes as f64 / f64::from(1 << 30);
     let mut text = format!(
         "{}, {} cores, {} GiB, Linux {}\n",
@@ -180,9 +208,8 @@ fn table(
         }
     }
     text += &format!("guests   {guests}\npeers    {peers}\n");
-    for Auto { csb, vale, policy, why } in policies {
-        let on = |on: &bool| if *on { "on" } else { "off" };
-        text += &format!("policy   csb {}, vale {}: {policy}, as {why}\n", on(csb), on(vale));
+    for auto in policies {
+        text += &format!("policy   {auto}\n");
     }
     if let Some(costs) = costs {
         text += &format!("\n{}\n", cost_table(costs));
@@ -190,21 +217,24 @@ fn table(
     text
 }
 
-fn cost_table(costs: &HostCosts) -> String {
-    let rows: [(&str, Cost); 8] = [
+fn named_costs(costs: &HostCosts) -> [(&'static str, Cost); 8] {
+    [
         ("register access handled by labctl, from user code", costs.mmio_exit_user),
-        ("the same, from kernel code", costs.mmio_exit_kernel),
+        ("register access handled by labctl, from kernel code", costs.mmio_exit_kernel),
         ("port access handled by labctl, from user code", costs.port_exit_user),
         ("doorbell that KVM turns into an eventfd", costs.ioeventfd_write),
         ("end of interrupt, handled by KVM", costs.apic_write),
         ("interrupt, to the handler of a running guest", costs.interrupt),
         ("interrupt, to the handler of a halted guest", costs.halt_wakeup),
         ("eventfd, to the thread that waits for it", costs.thread_wakeup),
-    ];
+    ]
+}
+
+fn cost_table(costs: &HostCosts) -> String {
     let us = |ns: u64| significant(ns as f64 / 1e3);
     let mut table = Builder::default();
     table.push_record(["what it costs here", "median us", "best us"]);
-    for (what, cost) in rows {
+    for (what, cost) in named_costs(costs) {
         table.push_record([what.to_owned(), us(cost.median_ns), us(cost.min_ns)]);
     }
     let mut table = table.build();

@@ -4,12 +4,31 @@
 //! a `run(Args) -> Result<Exit, Error>` that only calls the library. Every flag has an environment
 //! variable `LABCTL_<FLAG>`.
 
+mod args;
 mod bench;
+mod capture;
 mod compare;
+mod completions;
+mod console;
 mod doctor;
+mod down;
+mod events;
+mod exec;
+#[cfg(test)]
+mod golden;
+mod graph;
 mod init;
+mod inspect;
+mod link;
+mod logs;
+mod mac_table;
+mod man;
 mod plan;
+mod ps;
+mod restart;
 mod schema;
+mod terminal;
+mod top;
 mod up;
 mod validate;
 
@@ -17,23 +36,24 @@ use std::{
     env,
     io::{self, IsTerminal, Write},
     panic::{self, PanicHookInfo, UnwindSafe},
-    path::PathBuf,
+    sync::OnceLock,
+    time::{SystemTime, UNIX_EPOCH},
 };
+
+pub use args::{LabFile, LabName, OutputFlag};
 
 use clap::{ArgAction, ColorChoice, Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::filter::LevelFilter;
 
-use crate::{
-    error::{Error, Exit},
-    lab::network::Privileges,
-    topology::{self, Lab},
-};
+use crate::error::{Error, Exit};
+use crate::lab::network::Privileges;
 
 const AFTER_HELP: &str = "\
 Examples:
   labctl bench topologies/paper-pair.lab.yaml   measure all cells of its matrix
   labctl up topologies/paper-pair.lab.yaml      run the lab until Ctrl-C
+  labctl ps                                     what runs
   labctl help validate                          more about one command
 
 Every flag can also be set by its environment variable, LABCTL_<FLAG>.
@@ -79,79 +99,100 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Verb {
     Validate(validate::Args),
+    Graph(graph::Args),
     Plan(plan::Args),
     Init(init::Args),
     Schema(schema::Args),
+    #[command(visible_alias = "deploy")]
     Up(up::Args),
+    #[command(visible_alias = "destroy")]
+    Down(down::Args),
+    #[command(hide = true)]
+    Supervise(up::Supervise),
+    Ps(ps::Args),
+    Inspect(inspect::Args),
+    Logs(logs::Args),
+    Events(events::Args),
+    Top(top::Args),
+    Console(console::Args),
+    Exec(exec::Args),
+    Restart(restart::Args),
+    Link(link::Args),
+    MacTable(mac_table::Args),
+    Capture(capture::Args),
     Bench(bench::Args),
     Compare(compare::Args),
     Doctor(doctor::Args),
+    Completions(completions::Args),
+    Man(man::Args),
 }
 
 impl Verb {
     /// Whether it may run guests, or tell whether it could.
     fn hosts_guests(&self) -> bool {
-        matches!(self, Self::Up(_) | Self::Bench(_) | Self::Doctor(_))
+        matches!(self, Self::Up(_) | Self::Supervise(_) | Self::Bench(_) | Self::Doctor(_))
     }
 
-    fn run(self) -> Result<Exit, Error> {
+    /// Returns the exit code: one of [`Exit`]'s or, of `exec`, a command's own.
+    fn run(self) -> Result<u8, Error> {
         if self.hosts_guests() {
             // Before there is a second thread, and for labs that may come to need it later.
             Privileges::acquire();
         }
-        match self {
+        let exit = match self {
+            Self::Exec(args) => return exec::run(args),
             Self::Validate(args) => validate::run(args),
+            Self::Graph(args) => graph::run(args),
             Self::Plan(args) => plan::run(args),
             Self::Init(args) => init::run(args),
             Self::Schema(args) => schema::run(args),
             Self::Up(args) => up::run(args),
+            Self::Down(args) => down::run(args),
+            Self::Supervise(args) => args.run(),
+            Self::Ps(args) => ps::run(args),
+            Self::Inspect(args) => inspect::run(args),
+            Self::Logs(args) => logs::run(args),
+            Self::Events(args) => events::run(args),
+            Self::Top(args) => top::run(args),
+            Self::Console(args) => console::run(args),
+            Self::Restart(args) => restart::run(args),
+            Self::Link(args) => link::run(args),
+            Self::MacTable(args) => mac_table::run(args),
+            Self::Capture(args) => capture::run(args),
             Self::Bench(args) => bench::run(args),
             Self::Compare(args) => compare::run(args),
             Self::Doctor(args) => doctor::run(args),
-        }
+            Self::Completions(args) => completions::run(args),
+            Self::Man(args) => man::run(args),
+        };
+        exit.map(|exit| exit as u8)
     }
 }
 
-/// The lab file argument that verbs share.
-#[derive(Debug, clap::Args)]
-pub struct LabFile {
-    /// Lab file, or a directory with one, or - for stdin
-    ///
-    /// Without it, the only *.lab.yaml in this directory is used.
-    #[arg(env = "LABCTL_FILE")]
-    file: Option<PathBuf>,
-}
+/// What `--color` says.
+static COLOR: OnceLock<ColorChoice> = OnceLock::new();
 
-impl LabFile {
-    /// Reads and checks the file that is meant.
-    ///
-    /// # Errors
-    /// As [`topology::find`] and [`Lab::load`].
-    pub fn load(&self) -> Result<Lab, Error> {
-        Lab::load(&topology::find(self.file.as_deref())?)
-    }
-}
-
-/// Runs the command line this process was given.
-pub fn main() -> Exit {
+/// Runs the command line this process was given. Returns its exit code.
+pub fn main() -> u8 {
     panic::set_hook(Box::new(report_panic));
     guard(|| {
         let cli = Cli::parse();
-        let color = use_color(cli.color);
+        COLOR.get_or_init(|| cli.color);
+        let color = use_color(&io::stderr());
         log_to_stderr(cli.verbose, color);
         cli.verb.run().unwrap_or_else(|error| {
             note(error.render(color, None).trim_end());
             if env::var_os("GITHUB_ACTIONS").is_some() {
                 note(error.annotations().trim_end());
             }
-            error.exit()
+            error.exit() as u8
         })
     })
 }
 
 /// A panic is a bug of ours, and says so in the exit code too.
-fn guard(command: impl FnOnce() -> Exit + UnwindSafe) -> Exit {
-    panic::catch_unwind(command).unwrap_or(Exit::Bug)
+fn guard(command: impl FnOnce() -> u8 + UnwindSafe) -> u8 {
+    panic::catch_unwind(command).unwrap_or(Exit::Bug as u8)
 }
 
 /// Writes data to stdout. A reader that has gone away (`| head`) has read what it wanted.
@@ -165,7 +206,12 @@ pub fn print(text: &str) -> Result<(), Error> {
 /// As [`print()`]; false once the reader has gone away.
 fn print_while_read(text: &str) -> Result<bool, Error> {
     let mut stdout = io::stdout().lock();
-    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+    while_read(stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()))
+}
+
+/// Whether there was somebody to read what was written.
+fn while_read(written: io::Result<()>) -> Result<bool, Error> {
+    match written {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
         Err(error) => Err(Error::new(Exit::Failed, "cannot write to stdout").because(error)),
@@ -186,18 +232,30 @@ fn block_on<F: Future>(future: F) -> Result<F::Output, Error> {
 
 /// Completes when the user or the system asks us to end: SIGINT, SIGTERM or SIGHUP.
 async fn interrupted() {
-    let stop = |kind| async move {
-        match signal(kind) {
-            Ok(mut signals) => {
-                signals.recv().await;
-            }
-            Err(_) => std::future::pending().await,
-        }
-    };
     tokio::select! {
-        () = stop(SignalKind::interrupt()) => {}
-        () = stop(SignalKind::terminate()) => {}
-        () = stop(SignalKind::hangup()) => {}
+        () = stopped_by(SignalKind::interrupt()) => {}
+        () = stopped_by(SignalKind::terminate()) => {}
+        () = stopped_by(SignalKind::hangup()) => {}
+    }
+}
+
+/// Completes when somebody wants a process in the background to end: SIGINT or SIGTERM. The end of a
+/// terminal is none of its business.
+async fn terminated() {
+    // Noticed, and nothing more.
+    let _hangups = signal(SignalKind::hangup());
+    tokio::select! {
+        () = stopped_by(SignalKind::interrupt()) => {}
+        () = stopped_by(SignalKind::terminate()) => {}
+    }
+}
+
+async fn stopped_by(kind: SignalKind) {
+    match signal(kind) {
+        Ok(mut signals) => {
+            signals.recv().await;
+        }
+        Err(_) => std::future::pending().await,
     }
 }
 
@@ -211,16 +269,33 @@ pub fn next(command: &str) {
     note(&format!("next: {command}"));
 }
 
-fn use_color(choice: ColorChoice) -> bool {
-    match choice {
+/// Whether colours are wanted on a stream.
+fn use_color(stream: &impl IsTerminal) -> bool {
+    match COLOR.get().unwrap_or(&ColorChoice::Auto) {
         ColorChoice::Always => true,
         ColorChoice::Never => false,
         // no-color.org: any value but the empty one counts.
         ColorChoice::Auto => {
-            env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
-                && io::stderr().is_terminal()
+            env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()) && stream.is_terminal()
         }
     }
+}
+
+/// Milliseconds of Unix time.
+fn now_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis() as u64)
+}
+
+/// The word for a cable that is plugged in, or out.
+fn up_or_down(up: bool) -> &'static str {
+    if up { "up" } else { "down" }
+}
+
+/// That a running lab has nothing of that name, with what it has.
+fn no_such<T: AsRef<str>>(what: &str, name: &str, there: impl Iterator<Item = T>) -> Error {
+    let there: Vec<_> = there.map(|name| name.as_ref().to_owned()).collect();
+    let error = Error::new(Exit::NothingSelected, format!("there is no {what} `{name}`"));
+    error.help(format!("there are: {}", there.join(", ")))
 }
 
 fn log_to_stderr(verbose: u8, color: bool) {
@@ -240,6 +315,7 @@ fn log_to_stderr(verbose: u8, color: bool) {
 }
 
 fn report_panic(info: &PanicHookInfo) {
+    terminal::restore();
     let place = info.location().map(|place| format!(" at {place}")).unwrap_or_default();
     let payload = info.payload_as_str().unwrap_or("unknown cause");
     note(&format!("labctl: a bug, not your mistake{place}: {payload}"));
@@ -254,8 +330,8 @@ mod tests {
 
     #[test]
     fn a_panic_becomes_the_exit_code_for_bugs() {
-        assert_eq!(guard(|| panic!("deliberate")), Exit::Bug);
-        assert_eq!(guard(|| Exit::Regression), Exit::Regression);
+        assert_eq!(guard(|| panic!("deliberate")), Exit::Bug as u8);
+        assert_eq!(guard(|| Exit::Regression as u8), Exit::Regression as u8);
     }
 
     #[test]
@@ -265,9 +341,7 @@ mod tests {
 
     #[test]
     fn every_flag_has_its_environment_variable() {
-        let mut commands = vec![Cli::command()];
-        while let Some(command) = commands.pop() {
-            commands.extend(command.get_subcommands().cloned());
+        for command in all_commands() {
             for arg in command.get_arguments() {
                 let Some(flag) = arg.get_long() else { continue };
                 let expected = format!("LABCTL_{}", flag.to_uppercase().replace('-', "_"));
@@ -277,11 +351,35 @@ mod tests {
         }
     }
 
+    fn all_commands() -> Vec<clap::Command> {
+        let (mut commands, mut todo) = (Vec::new(), vec![Cli::command()]);
+        while let Some(command) = todo.pop() {
+            todo.extend(command.get_subcommands().cloned());
+            commands.push(command);
+        }
+        commands
+    }
+
     #[test]
     fn every_verb_shows_examples() {
-        for verb in Cli::command().get_subcommands() {
+        for verb in all_commands().iter().filter(|command| command.get_name() != "labctl") {
             let help = verb.get_after_help().map(ToString::to_string).unwrap_or_default();
             assert!(help.starts_with("Examples:"), "{}", verb.get_name());
+        }
+    }
+
+    #[test]
+    fn whatever_labctl_output_says_every_verb_that_reads_takes_it() {
+        let commands = all_commands();
+        let outputs: Vec<_> = commands
+            .iter()
+            .filter_map(|command| command.get_arguments().find(|arg| arg.get_id() == "output"))
+            .collect();
+        assert!(outputs.len() >= 10);
+        for output in outputs {
+            let forms = output.get_possible_values();
+            let forms: Vec<_> = forms.iter().map(clap::builder::PossibleValue::get_name).collect();
+            assert_eq!(forms, ["table", "wide", "json", "yaml", "markdown", "csv"]);
         }
     }
 }

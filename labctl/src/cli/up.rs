@@ -1,175 +1,166 @@
-//! `labctl up`: run a lab in the foreground.
+//! `labctl up`: bring a lab up, or make a running lab what its file says.
 
-use std::fs::File;
-use std::io::Write;
-use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+mod detach;
+mod foreground;
+mod session;
 
-use serde_json::json;
-use tokio::time::{MissedTickBehavior, interval};
-use vmm_core::e1000::NicCounters;
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
 
-use super::{LabFile, next, note, print_while_read};
+use crate::control::client::Client;
+use crate::control::directory::LabDirectory;
+use crate::control::protocol::{Change, ChangeKind, Changes, Request};
 use crate::error::{Error, Exit};
-use crate::lab::{LabCounters, RunningLab, open_hypervisor};
-use crate::report::number::metric;
-use crate::topology::{Guest, Lab, parse_time};
+use crate::topology::{Lab, parse_time};
+
+use super::args::{LabFile, Source};
+use super::{next, note};
+
+pub use detach::Supervise;
 
 const EXAMPLES: &str = "\
 Examples:
-  labctl up topologies/paper-pair.lab.yaml       run it until Ctrl-C
-  labctl up --for 10s                            the only *.lab.yaml here, for ten seconds
-  labctl up lab.lab.yaml 2>/dev/null | grep rx   only what the guests print
+  labctl up                                      the only *.lab.yaml here, until Ctrl-C
+  labctl up --wait my.lab.yaml                   in the background; returns when it is ready
+  labctl up --dry-run my.lab.yaml                what would change in the lab that runs
+  labctl up --for 10s lab.lab.yaml 2>/dev/null   only what the guests print
   labctl up --counters up.json && jq .fabric up.json    what the switches counted";
 
-/// Run a lab in the foreground until Ctrl-C or its guests' end
+/// Bring a lab up, or make a running lab what its file says
 ///
-/// Guests' output goes to stdout, each line behind its guest's name; live rates go to stderr, once a
-/// second. Everything that was created is gone afterwards, whatever way it ends.
+/// In the foreground guests' output goes to stdout, each line behind its guest's name; live rates go
+/// to stderr, once a second, and Ctrl-C takes the lab down. With --detach it runs in the background
+/// until `labctl down`. Nothing that labctl created is left behind, whatever way it ends.
 ///
-/// It also ends when all guests have ended by themselves: pktguest with its final report, Linux by
-/// resetting itself (`reboot -f`; there is no power switch).
+/// If the lab runs already, only what the file has changed since is changed: guests that the change
+/// does not touch keep running.
 ///
-/// Exits 0 after Ctrl-C, --for, or all guests' own end, 1 if a guest died or its kernel panicked,
-/// and 11 if this host's KVM cannot run Linux guests.
+/// In the foreground it also ends when all guests have ended by themselves: pktguest with its final
+/// report, Linux by resetting itself or halting.
+///
+/// Exits 0 after Ctrl-C, --for, or all guests' own end, 1 if a guest has failed, 11 if this host
+/// cannot run the lab, and 12 if with --wait it is not ready in time.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
     #[command(flatten)]
     lab: LabFile,
 
-    /// Stop by itself after this long, such as 10s or 500ms
-    #[arg(long = "for", value_name = "TIME", value_parser = parse_time, env = "LABCTL_FOR")]
+    /// Let it run in the background
+    #[arg(short, long, env = "LABCTL_DETACH")]
+    detach: bool,
+
+    /// Let it run in the background, and return when every guest has said that it is ready
+    #[arg(long, env = "LABCTL_WAIT")]
+    wait: bool,
+
+    /// How long --wait waits
+    #[arg(
+        long,
+        value_name = "TIME",
+        default_value = "60s",
+        value_parser = parse_time,
+        env = "LABCTL_TIMEOUT"
+    )]
+    timeout: Duration,
+
+    /// Only say what would be done
+    #[arg(long, env = "LABCTL_DRY_RUN")]
+    dry_run: bool,
+
+    /// Stop by itself after this long, such as 10s or 500ms; in the foreground
+    #[arg(
+        long = "for",
+        value_name = "TIME",
+        value_parser = parse_time,
+        conflicts_with_all = ["detach", "wait"],
+        env = "LABCTL_FOR"
+    )]
     time: Option<Duration>,
 
-    /// At the end, write what guests, NICs and switches have counted, as JSON
-    #[arg(long, value_name = "FILE", env = "LABCTL_COUNTERS")]
+    /// At the end, write what guests, NICs and switches have counted, as JSON; in the foreground
+    #[arg(
+        long,
+        value_name = "FILE",
+        conflicts_with_all = ["detach", "wait"],
+        env = "LABCTL_COUNTERS"
+    )]
     counters: Option<PathBuf>,
 }
 
 /// Runs the verb.
 ///
 /// # Errors
-/// If the file is invalid, the host cannot run the lab, a guest fails, or the counters cannot be
-/// written.
+/// If the file is invalid, the host cannot run the lab, or a guest fails.
 pub fn run(args: Args) -> Result<Exit, Error> {
-    let lab = args.lab.load()?;
-    let hypervisor = open_hypervisor()?;
-    // A file that cannot be created should be known before the lab has run.
-    let file = args.counters.as_deref().map(Counters::create).transpose()?;
-    super::block_on(async {
-        let mut running = RunningLab::start(&hypervisor, &lab).await?;
-        let outcome = tokio::select! {
-            outcome = watch(&lab, &mut running) => outcome,
-            () = super::interrupted() => { note("stopping"); Ok(()) }
-            () = after(args.time) => Ok(()),
-        };
-        if let Some(file) = file {
-            running.set_links(false);
-            running.settle().await?;
-            file.write(&lab, &running.counters().await?)?;
-        }
-        for (guest, reason) in running.stop() {
-            tracing::info!(guest, %reason, "stopped");
-        }
-        outcome
-    })??;
-    if lab.bench.is_some() {
-        next(&format!("labctl bench {}", lab.path.display()));
+    let source = args.lab.source()?;
+    let lab = Lab::parse(&source.path, &source.text)?;
+    let directory = LabDirectory::named(&lab.name);
+    if directory.holder().is_some() {
+        return change(&args, &source, &directory);
     }
+    if args.dry_run {
+        tell(&everything(&lab), true);
+        next(&format!("labctl up {}", source.path.display()));
+        return Ok(Exit::Ok);
+    }
+    match args.detach || args.wait {
+        true => detach::run(&source, &directory, args.wait.then_some(args.timeout)),
+        false => foreground::run(lab, &directory, args.time, args.counters.as_deref()),
+    }
+}
+
+/// Makes the lab that runs what the file says.
+fn change(args: &Args, source: &Source, directory: &LabDirectory) -> Result<Exit, Error> {
+    let request = Request::Apply {
+        path: source.absolute().display().to_string(),
+        text: source.text.clone(),
+        dry_run: args.dry_run,
+    };
+    let changes: Changes =
+        super::block_on(async { Client::connect(directory).await?.ask(&request).await })??;
+    tell(&changes, args.dry_run);
+    if args.wait && !args.dry_run {
+        let request = Request::Wait { timeout_ms: args.timeout.as_millis() as u64 };
+        super::block_on(async { Client::connect(directory).await?.ask::<()>(&request).await })??;
+    }
+    next(&format!("labctl ps --lab {}", directory.name()));
     Ok(Exit::Ok)
 }
 
-async fn after(time: Option<Duration>) {
-    match time {
-        Some(time) => tokio::time::sleep(time).await,
-        None => std::future::pending().await,
-    }
+/// All that a lab that does not run would get.
+fn everything(lab: &Lab) -> Changes {
+    let add = |subject: &str, detail: &str| Change {
+        what: ChangeKind::Add,
+        subject: subject.to_owned(),
+        detail: detail.to_owned(),
+    };
+    let switches = lab.switches.iter().map(|switch| add(&switch.name, "switch"));
+    let links = lab.links.iter().map(|link| add(&link.name, "link"));
+    let guests = lab.guests.iter().map(|guest| add(&guest.name, "guest"));
+    Changes { steps: switches.chain(links).chain(guests).collect(), untouched: 0 }
 }
 
-/// Where the counters go.
-struct Counters<'a> {
-    path: &'a Path,
-    file: File,
-}
-
-impl<'a> Counters<'a> {
-    fn create(path: &'a Path) -> Result<Self, Error> {
-        let file = File::create(path).map_err(|error| cannot_write(path, error))?;
-        Ok(Self { path, file })
-    }
-
-    fn write(mut self, lab: &Lab, counters: &LabCounters) -> Result<(), Error> {
-        let guests = lab.guests.iter().zip(&counters.guests);
-        let guests = guests.map(|(guest, (exits, nics))| match lab.qemu {
-            None => json!({ "name": guest.name, "exits": exits, "nics": nics }),
-            // It tells nothing of either.
-            Some(_) => json!({ "name": guest.name, "exits": null, "nics": null }),
-        });
-        let guests: Vec<_> = guests.collect();
-        let document = json!({ "lab": lab.name, "guests": guests, "fabric": counters.fabric });
-        writeln!(self.file, "{document:#}").map_err(|error| cannot_write(self.path, error))
-    }
-}
-
-fn cannot_write(path: &Path, error: std::io::Error) -> Error {
-    Error::new(Exit::Failed, format!("cannot write {}", path.display())).because(error)
-}
-
-/// Lets the guests go, then prints what they say and how fast they are.
-async fn watch(lab: &Lab, running: &mut RunningLab) -> Result<(), Error> {
-    running.ready().await?;
-    // Nothing tells how far Linux has come.
-    let state = if lab.guests.iter().any(Guest::is_linux) { "started" } else { "up" };
-    note(&format!("{}: {} guests {state}, Ctrl-C ends it", lab.name, lab.guests.len()));
-    let mut before = (Instant::now(), running.counters().await?);
-    running.set_links(true);
-    let mut seconds = interval(Duration::from_secs(1));
-    seconds.set_missed_tick_behavior(MissedTickBehavior::Skip);
-    seconds.tick().await;
-    let width = lab.guests.iter().map(|guest| guest.name.len()).max().unwrap_or(0);
-    loop {
-        tokio::select! {
-            line = running.next_line() => {
-                let Some(line) = line? else {
-                    note("all guests have ended");
-                    return Ok(());
-                };
-                let text = format!("{:width$} | {}\n", running.name(line.guest), line.text);
-                if !print_while_read(&text)? {
-                    return Ok(());
-                }
-                if running.has_halted(&line) {
-                    let name = running.name(line.guest);
-                    note(&format!("guest `{name}` halted; it ends `up` only with `reboot -f`"));
-                }
-            }
-            // Of QEMU's NICs nothing is known while it runs.
-            _ = seconds.tick(), if lab.qemu.is_none() => {
-                let now = (Instant::now(), running.counters().await?);
-                rates(lab, width, &before, &now);
-                before = now;
-            }
-        }
-    }
-}
-
-/// One line a guest: packets a second each way, interrupts, and what was dropped.
-fn rates(lab: &Lab, width: usize, before: &(Instant, LabCounters), now: &(Instant, LabCounters)) {
-    let seconds = now.0.duration_since(before.0).as_secs_f64();
-    let guests = lab.guests.iter().zip(before.1.guests.iter().zip(&now.1.guests));
-    for (guest, ((_, old), (_, new))) in guests {
-        let rate = |count: fn(&NicCounters) -> u64| {
-            let sum = |nics: &[NicCounters]| nics.iter().map(count).sum::<u64>();
-            metric((sum(new) - sum(old)) as f64 / seconds)
+/// Says what is changed, or would be.
+fn tell(changes: &Changes, dry_run: bool) {
+    let color = super::use_color(&io::stderr());
+    for step in &changes.steps {
+        let (sign, code) = match step.what {
+            ChangeKind::Add => ('+', 32),
+            ChangeKind::Remove => ('-', 31),
+            ChangeKind::Replace => ('!', 33),
+            ChangeKind::Update => ('~', 36),
         };
-        note(&format!(
-            "{:width$} : tx {:>7}pps  rx {:>7}pps  interrupts {:>7}/s  rx drops {:>7}pps",
-            guest.name,
-            rate(|nic| nic.tx.frames),
-            rate(|nic| nic.rx.frames),
-            rate(|nic| nic.interrupts),
-            rate(|nic| nic.rx.dropped.total()),
-        ));
+        let line = format!("{sign} {:24} {}", step.subject, step.detail);
+        note(&if color { format!("\x1b[{code}m{line}\x1b[0m") } else { line });
     }
+    let (would, count) = (if dry_run { "would be " } else { "" }, changes.steps.len());
+    note(&match (count, changes.untouched) {
+        (0, _) => "nothing to change".to_owned(),
+        (1, untouched) => format!("1 change {would}made, {untouched} guests left as they are"),
+        (_, untouched) => {
+            format!("{count} changes {would}made, {untouched} guests left as they are")
+        }
+    });
 }

@@ -1,14 +1,12 @@
 //! `labctl validate`: is this lab file right, and what would it be?
 
-use clap::ValueEnum;
-use tabled::{
-    builder::Builder,
-    settings::{Padding, Style},
-};
-
-use super::LabFile;
+use super::{LabFile, OutputFlag};
 use crate::{
     error::{Error, Exit},
+    report::{
+        Output,
+        listing::{Field, Listing, words},
+    },
     topology::{
         Action, Bench, Guest, Lab, Link, LinkEnd, Overrides, Role, Switch, SwitchKind, System,
         Target, TrialSpec, Workload, human_mac, human_memory, human_time,
@@ -32,18 +30,8 @@ pub struct Args {
     #[command(flatten)]
     lab: LabFile,
 
-    /// Form of the summary
-    #[arg(short, long, value_enum, default_value_t, env = "LABCTL_OUTPUT")]
-    output: Output,
-}
-
-#[derive(Clone, Copy, Debug, Default, ValueEnum)]
-enum Output {
-    /// For people
-    #[default]
-    Table,
-    /// The whole lab, with all defaults filled in
-    Json,
+    #[command(flatten)]
+    form: OutputFlag,
 }
 
 /// Checks the file and prints what it describes.
@@ -52,40 +40,40 @@ enum Output {
 /// [`Exit::InvalidFile`] with every mistake in the file.
 pub fn run(args: Args) -> Result<Exit, Error> {
     let lab = args.lab.load()?;
-    super::print(&match args.output {
-        Output::Table => table(&lab),
-        Output::Json => json(&lab)?,
-    })?;
+    super::print(&render(&lab, args.form.output)?)?;
     let verb = if lab.bench.is_some() { "bench" } else { "up" };
     super::next(&format!("labctl {verb} {}", lab.path.display()));
     Ok(Exit::Ok)
 }
 
-fn json(lab: &Lab) -> Result<String, Error> {
-    let text = serde_json::to_string_pretty(lab)
-        .map_err(|error| Error::new(Exit::Bug, "cannot write the lab as JSON").because(error))?;
-    Ok(text + "\n")
+/// The whole lab, its guests or, for people, both in short.
+pub(super) fn render(lab: &Lab, output: Output) -> Result<String, Error> {
+    let rows = lab.guests.iter().map(|guest| guest_row(lab, guest)).collect();
+    let guests = Listing { columns: COLUMNS.map(words), rows };
+    let text = guests.render(lab, output)?;
+    Ok(match output {
+        Output::Table | Output::Wide => table(lab, &text),
+        Output::Json | Output::Yaml | Output::Markdown | Output::Csv => text,
+    })
 }
 
-fn table(lab: &Lab) -> String {
+fn table(lab: &Lab, guests: &str) -> String {
     let mut text = format!("{} is valid", lab.name);
     if let Some(description) = &lab.description {
         text += &format!(": {description}");
     }
-    text += "\n\n";
-    let header = ["GUEST", "MEMORY", "RING", "ITR", "SPIN", "NICS", "WORKLOAD"];
-    text += &columns(header, lab.guests.iter().map(|guest| guest_row(lab, guest)));
+    text += &format!("\n\n{guests}");
     let switches =
         lab.switches.iter().enumerate().map(|(index, switch)| switch_row(lab, index, switch));
-    text += &format!("\n{}", columns(["SWITCH", "KIND", "PORTS"], switches));
+    text += &format!("\n{}", table_of(["switch", "kind", "ports"], switches));
     if !lab.links.is_empty() {
         let links = lab.links.iter().map(|link| link_row(lab, link));
-        text += &format!("\n{}", columns(["LINK", "ENDS", "IMPAIRMENTS"], links));
+        text += &format!("\n{}", table_of(["link", "ends", "impairments"], links));
     }
     if !lab.events.is_empty() {
         let events =
             lab.events.iter().map(|event| [human_time(event.at), action(lab, &event.action)]);
-        text += &format!("\n{}", columns(["AT", "EVENT"], events));
+        text += &format!("\n{}", table_of(["at", "event"], events));
     }
     text += &format!("\noptimizations  {}\n", lab.optimizations);
     if lab.qemu.is_none() {
@@ -100,14 +88,14 @@ fn table(lab: &Lab) -> String {
     text
 }
 
-/// Rows under a header, as wide as they need to be.
-fn columns<const N: usize>(header: [&str; N], rows: impl Iterator<Item = [String; N]>) -> String {
-    let mut table = Builder::default();
-    table.push_record(header);
-    rows.for_each(|row| table.push_record(row));
-    let mut table = table.build();
-    table.with(Style::empty()).with(Padding::new(0, 2, 0, 0));
-    table.to_string().lines().map(|line| format!("{}\n", line.trim_end())).collect()
+const COLUMNS: [&str; 7] = ["guest", "memory", "ring", "itr", "spin", "nics", "workload"];
+
+fn table_of<const N: usize>(
+    columns: [&'static str; N],
+    rows: impl Iterator<Item = [String; N]>,
+) -> String {
+    let rows = rows.map(|row| row.map(Field::from)).collect();
+    Listing { columns: columns.map(words), rows }.table(false)
 }
 
 fn switch_row(lab: &Lab, index: usize, switch: &Switch) -> [String; 3] {
@@ -122,15 +110,9 @@ fn switch_row(lab: &Lab, index: usize, switch: &Switch) -> [String; 3] {
 }
 
 fn link_row(lab: &Lab, link: &Link) -> [String; 3] {
-    let end = |end: &LinkEnd| match end {
-        LinkEnd::Switch(switch) => {
-            lab.switches.get(*switch).map_or("?", |switch| &switch.name).to_owned()
-        }
-        LinkEnd::Host(tap) => {
-            let place = tap.netns.as_ref().map_or("host:".to_owned(), |ns| format!("netns:{ns}/"));
-            let address = tap.address.map_or(String::new(), |address| format!(" {address}"));
-            format!("{place}{}{address}", tap.name)
-        }
+    let end = |end: &LinkEnd| {
+        let address = end.address().map_or(String::new(), |address| format!(" {address}"));
+        lab.end_name(end) + &address
     };
     let ends = link.ends.each_ref().map(end).join(" -- ");
     [link.name.clone(), ends, link.impairments.to_string()]
@@ -150,7 +132,7 @@ fn action(lab: &Lab, action: &Action) -> String {
     }
 }
 
-fn guest_row(lab: &Lab, guest: &Guest) -> [String; 7] {
+fn guest_row(lab: &Lab, guest: &Guest) -> [Field; 7] {
     let nics = guest.nics.iter().map(|nic| {
         let switch = lab.switches.get(nic.switch).map_or("?", |switch| &switch.name);
         let impairments = match nic.impairments.is_none() {
@@ -161,24 +143,20 @@ fn guest_row(lab: &Lab, guest: &Guest) -> [String; 7] {
         format!("{switch} {}{impairments}{own}", human_mac(nic.mac))
     });
     let nics = nics.collect::<Vec<_>>().join("\n");
-    let other = |what| {
-        let [ring, itr, spin] = ["-"; 3].map(str::to_owned);
-        [ring, itr, spin, what]
-    };
+    // Their drivers decide.
+    let other = |what| [Field::default(), Field::default(), Field::default(), what];
     let [ring, itr, spin, workload] = match &guest.system {
         System::Pktguest(pktguest) => [
-            pktguest.ring.to_string(),
-            format!("{:.0}us", f64::from(pktguest.itr_interval) * 0.256),
-            format!("{}us", pktguest.spin_us),
-            workload(lab, &pktguest.workload),
+            pktguest.ring.into(),
+            format!("{:.0}us", f64::from(pktguest.itr_interval) * 0.256).into(),
+            format!("{}us", pktguest.spin_us).into(),
+            (workload(lab, &pktguest.workload) + &overrides(guest.optimizations)).into(),
         ],
-        // Their drivers decide.
-        System::Linux(boot) => other(format!("Linux, {}", boot.kernel.display())),
-        System::Pvh(boot) => other(format!("PVH, {}", boot.kernel.display())),
+        System::Linux(boot) => other(format!("Linux, {}", boot.kernel.display()).into()),
+        System::Pvh(boot) => other(format!("PVH, {}", boot.kernel.display()).into()),
     };
-    let memory = human_memory(guest.memory_mib.into());
-    let workload = workload + &overrides(guest.optimizations);
-    [guest.name.clone(), memory, ring, itr, spin, nics, workload]
+    let memory = human_memory(guest.memory_mib.into()).into();
+    [(&guest.name).into(), memory, ring, itr, spin, nics.into(), workload]
 }
 
 /// What a guest or NIC has for itself of the optimizations.

@@ -34,7 +34,7 @@ pub struct Record {
 /// A lab's directory, whether there is a lab in it or not.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LabDirectory {
-    path: PathBuf,
+    pub(super) path: PathBuf,
 }
 
 /// The directory of all labs of this user: `LABCTL_STATE_DIR`, or `labctl` in `XDG_RUNTIME_DIR`, or
@@ -107,6 +107,16 @@ impl LabDirectory {
         self.path.join("supervisor.log")
     }
 
+    /// Where process `pid` lets a supervisor write before that has a directory of its own.
+    ///
+    /// # Errors
+    /// If the directory of labs cannot be made.
+    pub fn log_of(&self, pid: u32) -> Result<PathBuf, Error> {
+        let root = self.path.parent().unwrap_or(Path::new("."));
+        private_directory(root).map_err(|error| unusable(root, error))?;
+        Ok(root.join(format!(".{}.{pid}.log", self.name())))
+    }
+
     /// What the last supervisor wrote down, if it can be read.
     pub fn record(&self) -> Option<Record> {
         serde_json::from_slice(&fs::read(self.path.join(RECORD)).ok()?).ok()
@@ -129,11 +139,7 @@ impl LabDirectory {
     /// # Errors
     /// [`Exit::Locked`] if somebody has it, [`Exit::Failed`] if the directory cannot be made.
     pub fn lock(&self) -> Result<Lock, Error> {
-        let failed = |error: io::Error| {
-            Error::new(Exit::Failed, format!("cannot use {}", self.path.display()))
-                .because(error)
-                .help("LABCTL_STATE_DIR names another directory for running labs")
-        };
+        let failed = |error| unusable(&self.path, error);
         let root = self.path.parent().unwrap_or(Path::new("."));
         private_directory(root).map_err(failed)?;
         let patience = Instant::now() + LOCK_PATIENCE;
@@ -166,6 +172,12 @@ impl LabDirectory {
             }
         }
     }
+}
+
+fn unusable(path: &Path, error: io::Error) -> Error {
+    Error::new(Exit::Failed, format!("cannot use {}", path.display()))
+        .because(error)
+        .help("LABCTL_STATE_DIR names another directory for running labs")
 }
 
 /// A lab's directory in the hands of its supervisor. Dropping it removes the directory.

@@ -16,6 +16,8 @@
 //! A client that meets a protocol of another [`VERSION`] says so and stops: labs are short-lived, so
 //! there is no need to speak two.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -210,6 +212,18 @@ pub enum LabState {
     Dead,
 }
 
+impl fmt::Display for LabState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Starting => "starting",
+            Self::Running => "running",
+            Self::Degraded => "degraded",
+            Self::Stopping => "stopping",
+            Self::Dead => "dead",
+        })
+    }
+}
+
 /// How a guest is.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct GuestStatus {
@@ -245,10 +259,24 @@ pub enum GuestState {
     Starting,
     /// It is at work.
     Running,
+    /// It uses its CPU and gives no sign of life.
+    Hanging,
     /// It has ended well, by itself.
     Done,
     /// It has failed; its reason says how.
     Failed,
+}
+
+impl fmt::Display for GuestState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Starting => "starting",
+            Self::Running => "running",
+            Self::Hanging => "hanging",
+            Self::Done => "done",
+            Self::Failed => "failed",
+        })
+    }
 }
 
 /// A guest's NIC.
@@ -287,6 +315,21 @@ pub struct Traffic {
     pub interrupts: u64,
     /// Transmit doorbells, an exit each.
     pub doorbells: u64,
+}
+
+impl Traffic {
+    /// That of several places together.
+    pub fn total(places: impl Iterator<Item = Self>) -> Self {
+        places.fold(Self::default(), |sum, place| Self {
+            tx_frames: sum.tx_frames + place.tx_frames,
+            tx_bytes: sum.tx_bytes + place.tx_bytes,
+            rx_frames: sum.rx_frames + place.rx_frames,
+            rx_bytes: sum.rx_bytes + place.rx_bytes,
+            rx_dropped: sum.rx_dropped + place.rx_dropped,
+            interrupts: sum.interrupts + place.interrupts,
+            doorbells: sum.doorbells + place.doorbells,
+        })
+    }
 }
 
 /// A switch.

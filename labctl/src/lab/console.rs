@@ -24,6 +24,8 @@ const RECENT_MAX: usize = 2 << 10;
 pub struct Line {
     /// Which guest.
     pub guest: usize,
+    /// Its name, known even when the guest is gone.
+    pub name: Arc<str>,
     /// The line without its end and without control characters; what is not UTF-8 is replaced.
     pub text: String,
     /// What it reports, if it is a report.
@@ -40,11 +42,12 @@ pub struct Console {
 }
 
 impl Console {
-    /// The console of guest number `guest`.
-    pub fn new(guest: usize, lines: mpsc::UnboundedSender<Line>) -> Self {
+    /// The console of guest number `guest`, called `name`.
+    pub fn new(guest: usize, name: &str, lines: mpsc::UnboundedSender<Line>) -> Self {
         let unread = Arc::new(Semaphore::new(UNREAD_MAX));
         let panic = Arc::default();
-        let sender = LineSender { guest, lines, unread, panic: Arc::clone(&panic) };
+        let sender =
+            LineSender { guest, name: name.into(), lines, unread, panic: Arc::clone(&panic) };
         Self { lines: Lines::new(sender), screen: Screen::default(), panic }
     }
 
@@ -157,6 +160,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// Makes [`Line`]s of what [`Lines`] has collected.
 struct LineSender {
     guest: usize,
+    name: Arc<str>,
     lines: mpsc::UnboundedSender<Line>,
     unread: Arc<Semaphore>,
     panic: Arc<OnceLock<String>>,
@@ -167,7 +171,8 @@ impl LineSender {
         let size = u32::try_from(text.capacity() + size_of::<Line>()).ok()?;
         let share = self.unread.clone().try_acquire_many_owned(size).ok()?;
         let report = Report::parse(&text);
-        self.lines.send(Line { guest: self.guest, text, report, _share: share }).ok()
+        let (guest, name) = (self.guest, self.name.clone());
+        self.lines.send(Line { guest, name, text, report, _share: share }).ok()
     }
 }
 
@@ -202,7 +207,7 @@ mod tests {
 
     fn console() -> (Console, mpsc::UnboundedReceiver<Line>) {
         let (sender, lines) = mpsc::unbounded_channel();
-        (Console::new(0, sender), lines)
+        (Console::new(0, "a", sender), lines)
     }
 
     #[tokio::test]

@@ -34,8 +34,11 @@ pub fn command_line(lab: &Lab, index: usize, guest: &Pktguest, tsc_khz: Option<u
     }
     if work.role.has_address() {
         words.push(format!("ip={}", guest.ip));
-        let targets = match work.role {
-            Role::Icmp { to: Some(Target::All) } => lab.icmp_targets(index),
+        let targets: Vec<usize> = match work.role {
+            // It skips itself, and begins with whoever follows: nobody is asked by all at once.
+            Role::Icmp { to: Some(Target::All) } => {
+                lab.icmp_targets(index).into_iter().chain([index]).collect()
+            }
             role => role.to().into_iter().collect(),
         };
         let peers = targets.into_iter().filter_map(|to| lab.guests.get(to)?.pktguest());
@@ -179,11 +182,11 @@ mod tests {
         let line =
             |guest: usize| command_line(&lab, guest, lab.guests[guest].pktguest().unwrap(), None);
         assert!(
-            line(0).ends_with(" ip=10.0.0.1/16 to_ip=10.0.0.2-10.0.0.3,10.0.0.5"),
+            line(0).ends_with(" ip=10.0.0.1/16 to_ip=10.0.0.1-10.0.0.3,10.0.0.5"),
             "{}",
             line(0)
         );
-        assert!(line(1).ends_with(" to_ip=10.0.0.1,10.0.0.3,10.0.0.5"), "{}", line(1));
+        assert!(line(1).ends_with(" to_ip=10.0.0.1-10.0.0.3,10.0.0.5"), "{}", line(1));
         assert!(line(5).ends_with(" ip=10.0.0.6/16"), "{}", line(5));
     }
 

@@ -1,4 +1,4 @@
-//! A running lab: guests, and the switches or bridges between them.
+//! A running lab: guests, and the switches, bridges and cables between them.
 //!
 //! [`RunningLab::start`] turns a checked [`Lab`] into running machines with their links down.
 //! [`RunningLab::set_links`] lets them go all at once. Everything ends when the value is dropped:
@@ -6,37 +6,42 @@
 //! descriptors, and the network namespace of the bridges has no name, so that the kernel cleans up
 //! whatever way the process ends.
 
-pub mod agent;
+mod agent;
 mod console;
+mod exec;
 mod fabric;
 mod files;
 mod guest;
 mod linux;
 pub mod network;
 pub mod qemu;
+mod running_guest;
 mod vm;
 
-use std::collections::VecDeque;
-use std::sync::{Arc, OnceLock};
+use std::collections::{BTreeMap, VecDeque};
+use std::future::pending;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 use tokio::time::timeout_at;
 use vmm_core::clock::MonotonicClock;
 use vmm_core::e1000::{E1000, NicCounters};
-use vmm_core::kvm::{ExitReason, Hypervisor, HypervisorError, VcpuCounters};
+use vmm_core::kvm::{ExitReason, Hypervisor, HypervisorError, IoThreads, VcpuCounters};
 
-pub use console::Line;
-pub use fabric::{FabricCounters, FabricError};
-pub use guest::{Final, Report};
+pub use console::{Line, Screen, Watcher};
+pub use exec::{Agent, ExecError, Output, Running};
+pub use fabric::{Fabric, FabricCounters, FabricError, RunningCable, TapCount};
+pub use guest::{Final, Report, command_line};
+use running_guest::Voices;
+pub use running_guest::{RunningGuest, State};
 
 use crate::error::{Error, Exit};
 use crate::policy;
 use crate::topology::Lab;
-use console::{Console, printable};
-use fabric::{Fabric, Plug};
+use console::Console;
+use fabric::Plug;
 use qemu::Qemu;
-use vm::Vm;
 
 /// How long a guest may take to boot.
 const BOOT_TIME: Duration = Duration::from_secs(10);
@@ -45,7 +50,7 @@ const BOOT_TIME: Duration = Duration::from_secs(10);
 const ANNOUNCE_TIME: Duration = Duration::from_millis(200);
 
 /// How often we look whether the guests live.
-const CHECK_TIME: Duration = Duration::from_millis(100);
+const LOOK_TIME: Duration = Duration::from_millis(100);
 
 /// Opens KVM.
 ///
@@ -57,45 +62,52 @@ pub fn open_hypervisor() -> Result<Hypervisor, Error> {
     })
 }
 
-/// One guest of a running lab.
-struct RunningGuest {
-    name: String,
-    // Stopped before the machine: it delivers into the machine's NICs.
-    plugs: Vec<Plug>,
-    vm: Vm,
-    /// Whether its workload starts a conversation, so that the others should listen before.
-    starts: bool,
-    linux: bool,
-    panic: Arc<OnceLock<String>>,
-    ready: bool,
-    done: Option<Final>,
-    reset: bool,
-}
-
-impl RunningGuest {
-    /// Whether it has ended by itself and well: pktguest with its final report, Linux with a reset.
-    fn has_ended(&self) -> bool {
-        self.done.is_some() || self.reset
-    }
-
-    fn failed(&self, message: &str) -> Error {
-        Error::new(Exit::Failed, format!("guest `{}` failed: {message}", self.name))
-    }
-}
-
 /// Guests and what connects them.
+///
+/// Guests are known by a number that stays theirs; those of [`start`](Self::start) have the numbers
+/// of the lab file's order.
 pub struct RunningLab {
-    guests: Vec<RunningGuest>,
+    guests: BTreeMap<usize, RunningGuest>,
     fabric: Fabric,
+    clock: Arc<MonotonicClock>,
+    io: IoThreads,
     lines: mpsc::UnboundedReceiver<Line>,
-    unread: VecDeque<Line>,
-    next_check: Instant,
+    sender: mpsc::UnboundedSender<Line>,
+    happened: VecDeque<Happening>,
+    next_look: Instant,
+}
+
+/// Something that happens in a lab.
+#[derive(Debug)]
+pub enum Happening {
+    /// A guest has printed a line.
+    Line(Line),
+    /// A guest has said that it is ready, or what stands for that.
+    Ready(usize),
+    /// A guest has ended by itself, and well.
+    Done(usize),
+    /// A guest has failed; its [`State`] says how.
+    Failed(usize),
+    /// A guest hangs, or does so no more.
+    Hang(usize),
+}
+
+impl Happening {
+    /// That a guest has come into this state.
+    fn of(number: usize, state: &State) -> Self {
+        match state {
+            State::Starting | State::Running => Self::Ready(number),
+            State::Done => Self::Done(number),
+            State::Failed(_) => Self::Failed(number),
+        }
+    }
 }
 
 /// Everything that was counted in a lab, at one moment.
 #[derive(Clone, Debug)]
 pub struct LabCounters {
-    /// Per guest, in the file's order: its exits and its NICs; nothing of those that QEMU runs.
+    /// Per guest, in the order of their numbers: its exits and its NICs; nothing of those that QEMU
+    /// runs.
     pub guests: Vec<(VcpuCounters, Vec<NicCounters>)>,
     /// What lies between the NICs.
     pub fabric: FabricCounters,
@@ -105,42 +117,122 @@ impl RunningLab {
     /// Builds the lab and starts its guests, links down.
     ///
     /// # Errors
-    /// [`Exit::HostLacks`] if the host cannot run it, [`Exit::InvalidFile`] if the
-    /// files of a guest with a kernel of its own are no good.
+    /// [`Exit::HostLacks`] if the host cannot run it, [`Exit::InvalidFile`] if the files of a guest
+    /// with a kernel of its own are no good.
     pub async fn start(hypervisor: &Hypervisor, lab: &Lab) -> Result<Self, Error> {
         check(hypervisor, lab)?;
         let clock = Arc::new(MonotonicClock::new());
         let (sender, lines) = mpsc::unbounded_channel();
-        let mut fabric = Fabric::new(lab, clock.clone()).await.map_err(host_lacks)?;
+        let fabric = Fabric::new(lab, clock.clone()).await?;
         let policy = policy::of(lab, hypervisor.kind());
         let (cpus, io) = (vm::cpus_for(lab, policy), vm::io_threads(lab, policy));
-        let mut guests = Vec::with_capacity(lab.guests.len());
-        for (index, guest) in lab.guests.iter().enumerate() {
-            let console = Console::new(index, sender.clone());
-            let panic = console.panic();
-            let cpu = cpus.get(index).copied();
-            let place = vm::Place { hypervisor, lab, index, cpu, io: &io };
-            let (vm, plugs) = if lab.qemu.is_some() {
-                vm::start_qemu(place, &mut fabric, console).await?
-            } else {
-                vm::start_machine(place, &mut fabric, &clock, console).await?
-            };
-            let name = guest.name.clone();
-            let starts = guest.pktguest().is_some_and(|guest| guest.workload.role.to().is_some());
-            // Linux says nothing that could be waited for; its driver copes with a cable at any time.
-            let linux = guest.is_linux();
-            let (ready, done, reset) = (linux, None, false);
-            guests.push(RunningGuest { name, plugs, vm, starts, linux, panic, ready, done, reset });
+        let mut running = Self {
+            guests: BTreeMap::new(),
+            fabric,
+            clock,
+            io,
+            lines,
+            sender,
+            happened: VecDeque::new(),
+            next_look: Instant::now(),
+        };
+        for guest in 0..lab.guests.len() {
+            let cpu = cpus.get(guest).copied();
+            running.start_guest(hypervisor, lab, guest, guest, cpu).await?;
         }
         // They have all begun by now, so that nobody waits for the sum of their starts.
-        for (index, guest) in guests.iter_mut().enumerate() {
-            let booted = guest.vm.qemu_mut().map(|qemu| qemu.boot(cpus.get(index).copied()));
-            if let Some(Err(words)) = booted {
-                return Err(guest.failed(&words));
-            }
+        for guest in running.guests.values_mut() {
+            guest.boot()?;
         }
-        let (unread, next_check) = (VecDeque::new(), Instant::now());
-        Ok(Self { guests, fabric, lines, unread, next_check })
+        Ok(running)
+    }
+
+    /// Starts guest `index` of `lab` as number `number`, its links down, its vCPU on `cpu` if given.
+    async fn start_guest(
+        &mut self,
+        hypervisor: &Hypervisor,
+        lab: &Lab,
+        index: usize,
+        number: usize,
+        cpu: Option<usize>,
+    ) -> Result<(), Error> {
+        let console = Console::new(number, &lab.guests[index].name, self.sender.clone());
+        let (panic, screen) = (console.panic(), console.screen());
+        let agent = Agent::default();
+        let place = vm::Place { hypervisor, lab, index, cpu, io: &self.io };
+        let (vm, plugs) = if lab.qemu.is_some() {
+            vm::start_qemu(place, &mut self.fabric, console).await?
+        } else {
+            vm::start_machine(place, &mut self.fabric, &self.clock, console, &agent).await?
+        };
+        let guest =
+            RunningGuest::new(&lab.guests[index], cpu, vm, plugs, Voices { panic, screen, agent });
+        if guest.state() == &State::Running {
+            self.happened.push_back(Happening::Ready(number));
+        }
+        self.guests.insert(number, guest);
+        Ok(())
+    }
+
+    /// Stops guest `number` and starts guest `index` of `lab` in its place.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start). The guest is gone then.
+    pub async fn restart_guest(
+        &mut self,
+        hypervisor: &Hypervisor,
+        lab: &Lab,
+        index: usize,
+        number: usize,
+    ) -> Result<(), Error> {
+        let cpu = self.stop_guest(number);
+        self.start_guest(hypervisor, lab, index, number, cpu).await?;
+        match self.guests.get_mut(&number) {
+            Some(guest) => guest.boot(),
+            None => Ok(()),
+        }
+    }
+
+    /// Starts guest `index` of `lab` beside the others; returns its number.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub async fn add_guest(
+        &mut self,
+        hypervisor: &Hypervisor,
+        lab: &Lab,
+        index: usize,
+    ) -> Result<usize, Error> {
+        let number = self.guests.last_key_value().map_or(0, |(number, _)| number + 1);
+        self.restart_guest(hypervisor, lab, index, number).await?;
+        Ok(number)
+    }
+
+    /// Stops a guest that does not come back.
+    pub fn remove_guest(&mut self, number: usize) {
+        let name = self.name(number).to_owned();
+        self.stop_guest(number);
+        self.fabric.remove_cables_of(&name);
+    }
+
+    /// Stops a guest. Returns the CPU that it had to itself.
+    fn stop_guest(&mut self, number: usize) -> Option<usize> {
+        self.set_link(number, false);
+        let guest = self.guests.remove(&number)?;
+        let cpu = guest.cpu();
+        guest.stop();
+        // Its last words must not pass for those of whoever has its number next.
+        for _ in 0..self.lines.len() {
+            self.lines.try_recv().into_iter().for_each(|line| self.take(line));
+        }
+        self.happened.retain(|happening| match happening {
+            Happening::Line(_) => true,
+            Happening::Ready(of)
+            | Happening::Done(of)
+            | Happening::Failed(of)
+            | Happening::Hang(of) => *of != number,
+        });
+        cpu
     }
 
     /// How many guests there are.
@@ -148,19 +240,28 @@ impl RunningLab {
         self.guests.len()
     }
 
+    /// Their numbers, ascending.
+    pub fn numbers(&self) -> impl Iterator<Item = usize> {
+        self.guests.keys().copied()
+    }
+
+    /// The guest of that number.
+    pub fn guest(&self, number: usize) -> Option<&RunningGuest> {
+        self.guests.get(&number)
+    }
+
     /// The guest's name.
     pub fn name(&self, guest: usize) -> &str {
-        &self.guests[guest].name
+        self.guests.get(&guest).map_or("?", RunningGuest::name)
     }
 
     /// Plugs all cables in, or out, at one instant. QEMUs are told one by one, and to plug in those
     /// first whose guests listen.
     pub fn set_links(&mut self, up: bool) {
-        let nics: Vec<_> = self.guests.iter().flat_map(|guest| guest.vm.nics().to_vec()).collect();
-        E1000::set_links(&nics, up);
+        self.plug_nics(|_| true, up);
         for starts in [!up, up] {
-            let guests = self.guests.iter_mut().filter(|guest| guest.starts == starts);
-            guests.filter_map(|guest| guest.vm.qemu_mut()).for_each(|qemu| qemu.set_link(up));
+            let guests = self.guests.values_mut().filter(|guest| guest.starts() == starts);
+            guests.filter_map(RunningGuest::qemu_mut).for_each(|qemu| qemu.set_link(up));
         }
     }
 
@@ -171,9 +272,7 @@ impl RunningLab {
     /// # Errors
     /// If the kernel does not tell its counters.
     pub async fn plug_in_listeners(&mut self) -> Result<(), Error> {
-        let listeners = self.guests.iter().filter(|guest| !guest.starts);
-        let nics: Vec<_> = listeners.flat_map(|guest| guest.vm.nics().to_vec()).collect();
-        E1000::set_links(&nics, true);
+        let nics = self.plug_nics(|guest| !guest.starts(), true);
         let deadline = Instant::now() + ANNOUNCE_TIME;
         while nics.iter().any(|nic| nic.counters().tx.frames == 0) && Instant::now() < deadline {
             tokio::time::sleep(Duration::from_millis(1)).await;
@@ -181,40 +280,73 @@ impl RunningLab {
         if nics.is_empty() { Ok(()) } else { self.settle().await }
     }
 
-    /// Plugs one guest's cables out.
-    pub fn unplug(&mut self, guest: usize) {
-        let vm = &mut self.guests[guest].vm;
-        E1000::set_links(vm.nics(), false);
-        vm.qemu_mut().into_iter().for_each(|qemu| qemu.set_link(false));
+    /// Plugs the cables of guest `number` in, or out.
+    pub fn set_link(&mut self, number: usize, up: bool) {
+        let name = self.name(number).to_owned();
+        self.plug_nics(|guest| guest.name() == name, up);
+        let Some(guest) = self.guests.get_mut(&number) else { return };
+        guest.qemu_mut().into_iter().for_each(|qemu| qemu.set_link(up));
     }
 
-    fn qemus(&self) -> impl Iterator<Item = &Qemu> {
-        self.guests.iter().filter_map(|guest| guest.vm.qemu())
+    /// Plugs the cables of some guests in, or out, at one instant; returns the NICs.
+    fn plug_nics(&mut self, which: impl Fn(&RunningGuest) -> bool, up: bool) -> Vec<Arc<E1000>> {
+        let mut nics = Vec::new();
+        for guest in self.guests.values_mut().filter(|guest| which(guest)) {
+            guest.let_go(up);
+            let named = guest.nics().iter().enumerate();
+            let named = named.map(|(nic, device)| (format!("{}:{nic}", guest.name()), device));
+            // What somebody has unplugged stays so.
+            let plugged = named.filter(|(name, _)| !up || self.fabric.is_plugged(name));
+            nics.extend(plugged.map(|(_, device)| device.clone()));
+        }
+        E1000::set_links(&nics, up);
+        nics
+    }
+
+    /// Plugs the cable of that name in, or out.
+    pub fn plug_cable(&mut self, name: &str, up: bool) {
+        if let Some(cable) = self.fabric.cable_mut(name) {
+            cable.set_plugged(up);
+        }
+        for guest in self.guests.values().filter(|guest| guest.is_let_go()) {
+            let named = guest.nics().iter().enumerate();
+            let mut named = named.map(|(nic, device)| (format!("{}:{nic}", guest.name()), device));
+            if let Some((_, device)) = named.find(|(cable, _)| cable == name) {
+                E1000::set_links(std::slice::from_ref(device), up);
+            }
+        }
+    }
+
+    /// What lies between the NICs.
+    pub fn fabric(&self) -> &Fabric {
+        &self.fabric
+    }
+
+    /// As [`fabric`](Self::fabric), to be changed.
+    pub fn fabric_mut(&mut self) -> &mut Fabric {
+        &mut self.fabric
     }
 
     /// CPU time of other processes that run guests.
     pub fn cpu_time_elsewhere(&self) -> Duration {
-        self.qemus().map(Qemu::cpu_time).sum()
+        self.guests.values().filter_map(RunningGuest::qemu).map(Qemu::cpu_time).sum()
     }
 
-    /// Waits until every pktguest has said that it is ready.
+    /// Waits until every guest is ready. What they print meanwhile is gone.
     ///
     /// # Errors
-    /// [`Exit::Timeout`] if one does not, [`Exit::Failed`] if one fails; with its words.
+    /// [`Exit::Timeout`] if one does not get ready, [`Exit::Failed`] if one fails; with its words.
     pub async fn ready(&mut self) -> Result<(), Error> {
         let deadline = Instant::now() + BOOT_TIME;
-        while let Some(waiting) = self.guests.iter().position(|guest| !guest.ready) {
-            match self.hear(deadline).await? {
-                Some(line) => self.unread.push_back(line),
-                None => {
-                    let name = self.name(waiting);
-                    let message = format!("guest `{name}` was not ready after {BOOT_TIME:?}");
-                    return Err(Error::new(Exit::Timeout, message));
-                }
+        while let Some(waiting) = self.first_in(&State::Starting) {
+            if self.happens(Some(deadline)).await?.is_none() {
+                let name = self.name(waiting);
+                let message = format!("guest `{name}` was not ready after {BOOT_TIME:?}");
+                return Err(Error::new(Exit::Timeout, message));
             }
         }
-        let deaf = self.qemus().map(Qemu::deaf_for).max().unwrap_or_default();
-        tokio::time::sleep(deaf).await;
+        let qemus = self.guests.values().filter_map(RunningGuest::qemu);
+        tokio::time::sleep(qemus.map(Qemu::deaf_for).max().unwrap_or_default()).await;
         Ok(())
     }
 
@@ -228,103 +360,91 @@ impl RunningLab {
         guest: usize,
         deadline: Instant,
     ) -> Result<Option<Final>, Error> {
-        while self.guests[guest].done.is_none() {
-            if self.hear(deadline).await?.is_none() {
-                return Ok(None);
-            }
-        }
-        Ok(self.guests[guest].done.clone())
-    }
-
-    /// The next line that a guest prints; `None` once all have ended by themselves. Waits for ever
-    /// if neither happens.
-    ///
-    /// # Errors
-    /// [`Exit::Failed`] if a guest fails.
-    pub async fn next_line(&mut self) -> Result<Option<Line>, Error> {
-        if let Some(line) = self.unread.pop_front() {
-            return Ok(Some(line));
-        }
         loop {
-            let soon = Instant::now() + Duration::from_millis(200);
-            if let Some(line) = self.hear(soon).await? {
-                return Ok(Some(line));
+            let report = self.guests.get(&guest).and_then(RunningGuest::report);
+            if let Some(report) = report {
+                return Ok(Some(report.clone()));
             }
-            if self.have_ended() {
+            if self.happens(Some(deadline)).await?.is_none() {
                 return Ok(None);
             }
         }
     }
 
-    /// Whether the line says that its guest has halted, which does not end it.
-    pub fn has_halted(&self, line: &Line) -> bool {
-        self.guests[line.guest].linux && linux::has_halted(&line.text)
+    fn first_in(&self, state: &State) -> Option<usize> {
+        self.guests.iter().find(|(_, guest)| guest.state() == state).map(|(number, _)| *number)
     }
 
-    /// Reads one console line and notes what it reports. Also notices guests that have died, however
-    /// much the others print.
-    async fn hear(&mut self, deadline: Instant) -> Result<Option<Line>, Error> {
+    /// As [`next`](Self::next), but a guest's failure is an error, and `deadline` ends the waiting
+    /// however much the guests print.
+    async fn happens(&mut self, deadline: Option<Instant>) -> Result<Option<Happening>, Error> {
+        let soon = async {
+            match deadline {
+                Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+                None => pending().await,
+            }
+        };
+        let happening = tokio::select! {
+            biased;
+            () = soon => {
+                self.look();
+                self.happened.iter().rev().find_map(|happening| match happening {
+                    Happening::Failed(guest) => Some(Happening::Failed(*guest)),
+                    _ => None,
+                })
+            }
+            happening = self.next() => Some(happening),
+        };
+        match happening {
+            Some(Happening::Failed(guest)) => {
+                Err(self.guests.get(&guest).map_or_else(lost, RunningGuest::error))
+            }
+            other => Ok(other),
+        }
+    }
+
+    /// The next thing that happens. What a guest printed before it ended comes before its end.
+    /// Cancelling it loses nothing.
+    pub async fn next(&mut self) -> Happening {
         loop {
-            let now = Instant::now();
-            if now >= self.next_check {
-                self.next_check = now + CHECK_TIME;
-                if self.check_alive().is_err() || self.have_ended() {
-                    // What was printed so far comes first, and nothing can put it off for ever.
-                    self.lines.close();
-                }
+            if Instant::now() >= self.next_look {
+                self.next_look = Instant::now() + LOOK_TIME;
+                self.look();
             }
-            if now >= deadline {
-                self.check_alive()?;
-                return Ok(None);
+            if let Some(happening) = self.happened.pop_front() {
+                return happening;
             }
-            let patience = deadline.min(self.next_check);
-            match timeout_at(patience.into(), self.lines.recv()).await {
-                Ok(Some(line)) => return self.note(&line).map(|()| Some(line)),
-                // Closed above, or all senders are gone, and with them the machines they live in.
-                Ok(None) => {
-                    self.check_alive()?;
-                    return Ok(None);
-                }
-                Err(_) => {}
+            if let Ok(Some(line)) = timeout_at(self.next_look.into(), self.lines.recv()).await {
+                self.take(line);
             }
         }
+    }
+
+    /// Notices guests that have ended, however much the others print.
+    fn look(&mut self) {
+        let changed = self.guests.iter_mut().filter_map(|(number, guest)| {
+            guest.look().then(|| Happening::of(*number, guest.state()))
+        });
+        let mut changed: Vec<_> = changed.collect();
+        let alive = self.guests.iter_mut().filter_map(|(number, guest)| {
+            guest.look_for_life().then_some(Happening::Hang(*number))
+        });
+        changed.extend(alive);
+        if !changed.is_empty() {
+            // All that those printed who have ended is there, because their serial port is gone.
+            for _ in 0..self.lines.len() {
+                self.lines.try_recv().into_iter().for_each(|line| self.take(line));
+            }
+        }
+        self.happened.extend(changed);
     }
 
     /// Notes what a line reports.
-    fn note(&mut self, line: &Line) -> Result<(), Error> {
-        let guest = &mut self.guests[line.guest];
-        match line.report.as_ref().filter(|_| !guest.linux) {
-            Some(Report::Ready) => guest.ready = true,
-            Some(Report::Final(report)) => guest.done = Some((**report).clone()),
-            Some(Report::Error { message }) => return Err(guest.failed(&printable(message))),
-            Some(Report::Interval) | None => {}
-        }
-        Ok(())
-    }
-
-    fn have_ended(&self) -> bool {
-        self.guests.iter().all(RunningGuest::has_ended)
-    }
-
-    fn check_alive(&mut self) -> Result<(), Error> {
-        for guest in &mut self.guests {
-            if let Some(message) = guest.panic.get().filter(|_| guest.linux) {
-                return Err(guest.failed(message));
-            }
-            if let Some(words) = guest.vm.qemu_mut().and_then(Qemu::exited) {
-                return Err(guest.failed(&words));
-            }
-            if let Some(reason) = guest.vm.exited() {
-                if guest.linux && reason == ExitReason::Reset {
-                    guest.reset = true;
-                    continue;
-                }
-                let message = format!("guest `{}` died: {reason}", guest.name);
-                let ours = reason == ExitReason::Panicked;
-                return Err(Error::new(if ours { Exit::Bug } else { Exit::Failed }, message));
-            }
-        }
-        Ok(())
+    fn take(&mut self, line: Line) {
+        let number = line.guest;
+        let change = self.guests.get_mut(&number).and_then(|guest| guest.hear(&line));
+        self.happened.push_back(Happening::Line(line));
+        self.happened.extend(change.map(|state| Happening::of(number, &state)));
     }
 
     /// Waits until no frame is on its way between NICs any more, up to a second.
@@ -332,7 +452,7 @@ impl RunningLab {
     /// # Errors
     /// If the kernel does not tell.
     pub async fn settle(&mut self) -> Result<(), Error> {
-        self.fabric.settle(self.plugs()).await.map_err(host_lacks)
+        Ok(self.fabric.settle(self.plugs()).await?)
     }
 
     /// All counters, now.
@@ -341,29 +461,32 @@ impl RunningLab {
     /// If the kernel does not tell its own.
     pub async fn counters(&self) -> Result<LabCounters, Error> {
         Ok(LabCounters {
-            guests: self.guests.iter().map(|guest| guest.vm.counters()).collect(),
-            fabric: self.fabric.counters(self.plugs()).await.map_err(host_lacks)?,
+            guests: self.guests.values().map(RunningGuest::counters).collect(),
+            fabric: self.fabric.counters(self.plugs()).await?,
         })
     }
 
     fn plugs(&self) -> Vec<&Plug> {
-        self.guests.iter().flat_map(|guest| &guest.plugs).collect()
+        self.guests.values().flat_map(RunningGuest::plugs).collect()
     }
 
     /// Stops everything. Returns why each of our own guests ended.
     pub fn stop(mut self) -> Vec<(String, ExitReason)> {
         // Nobody is to send to a guest that is being taken down.
         self.set_links(false);
-        let stop = |guest: RunningGuest| {
-            drop(guest.plugs);
-            Some((guest.name, guest.vm.stop()?))
-        };
-        self.guests.into_iter().filter_map(stop).collect()
+        self.guests.into_values().filter_map(RunningGuest::stop).collect()
     }
 }
 
+fn lost() -> Error {
+    Error::new(Exit::Bug, "a guest that is not there has failed")
+}
+
 /// Refuses what the file may say and this host cannot do.
-fn check(hypervisor: &Hypervisor, lab: &Lab) -> Result<(), Error> {
+///
+/// # Errors
+/// [`Exit::HostLacks`] with what is missing.
+pub fn check(hypervisor: &Hypervisor, lab: &Lab) -> Result<(), Error> {
     let linux = lab.guests.iter().find(|guest| guest.is_linux());
     if let Some(guest) = linux.filter(|_| !hypervisor.kind().runs_kernels_natively()) {
         let message = format!(
@@ -394,9 +517,11 @@ fn available_memory_mib() -> Option<u64> {
     Some(kib / 1024)
 }
 
-fn host_lacks(error: FabricError) -> Error {
-    let help = error.help();
-    with_help(Error::new(Exit::HostLacks, "cannot connect the guests").because(error), help)
+impl From<FabricError> for Error {
+    fn from(error: FabricError) -> Self {
+        let help = error.help();
+        with_help(Self::new(Exit::HostLacks, "cannot connect the guests").because(error), help)
+    }
 }
 
 fn with_help(error: Error, help: Option<impl Into<String>>) -> Error {

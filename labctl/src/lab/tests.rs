@@ -32,10 +32,10 @@ fn beside_a_chatty_guest<T>(ask: impl AsyncFnOnce(&mut RunningLab) -> T) -> Opti
     Some(runtime.block_on(async {
         let mut running = RunningLab::start(&hypervisor, &lab).await.unwrap();
         running.ready().await.unwrap();
-        running.guests.iter_mut().for_each(|guest| guest.linux = true);
+        running.guests.values_mut().for_each(|guest| guest.linux = true);
         let (sender, lines) = mpsc::unbounded_channel();
         running.lines = lines;
-        let mut chatty = Console::new(1, sender);
+        let mut chatty = Console::new(1, "chatty", sender);
         let enough = Arc::new(AtomicBool::new(false));
         let until = enough.clone();
         let chat = thread::spawn(move || {
@@ -53,11 +53,12 @@ fn beside_a_chatty_guest<T>(ask: impl AsyncFnOnce(&mut RunningLab) -> T) -> Opti
 #[test]
 fn a_chatty_guest_hides_no_others_end() {
     let error = beside_a_chatty_guest(async |running| {
-        running.guests[0].panic.set("Kernel panic - not syncing: x".into()).unwrap();
+        running.guests[&0].voices.panic.set("Kernel panic - not syncing: x".into()).unwrap();
         loop {
-            match running.next_line().await {
-                Ok(line) => assert!(line.is_some(), "no guest has ended"),
-                Err(error) => return error,
+            match running.next().await {
+                Happening::Line(_) | Happening::Ready(_) | Happening::Hang(_) => {}
+                Happening::Done(guest) => panic!("{} has ended", running.name(guest)),
+                Happening::Failed(guest) => return running.guests[&guest].error(),
             }
         }
     });

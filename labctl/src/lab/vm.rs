@@ -13,12 +13,13 @@ use vmm_core::platform::LINUX_CMDLINE;
 use vmm_core::policy::Policy;
 
 use super::console::Console;
+use super::exec::Agent;
 use super::fabric::{Fabric, Plug};
 use super::qemu::{self, Qemu};
-use super::{files, guest, host_lacks, with_help};
+use super::{files, guest, with_help};
 use crate::error::{Error, Exit};
 use crate::policy;
-use crate::topology::{Guest, Lab, System};
+use crate::topology::{CableId, Guest, Lab, System};
 
 /// What runs a guest.
 pub enum Vm {
@@ -51,6 +52,14 @@ impl Vm {
     pub fn exited(&self) -> Option<ExitReason> {
         match self {
             Self::Ours(machine) => machine.exited(),
+            Self::Qemu(_) => None,
+        }
+    }
+
+    /// Our own machine, if that runs it.
+    pub fn machine(&self) -> Option<&Machine> {
+        match self {
+            Self::Ours(machine) => Some(machine),
             Self::Qemu(_) => None,
         }
     }
@@ -103,13 +112,14 @@ pub async fn start_machine(
     fabric: &mut Fabric,
     clock: &Arc<MonotonicClock>,
     console: Console,
+    agent: &Agent,
 ) -> Result<(Vm, Vec<Plug>), Error> {
     let guest = &lab.guests[index];
     let mut nics = Vec::new();
     let mut sockets = Vec::new();
     for (number, nic) in guest.nics.iter().enumerate() {
-        let attached = fabric.attach(nic.switch, &guest.name, number).await;
-        let (backend, socket) = attached.map_err(host_lacks)?;
+        let attached = fabric.attach(lab, index, number).await;
+        let (backend, socket) = attached?;
         let on = lab.optimizations_of(guest, nic);
         nics.push(NicConfig {
             mac: nic.mac,
@@ -126,15 +136,18 @@ pub async fn start_machine(
         kernel: kernel(hypervisor, lab, index)?,
         nics,
         console: Box::new(console),
-        agent: None,
+        agent: guest.is_linux().then(|| agent.port()),
         clock: clock.clone(),
         cpu,
         io: io.clone(),
     };
     let machine = Machine::start(hypervisor, config).map_err(|error| cannot_start(guest, error))?;
-    let plugs = sockets.into_iter().zip(machine.nics());
-    let plugs = plugs.map(|(socket, nic)| fabric.connect(socket, nic));
-    let plugs = plugs.collect::<Result<_, _>>().map_err(host_lacks)?;
+    let plugs = sockets.into_iter().zip(machine.nics()).enumerate();
+    let plugs = plugs.map(|(nic, (socket, device))| {
+        let cable = lab.cable_name(CableId::Nic { guest: index, nic });
+        fabric.connect(&cable, socket, device.clone())
+    });
+    let plugs = plugs.collect::<Result<_, _>>()?;
     Ok((Vm::Ours(machine), plugs))
 }
 
@@ -151,7 +164,8 @@ pub async fn start_qemu(
     let missing = || Error::new(Exit::Bug, format!("guest `{}` is not one for QEMU", guest.name));
     let (qemu, pktguest) = lab.qemu.zip(guest.pktguest()).ok_or_else(missing)?;
     let nic = guest.nics.first().ok_or_else(missing)?;
-    let (cable, plug) = fabric.lend(nic.switch, &guest.name, 0).await.map_err(host_lacks)?;
+    let lent = fabric.lend(lab, index, 0).await;
+    let (cable, plug) = lent?;
     let config = qemu::Config {
         memory_mib: guest.memory_mib,
         cmdline: guest::command_line(lab, index, pktguest, hypervisor.tsc_khz()),

@@ -1,6 +1,7 @@
 //! A comparison of two runs, for terminals and as Markdown.
 
 use super::glyphs::Glyphs;
+use super::listing::{Field, Listing, figures as figures_column, words as words_column};
 use super::number::{percent, significant};
 use super::tables::{Table, figures, ratio, ratio_interval, toggle_columns, toggles, words};
 use super::{markdown, terminal};
@@ -24,6 +25,40 @@ pub fn comparison_markdown(comparison: &Comparison) -> String {
         text += &format!("\n{}\n", markdown::escape(&line));
     }
     text
+}
+
+/// The comparison in long form: one line per cell and figure.
+pub fn comparison_csv(comparison: &Comparison) -> String {
+    let columns = [
+        words_column("cell"),
+        words_column("figure"),
+        figures_column("old"),
+        figures_column("new"),
+        figures_column("ratio"),
+        figures_column("low"),
+        figures_column("high"),
+        words_column("verdict"),
+    ];
+    let row = |cell: &CellChange, figure: &str, change: &Change| {
+        let Change { old, new, ratio, verdict } = change;
+        let median = |estimate: &Option<Estimate>| Field::word(estimate.map(|e| e.median));
+        [
+            (&cell.id).into(),
+            figure.into(),
+            median(old),
+            median(new),
+            Field::word(ratio.map(|r| r.ratio)),
+            Field::word(ratio.map(|r| r.low)),
+            Field::word(ratio.map(|r| r.high)),
+            verdict.name().into(),
+        ]
+    };
+    let rows = comparison.cells.iter().flat_map(|cell| {
+        let figures = [("throughput_mpps", &cell.throughput), ("rr_us", &cell.rr)];
+        let known = figures.into_iter().filter_map(|(name, change)| Some((name, change.as_ref()?)));
+        known.map(|(name, change)| row(cell, name, change)).collect::<Vec<_>>()
+    });
+    Listing { columns, rows: rows.collect() }.csv()
 }
 
 fn table(comparison: &Comparison, g: &Glyphs) -> Table {

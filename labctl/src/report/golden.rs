@@ -4,7 +4,8 @@
 use std::path::{Path, PathBuf};
 
 use super::{
-    Glyphs, annotations, comparison_markdown, comparison_terminal, csv, markdown, terminal,
+    Glyphs, annotations, comparison_csv, comparison_markdown, comparison_terminal, csv, markdown,
+    terminal,
 };
 use crate::bench::compare::{Verdict, compare};
 use crate::bench::{assertions, effects, side_by_side, summary};
@@ -264,6 +265,7 @@ fn a_comparison_names_what_got_worse() {
     assert_eq!(found.warnings, ["CPU differs: Example CPU 9000 then, Example CPU 9001 now"]);
     check("comparison.txt", &comparison_terminal(&found, &Glyphs::UNICODE));
     check("comparison.md", &comparison_markdown(&found));
+    check("comparison.csv", &comparison_csv(&found));
     let json = serde_json::to_value(&found).unwrap();
     assert_eq!(json["verdict"], "fail");
     assert_eq!(json["cells"][14]["optimizations"]["vale"], true);

@@ -15,7 +15,7 @@ mod tables;
 mod terminal;
 
 pub use assertions::annotations;
-pub use comparison::{comparison_markdown, comparison_terminal};
+pub use comparison::{comparison_csv, comparison_markdown, comparison_terminal};
 pub use csv::csv;
 pub use glyphs::Glyphs;
 pub use listing::Output;
@@ -23,28 +23,19 @@ pub use markdown::markdown;
 pub use step_summary::append_step_summary;
 pub use terminal::terminal;
 
+use crate::error::Error;
 use crate::results::Results;
 
-/// A form of the results.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-pub enum Format {
-    /// For people
-    #[default]
-    Table,
-    /// The whole document, raw samples included
-    Json,
-    /// For pull requests and job summaries
-    Markdown,
-    /// One line per cell and metric
-    Csv,
-}
-
-/// The results in this form.
-pub fn render(results: &Results, format: Format) -> String {
-    match format {
-        Format::Table => terminal(results, &Glyphs::from_env()),
-        Format::Json => results.to_json(),
-        Format::Markdown => markdown(results),
-        Format::Csv => csv(results),
-    }
+/// The results in this form; there is no wider table of them.
+///
+/// # Errors
+/// As [`listing::document`].
+pub fn render(results: &Results, output: Output) -> Result<String, Error> {
+    Ok(match output {
+        Output::Table | Output::Wide => terminal(results, &Glyphs::from_env()),
+        Output::Json => results.to_json(),
+        Output::Yaml => listing::document(results, output)?,
+        Output::Markdown => markdown(results),
+        Output::Csv => csv(results),
+    })
 }

@@ -28,6 +28,11 @@ pub fn metric(x: f64) -> String {
     significant(x / scale) + prefix
 }
 
+/// A number of things: exact where that is short, else as [`metric`].
+pub fn count(n: u64) -> String {
+    if n < 1000 { n.to_string() } else { metric(n as f64) }
+}
+
 /// A fraction as a percentage: `0.031` is `3.1 %`.
 pub fn percent(fraction: f64) -> String {
     match fraction.abs() * 100.0 {
@@ -44,6 +49,16 @@ pub fn duration(seconds: f64) -> String {
     match (seconds / 60, seconds % 60) {
         (0, s) => format!("{s} s"),
         (m, s) => format!("{m} min {s} s"),
+    }
+}
+
+/// Seconds as the two largest units of an age: `41s`, `3m18s`, `2h5m`, `3d4h`.
+pub fn age(seconds: u64) -> String {
+    match seconds {
+        s if s < 60 => format!("{s}s"),
+        s if s < 3600 => format!("{}m{}s", s / 60, s % 60),
+        s if s < 86_400 => format!("{}h{}m", s / 3600, s / 60 % 60),
+        s => format!("{}d{}h", s / 86_400, s / 3600 % 24),
     }
 }
 
@@ -88,12 +103,14 @@ mod tests {
 
     #[test]
     fn percentages_and_durations() {
+        assert_eq!([0, 7, 999, 1000, 45_678].map(count), ["0", "7", "999", "1.00k", "45.7k"]);
         assert_eq!(percent(0.0), "0 %");
         assert_eq!(percent(0.0001), "<0.1 %");
         assert_eq!(percent(0.0312), "3.1 %");
         assert_eq!(percent(-0.0997), "-10 %");
         assert_eq!(duration(41.4), "41 s");
         assert_eq!(duration(198.0), "3 min 18 s");
+        assert_eq!([41, 198, 7525, 273_700].map(age), ["41s", "3m18s", "2h5m", "3d4h"]);
     }
 
     proptest! {

@@ -23,7 +23,7 @@ pub use assertions::{Assertion, Check, Figure, Verdict};
 pub use file::ReadError;
 pub use host::Host;
 pub use layout::to_json;
-pub use timestamp::rfc3339;
+pub use timestamp::{rfc3339, rfc3339_ms};
 
 /// Version of the document's shape. It grows when a key changes its meaning or goes away;
 /// new keys alone do not change it.

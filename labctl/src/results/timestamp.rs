@@ -1,6 +1,6 @@
 //! Wall-clock time as text.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// RFC 3339 in UTC with seconds, as in `2025-11-22T13:05:00Z`. Times before 1970 become 1970.
 pub fn rfc3339(time: SystemTime) -> String {
@@ -8,6 +8,12 @@ pub fn rfc3339(time: SystemTime) -> String {
     let (year, month, day) = civil_from_days(seconds / 86_400);
     let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+}
+
+/// As [`rfc3339`], of milliseconds of Unix time and with them, as in `2025-11-22T13:05:00.123Z`.
+pub fn rfc3339_ms(unix_ms: u64) -> String {
+    let seconds = rfc3339(UNIX_EPOCH + Duration::from_millis(unix_ms));
+    format!("{}.{:03}Z", seconds.trim_end_matches('Z'), unix_ms % 1000)
 }
 
 /// Year, month and day of a day counted from 1970-01-01 in the Gregorian calendar
@@ -29,7 +35,6 @@ fn civil_from_days(days: u64) -> (u64, u64, u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     #[test]
     fn known_dates() {
@@ -44,5 +49,6 @@ mod tests {
         ] {
             assert_eq!(rfc3339(UNIX_EPOCH + Duration::from_secs(seconds)), text);
         }
+        assert_eq!(rfc3339_ms(951_782_399_007), "2000-02-28T23:59:59.007Z");
     }
 }

@@ -32,7 +32,7 @@ pub fn run(mut session: Session<'_>, nic: &mut impl Nic) {
     let mut stack = Stack::new(nic, network, config.frame, session.clock, &mut storage, socket);
     let (socket, context) = stack.socket_and_context();
     // Only ports of 0, an address of 0 or an open socket would be refused.
-    let _ = socket.connect(context, (to.first, DISCARD_PORT), SENDER_PORT);
+    let _ = socket.connect(context, (to.first(), DISCARD_PORT), SENDER_PORT);
 
     let burst = u64::from(config.burst);
     let tally = |sent| Tally { packets: sent, bytes: sent * len as u64 };

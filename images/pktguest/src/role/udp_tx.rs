@@ -18,7 +18,7 @@ pub fn run(mut session: Session<'_>, nic: &mut impl Nic) {
     let config = session.config;
     // The command line was checked for these.
     let (Some(network), Some(to)) = (config.ip, config.to_ip) else { return };
-    let to = UdpMetadata::from((to.first, DISCARD_PORT));
+    let to = UdpMetadata::from((to.first(), DISCARD_PORT));
     let mut payload = Payload::new(config.frame - UDP_HEADERS);
     let (mut heads, mut bodies) = ([PacketMetadata::EMPTY; QUEUE], [0; QUEUE * LONGEST]);
     let mut socket = Socket::new(

@@ -32,11 +32,15 @@ mod privileges;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use netlink_packet_route::link::BridgeStpState;
+use futures_util::TryStreamExt;
+use netlink_packet_route::AddressFamily;
+use netlink_packet_route::link::{BridgeStpState, LinkAttribute};
+use netlink_packet_route::neighbour::{NeighbourAttribute, NeighbourState};
 use rtnetlink::{LinkBridge, LinkUnspec};
-use vmm_core::backend::{ETH_HEADER_LEN, Tap};
+use vmm_core::backend::{ETH_HEADER_LEN, Mac, Tap};
 
 pub use error::NetworkError;
 pub use host::HostLinks;
@@ -99,6 +103,51 @@ impl HostNetwork {
         let index = self.netns.index(&name).await?;
         tracing::debug!(switch, bridge = name, "created a bridge");
         Ok(Bridge { name, index })
+    }
+
+    /// The addresses that a bridge has learned, and the TAPs behind which they are.
+    ///
+    /// # Errors
+    /// If the kernel does not tell.
+    pub async fn learned(&self, bridge: &Bridge) -> Result<Vec<(Mac, String)>, NetworkError> {
+        let netlink = self.netns.netlink();
+        let failed = |error| NetworkError::interface("read", &bridge.name, to_io(error));
+        let mut ports = HashMap::new();
+        let mut links = netlink.link().get().execute();
+        while let Some(link) = links.try_next().await.map_err(failed)? {
+            let ours = LinkAttribute::Controller(bridge.index);
+            let name = link.attributes.iter().find_map(|attribute| match attribute {
+                LinkAttribute::IfName(name) => Some(name.clone()),
+                _ => None,
+            });
+            if let Some(name) = name.filter(|_| link.attributes.contains(&ours)) {
+                ports.insert(link.header.index, name);
+            }
+        }
+        let mut entries = Vec::new();
+        let known = netlink.neighbours().get().set_address_family(AddressFamily::Bridge);
+        let mut known = known.execute();
+        while let Some(entry) = known.try_next().await.map_err(failed)? {
+            // The TAPs' own addresses are there from the start.
+            let learned = entry.header.state != NeighbourState::Permanent;
+            let Some(port) = ports.get(&entry.header.ifindex).filter(|_| learned) else { continue };
+            let address = entry.attributes.iter().find_map(|attribute| match attribute {
+                NeighbourAttribute::LinkLayerAddress(bytes) => <[u8; 6]>::try_from(&bytes[..]).ok(),
+                _ => None,
+            });
+            entries.extend(address.map(|address| (Mac::from(address), port.clone())));
+        }
+        entries.sort_by(|(a, port), (b, other)| (port, a.octets()).cmp(&(other, b.octets())));
+        Ok(entries)
+    }
+
+    /// Removes a bridge.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub async fn remove_bridge(&mut self, bridge: Bridge) -> Result<(), NetworkError> {
+        let removed = self.netns.netlink().link().del(bridge.index).execute().await;
+        removed.map_err(|e| NetworkError::interface("remove", &bridge.name, to_io(e)))
     }
 
     /// Creates a TAP for a guest's NIC, enslaves it to `bridge` and brings it up. The port forwards

@@ -83,7 +83,7 @@ pub struct Step {
 /// Two guests of a trial.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Pair {
-    /// The guest that sends or asks; an index into [`Lab::guests`].
+    /// The guest that sends or asks; an index into [`Lab::guests`](super::Lab::guests).
     pub from: usize,
     /// The guest that receives or answers; another guest on a common switch.
     pub to: usize,

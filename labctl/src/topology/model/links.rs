@@ -23,10 +23,20 @@ pub struct Link {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LinkEnd {
-    /// Index into [`Lab::switches`].
+    /// Index into [`Lab::switches`](super::Lab::switches).
     Switch(usize),
     /// A TAP of the host.
     Host(HostTap),
+}
+
+impl LinkEnd {
+    /// The address that labctl gives it, if any.
+    pub fn address(&self) -> Option<Network> {
+        match self {
+            Self::Switch(_) => None,
+            Self::Host(tap) => tap.address,
+        }
+    }
 }
 
 /// A TAP outside of the lab.
@@ -71,7 +81,7 @@ pub enum Action {
     },
     /// Starts a guest anew.
     Restart {
-        /// Index into [`Lab::guests`].
+        /// Index into [`Lab::guests`](super::Lab::guests).
         guest: usize,
     },
 }
@@ -82,11 +92,11 @@ pub enum Action {
 pub enum CableId {
     /// A guest's.
     Nic {
-        /// Index into [`Lab::guests`].
+        /// Index into [`Lab::guests`](super::Lab::guests).
         guest: usize,
-        /// Index into [`Guest::nics`].
+        /// Index into [`Guest::nics`](super::Guest::nics).
         nic: usize,
     },
-    /// Index into [`Lab::links`].
+    /// Index into [`Lab::links`](super::Lab::links).
     Link(usize),
 }

@@ -79,6 +79,16 @@ pub enum SwitchKind {
     Bridge,
 }
 
+impl SwitchKind {
+    /// The kind's name in the file.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Vale => "vale",
+            Self::Bridge => "bridge",
+        }
+    }
+}
+
 /// For fields that hold a time.
 fn time_as_text<S: Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&human_time(*time))
@@ -133,6 +143,27 @@ impl Lab {
         };
         let nics = self.guests.iter().enumerate().flat_map(of_guest);
         nics.chain((0..self.links.len()).map(CableId::Link))
+    }
+
+    /// What people call the end of a link: a switch, or `host:TAP` or `netns:NAME/TAP`.
+    pub fn end_name(&self, end: &LinkEnd) -> String {
+        match end {
+            LinkEnd::Switch(switch) => {
+                self.switches.get(*switch).map_or("?", |switch| &switch.name).to_owned()
+            }
+            LinkEnd::Host(HostTap { netns: None, name, .. }) => format!("host:{name}"),
+            LinkEnd::Host(HostTap { netns: Some(netns), name, .. }) => {
+                format!("netns:{netns}/{name}")
+            }
+        }
+    }
+
+    /// What the switch at the end of a link is; `None` if it is no switch.
+    pub fn end_kind(&self, end: &LinkEnd) -> Option<SwitchKind> {
+        match end {
+            LinkEnd::Switch(switch) => Some(self.switch_kind(*switch)),
+            LinkEnd::Host(_) => None,
+        }
     }
 
     /// What a cable does to frames, by the file.

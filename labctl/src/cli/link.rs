@@ -1,0 +1,330 @@
+//! `labctl link`: the cables of a lab, and what they do to frames.
+
+use super::{LabName, OutputFlag, next, print};
+use crate::control::client::Client;
+use crate::control::protocol::{CableStatus, CableTraffic, Request};
+use crate::error::{Error, Exit};
+use crate::impairments::Impairments;
+use crate::report::listing::{Column, Field, Listing, figures, words};
+use crate::report::number::count;
+use crate::topology::parse_time;
+
+const EXAMPLES: &str = "\
+Examples:
+  labctl link show                              all cables, and what became of their frames
+  labctl link set left:0 --delay 10ms --loss 1%
+  labctl link set sw0--sw1 --down               as if somebody pulled the plug
+  labctl link help set                          everything that can be set";
+
+const SHOW_EXAMPLES: &str = "\
+Examples:
+  labctl link show                              all cables
+  labctl link show left:0                       the first NIC of the guest `left`
+  labctl link show -o json | jq '.[] | select(.up | not).name'";
+
+const SET_EXAMPLES: &str = "\
+Examples:
+  labctl link set left:0 --delay 10ms --jitter 2ms
+  labctl link set left:0 --loss 0               no more loss; the delay stays
+  labctl link set left:0 --rate 10Mbit --duplicate 0.1%
+  labctl link set left:0 --clear                a perfect cable again";
+
+/// Show cables, or change them while the lab runs
+///
+/// A guest's cables are called `guest:number`, others as in the lab file, such as `sw0--sw1`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum What {
+    Show(Show),
+    Set(Set),
+}
+
+/// Show cables, what they do to frames, and what became of those
+///
+/// Counts are frames in both directions since the lab was started; with `-o wide` each direction
+/// for itself.
+#[derive(Debug, clap::Args)]
+#[command(after_help = SHOW_EXAMPLES)]
+struct Show {
+    /// Only this cable
+    cable: Option<String>,
+
+    #[command(flatten)]
+    lab: LabName,
+
+    #[command(flatten)]
+    form: OutputFlag,
+}
+
+/// Change a cable
+///
+/// What is not mentioned stays as it is. Impairments are netem's (tc-netem(8)), and act in both
+/// directions alike.
+#[derive(Debug, clap::Args)]
+#[command(after_help = SET_EXAMPLES)]
+struct Set {
+    /// The cable
+    cable: String,
+
+    #[command(flatten)]
+    changes: Changes,
+
+    #[command(flatten)]
+    lab: LabName,
+
+    #[command(flatten)]
+    form: OutputFlag,
+}
+
+#[derive(Clone, Debug, Default, clap::Args)]
+#[group(required = true, multiple = true)]
+struct Changes {
+    /// Time that frames are on the way, such as 10ms
+    #[arg(long, value_name = "TIME", value_parser = time_us, env = "LABCTL_DELAY")]
+    delay: Option<u64>,
+
+    /// How far the delay varies, up and down
+    #[arg(long, value_name = "TIME", value_parser = time_us, env = "LABCTL_JITTER")]
+    jitter: Option<u64>,
+
+    /// Share of frames that are lost, such as 0.5%
+    #[arg(long, value_name = "PERCENT", value_parser = share, env = "LABCTL_LOSS")]
+    loss: Option<f64>,
+
+    /// Share of frames that arrive twice
+    #[arg(long, value_name = "PERCENT", value_parser = share, env = "LABCTL_DUPLICATE")]
+    duplicate: Option<f64>,
+
+    /// Share of frames that overtake those before them; needs a delay
+    #[arg(long, value_name = "PERCENT", value_parser = share, env = "LABCTL_REORDER")]
+    reorder: Option<f64>,
+
+    /// Bits per second, such as 10Mbit; 0 for no limit
+    #[arg(long, value_name = "RATE", value_parser = bit_rate, env = "LABCTL_RATE")]
+    rate: Option<u64>,
+
+    /// First take all impairments away
+    #[arg(long, env = "LABCTL_CLEAR")]
+    clear: bool,
+
+    /// Plug it in
+    #[arg(long, conflicts_with = "down", env = "LABCTL_UP")]
+    up: bool,
+
+    /// Pull it out
+    #[arg(long, env = "LABCTL_DOWN")]
+    down: bool,
+}
+
+/// Runs the verb.
+///
+/// # Errors
+/// If there is no such lab or cable, it does not answer, or it refuses the change.
+pub fn run(args: Args) -> Result<Exit, Error> {
+    match args.what {
+        What::Show(args) => show(args),
+        What::Set(args) => set(args),
+    }
+}
+
+fn show(args: Show) -> Result<Exit, Error> {
+    let mut cables: Vec<CableStatus> =
+        super::block_on(async { args.lab.connect().await?.ask(&Request::Links).await })??;
+    if let Some(name) = &args.cable {
+        find(&cables, name)?;
+        cables.retain(|cable| cable.name == *name);
+    }
+    print(&listing(&cables).render(&cables, args.form.output)?)?;
+    if let Some(cable) = cables.first() {
+        next(&format!("labctl link set{} {} --delay 1ms", args.lab.flag(), cable.name));
+    }
+    Ok(Exit::Ok)
+}
+
+fn set(args: Set) -> Result<Exit, Error> {
+    let lab = args.lab.select()?;
+    let cable: CableStatus = super::block_on(async {
+        let cables: Vec<CableStatus> = Client::connect(&lab).await?.ask(&Request::Links).await?;
+        let before = find(&cables, &args.cable)?;
+        Client::connect(&lab).await?.ask(&args.changes.to(before)).await
+    })??;
+    let cables = [cable];
+    print(&listing(&cables).render(&cables, args.form.output)?)?;
+    let [cable] = &cables;
+    let flag = args.lab.flag();
+    next(&match cable.impairments.is_none() && cable.up {
+        true => format!("labctl link show{flag} {}", cable.name),
+        false => format!("labctl link set{flag} {} --clear --up", cable.name),
+    });
+    Ok(Exit::Ok)
+}
+
+fn find<'a>(cables: &'a [CableStatus], name: &str) -> Result<&'a CableStatus, Error> {
+    let found = cables.iter().find(|cable| cable.name == name);
+    found.ok_or_else(|| super::no_such("cable", name, cables.iter().map(|cable| &cable.name)))
+}
+
+impl Changes {
+    /// The request that makes them.
+    fn to(&self, before: &CableStatus) -> Request {
+        let old = if self.clear { Impairments::default() } else { before.impairments };
+        let new = Impairments {
+            delay_us: self.delay.unwrap_or(old.delay_us),
+            jitter_us: self.jitter.unwrap_or(old.jitter_us),
+            loss: self.loss.unwrap_or(old.loss),
+            duplicate: self.duplicate.unwrap_or(old.duplicate),
+            reorder: self.reorder.unwrap_or(old.reorder),
+            rate_bps: self.rate.unwrap_or(old.rate_bps),
+        };
+        Request::SetLink {
+            cable: before.name.clone(),
+            impairments: (new != before.impairments).then_some(new),
+            up: (self.up || self.down).then_some(self.up),
+        }
+    }
+}
+
+const COLUMNS: [Column; 21] = [
+    words("cable"),
+    words("from"),
+    words("to"),
+    words("port"),
+    words("link"),
+    words("impairments"),
+    figures("frames"),
+    figures("lost"),
+    figures("dropped"),
+    figures("forth").wide(),
+    figures("forth_delivered").wide(),
+    figures("forth_lost").wide(),
+    figures("forth_dropped").wide(),
+    figures("forth_duplicated").wide(),
+    figures("forth_reordered").wide(),
+    figures("back").wide(),
+    figures("back_delivered").wide(),
+    figures("back_lost").wide(),
+    figures("back_dropped").wide(),
+    figures("back_duplicated").wide(),
+    figures("back_reordered").wide(),
+];
+
+pub(super) fn listing(cables: &[CableStatus]) -> Listing<21> {
+    let figure = |n: u64| Field::figure(Some(n), |n| count(*n));
+    let row = |cable: &CableStatus| {
+        let CableStatus { name, ends: [from, to], port, up, impairments, forth, back } = cable;
+        let both = |of: fn(&CableTraffic) -> u64| figure(of(forth) + of(back));
+        let each = |traffic: &CableTraffic| {
+            let CableTraffic { frames, delivered, lost, dropped, duplicated, reordered, .. } =
+                *traffic;
+            [frames, delivered, lost, dropped, duplicated, reordered].map(figure)
+        };
+        let [f0, f1, f2, f3, f4, f5] = each(forth);
+        let [b0, b1, b2, b3, b4, b5] = each(back);
+        [
+            name.into(),
+            from.into(),
+            to.into(),
+            port.into(),
+            super::up_or_down(*up).into(),
+            impairments.into(),
+            both(|traffic| traffic.frames),
+            both(|traffic| traffic.lost),
+            both(|traffic| traffic.dropped),
+            f0,
+            f1,
+            f2,
+            f3,
+            f4,
+            f5,
+            b0,
+            b1,
+            b2,
+            b3,
+            b4,
+            b5,
+        ]
+    };
+    Listing { columns: COLUMNS, rows: cables.iter().map(row).collect() }
+}
+
+fn time_us(text: &str) -> Result<u64, String> {
+    match text {
+        "0" => Ok(0),
+        text => parse_time(text).map(|time| time.as_micros() as u64),
+    }
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    match text.trim_end_matches('%').trim_end().parse() {
+        Ok(percent) if (0.0..=100.0).contains(&percent) => Ok(percent / 100.0),
+        _ => Err("expected a percentage such as 0.5%".to_owned()),
+    }
+}
+
+fn bit_rate(text: &str) -> Result<u64, String> {
+    let expected = || "expected a rate such as 10Mbit, or 0 for no limit".to_owned();
+    let units = [("Gbit", 1e9), ("Mbit", 1e6), ("kbit", 1e3), ("bit", 1.0)];
+    if text == "0" {
+        return Ok(0);
+    }
+    let read = |(unit, scale): &(&str, f64)| {
+        let number: f64 = text.strip_suffix(unit)?.trim_end().parse().ok()?;
+        Some(number * scale).filter(|rate| (1.0..=1e12).contains(rate))
+    };
+    units.iter().find_map(read).map(|rate| rate.round() as u64).ok_or_else(expected)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cable() -> CableStatus {
+        CableStatus {
+            name: "left:0".into(),
+            ends: ["left:0".into(), "sw0".into()],
+            port: "0".into(),
+            up: true,
+            impairments: Impairments { delay_us: 1000, loss: 0.01, ..Impairments::default() },
+            forth: CableTraffic::default(),
+            back: CableTraffic::default(),
+        }
+    }
+
+    fn request(changes: Changes) -> (Option<Impairments>, Option<bool>) {
+        match changes.to(&cable()) {
+            Request::SetLink { cable, impairments, up } if cable == "left:0" => (impairments, up),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn what_is_not_mentioned_stays() {
+        let before = cable().impairments;
+        let changes = Changes { delay: Some(2000), ..Changes::default() };
+        assert_eq!(request(changes), (Some(Impairments { delay_us: 2000, ..before }), None));
+        let changes = Changes { clear: true, loss: Some(0.5), ..Changes::default() };
+        let only = Impairments { loss: 0.5, ..Impairments::default() };
+        assert_eq!(request(changes), (Some(only), None));
+        let changes = Changes { down: true, ..Changes::default() };
+        assert_eq!(request(changes), (None, Some(false)));
+        let changes = Changes { up: true, delay: Some(1000), ..Changes::default() };
+        assert_eq!(request(changes), (None, Some(true)), "it has that delay already");
+    }
+
+    #[test]
+    fn values_are_read_as_in_the_file() {
+        assert_eq!([time_us("0"), time_us("1.5ms")], [Ok(0), Ok(1500)]);
+        assert_eq!([share("0"), share("0.5%"), share("100 %")], [Ok(0.0), Ok(0.005), Ok(1.0)]);
+        assert_eq!([bit_rate("0"), bit_rate("1.5Mbit")], [Ok(0), Ok(1_500_000)]);
+        assert_eq!(bit_rate("10Gbit"), Ok(10_000_000_000));
+        assert!(share("101%").is_err() && share("-1%").is_err() && share("x").is_err());
+        assert!(bit_rate("10").is_err() && bit_rate("10MB").is_err() && bit_rate("-1bit").is_err());
+        assert!(time_us("1").is_err());
+    }
+}

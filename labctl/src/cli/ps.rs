@@ -1,0 +1,141 @@
+//! `labctl ps`: which labs there are, and how their guests are.
+
+use super::{OutputFlag, next, note, print};
+use crate::control::client::Client;
+use crate::control::directory::LabDirectory;
+use crate::control::protocol::{GuestStatus, LabState, LabStatus, Request};
+use crate::error::{Error, Exit};
+use crate::report::listing::{Column, Field, Listing, figures, words};
+use crate::report::number::age;
+use crate::topology::human_memory;
+
+const EXAMPLES: &str = "\
+Examples:
+  labctl ps                                     the labs that run, and their guests
+  labctl ps --all                               those too whose supervisor was killed
+  labctl ps -o json | jq -r '.[].lab'           their names
+  labctl ps -o csv | grep ,failed,              guests that need attention";
+
+/// List labs and their guests
+///
+/// Shows every lab of this user, wherever it was started. A lab whose supervisor was killed is dead:
+/// nothing of it runs, and `labctl up` starts it anew without any repair.
+///
+/// Exits 1 if a lab does not answer.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    /// Dead labs too
+    #[arg(short, long, env = "LABCTL_ALL")]
+    all: bool,
+
+    #[command(flatten)]
+    form: OutputFlag,
+}
+
+/// Runs the verb.
+///
+/// # Errors
+/// If labs cannot be listed, or stdout cannot be written to.
+pub fn run(args: Args) -> Result<Exit, Error> {
+    let (mut labs, mut silent, mut dead) = (Vec::new(), 0, 0);
+    super::block_on(async {
+        for lab in LabDirectory::all()? {
+            if lab.holder().is_none() {
+                dead += 1;
+                labs.extend(args.all.then(|| dead_lab(&lab)));
+                continue;
+            }
+            match status(&lab).await {
+                Ok(status) => labs.push(status),
+                Err(error) => {
+                    silent += 1;
+                    note(&format!("{}: {error}", lab.name()));
+                }
+            }
+        }
+        Ok::<_, Error>(())
+    })??;
+    print(&listing(&labs, super::now_ms()).render(&labs, args.form.output)?)?;
+    if dead > 0 && !args.all {
+        note(&format!("not shown: {dead} dead (--all)"));
+    }
+    match labs.iter().find(|lab| lab.state != LabState::Dead) {
+        Some(lab) => next(&format!("labctl inspect --lab {}", lab.lab)),
+        None => next("labctl up"),
+    }
+    Ok(if silent == 0 { Exit::Ok } else { Exit::Failed })
+}
+
+async fn status(lab: &LabDirectory) -> Result<LabStatus, Error> {
+    Client::connect(lab).await?.ask(&Request::Status).await
+}
+
+/// What is known of a lab that nobody runs.
+fn dead_lab(lab: &LabDirectory) -> LabStatus {
+    let record = lab.record();
+    LabStatus {
+        lab: lab.name().to_owned(),
+        file: record.as_ref().map_or_else(String::new, |of| of.file.display().to_string()),
+        state: LabState::Dead,
+        pid: 0,
+        started_ms: record.map_or(0, |of| of.started_ms),
+        guests: Vec::new(),
+        switches: Vec::new(),
+    }
+}
+
+const COLUMNS: [Column; 14] = [
+    words("lab"),
+    words("guest"),
+    words("kind"),
+    words("state"),
+    figures("age"),
+    figures("restarts"),
+    words("address"),
+    words("work"),
+    figures("memory_mib").wide(),
+    figures("exits").wide(),
+    figures("cpu_seconds").wide(),
+    figures("pid").wide(),
+    words("file").wide(),
+    words("reason"),
+];
+
+/// One row a guest; a lab without any has one too.
+pub(super) fn listing(labs: &[LabStatus], now_ms: u64) -> Listing<14> {
+    let rows = labs.iter().flat_map(|lab| match lab.guests.as_slice() {
+        [] => vec![row(lab, None, now_ms)],
+        guests => guests.iter().map(|guest| row(lab, Some(guest), now_ms)).collect(),
+    });
+    Listing { columns: COLUMNS, rows: rows.collect() }
+}
+
+fn row(lab: &LabStatus, guest: Option<&GuestStatus>, now_ms: u64) -> [Field; 14] {
+    let seconds = |of: &GuestStatus| now_ms.saturating_sub(of.started_ms) / 1000;
+    let state = guest.map_or_else(|| lab.state.to_string(), |of| of.state.to_string());
+    [
+        (&lab.lab).into(),
+        Field::word(guest.map(|of| &of.name)),
+        Field::word(guest.map(|of| &of.kind)),
+        state.into(),
+        Field::figure(guest.map(seconds), |seconds| age(*seconds)),
+        Field::word(guest.map(|of| of.restarts)),
+        Field::word(guest.map(addresses)),
+        Field::word(guest.map(|of| &of.work)),
+        Field::figure(guest.map(|of| of.memory_mib), |mib| human_memory((*mib).into())),
+        Field::word(guest.map(|of| of.exits)),
+        Field::figure(guest.and_then(|of| of.cpu_ns).map(|ns| ns as f64 / 1e9), |s| {
+            format!("{s:.1}")
+        }),
+        Field::word((lab.pid != 0).then_some(lab.pid)),
+        (&lab.file).into(),
+        Field::word(guest.and_then(|of| of.reason.as_ref())),
+    ]
+}
+
+/// A guest's addresses; none are an empty text.
+fn addresses(guest: &GuestStatus) -> String {
+    let known = guest.nics.iter().filter_map(|nic| nic.ip.as_deref());
+    known.collect::<Vec<_>>().join(" ")
+}

@@ -1,0 +1,71 @@
+//! A lab in this process, from its lock to its end.
+
+use std::path::{Path, PathBuf};
+
+use vmm_core::kvm::Hypervisor;
+
+use crate::control::directory::{Lock, Record};
+use crate::error::{Error, Exit};
+use crate::lab::open_hypervisor;
+use crate::supervisor::{self, Serving, Supervisor, now_ms};
+use crate::topology::Lab;
+
+/// What a lab needs before anything of it runs.
+pub struct Session {
+    lock: Lock,
+    hypervisor: Hypervisor,
+}
+
+impl Session {
+    /// Takes the lab's directory and KVM.
+    ///
+    /// # Errors
+    /// [`Exit::HostLacks`] without KVM, [`Exit::Failed`] if the directory cannot be written.
+    pub fn begin(lock: Lock, file: &Path) -> Result<Self, Error> {
+        let hypervisor = open_hypervisor()?;
+        let file = std::path::absolute(file).unwrap_or_else(|_| PathBuf::from(file));
+        let record = Record { file, started_ms: now_ms() };
+        lock.record(&record).map_err(|error| {
+            let place = lock.directory().path().display();
+            Error::new(Exit::Failed, format!("cannot write to {place}")).because(error)
+        })?;
+        Ok(Self { lock, hypervisor })
+    }
+
+    /// Starts the lab and serves its control socket.
+    ///
+    /// # Errors
+    /// As [`Supervisor::start`].
+    pub async fn start(self, lab: Lab) -> Result<Started, Error> {
+        let socket = self.lock.directory().socket();
+        let name = lab.name.clone();
+        let supervisor = Supervisor::start(self.hypervisor, lab).await?;
+        let serving = supervisor::serve(&socket, &name, supervisor.caller()).map_err(|error| {
+            let message = format!("cannot create the control socket {}", socket.display());
+            Error::new(Exit::Failed, message)
+                .because(error)
+                .help("LABCTL_STATE_DIR names another directory for running labs")
+        })?;
+        Ok(Started { serving, supervisor, lock: self.lock })
+    }
+}
+
+/// A lab that runs.
+pub struct Started {
+    serving: Serving,
+    /// The lab.
+    pub supervisor: Supervisor,
+    lock: Lock,
+}
+
+impl Started {
+    /// Ends the lab.
+    pub fn stop(self) {
+        drop(self.serving);
+        for (guest, reason) in self.supervisor.stop() {
+            tracing::info!(guest, %reason, "stopped");
+        }
+        // Last: who waits for the lab's end waits for this.
+        drop(self.lock);
+    }
+}

@@ -1,0 +1,197 @@
+//! Commands that run in a guest, and the port that their words come from.
+
+use std::collections::HashMap;
+use std::io::{self, Write};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::mpsc;
+use vmm_core::serial::{Lines, SerialInput};
+
+use super::agent::{self, Event};
+
+/// Pieces of a command's output that wait for whoever has asked for it.
+const UNREAD_MAX: usize = 4096;
+
+/// What a command has written, or how it has ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Bytes on its standard output.
+    Out(Vec<u8>),
+    /// Bytes on its standard error.
+    Err(Vec<u8>),
+    /// It has ended with this status; nothing more comes.
+    Exit(u8),
+}
+
+/// What is known of a guest's agent. Clones are handles to the same.
+#[derive(Clone, Default)]
+pub struct Agent {
+    commands: Arc<Mutex<Commands>>,
+}
+
+#[derive(Default)]
+struct Commands {
+    /// The version of the protocol that it speaks, once it has said so.
+    version: Option<u32>,
+    last: u64,
+    running: HashMap<u64, mpsc::Sender<Output>>,
+}
+
+/// Why a command cannot be run.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum ExecError {
+    /// Nobody has greeted on the second serial port.
+    #[error("it has no agent, or that has not started yet")]
+    NoAgent,
+    /// The agent is of another time.
+    #[error("its agent speaks version {0} of the protocol, and this labctl version {v}", v = agent::VERSION)]
+    Version(u32),
+    /// A serial line takes only so much.
+    #[error("the command is longer than {} bytes", agent::COMMAND_MAX)]
+    TooLong,
+    /// The guest does not read what was typed before.
+    #[error("its agent does not read")]
+    Stuck,
+}
+
+impl Agent {
+    /// Where the guest's second serial port writes.
+    pub fn port(&self) -> Box<dyn Write + Send> {
+        Box::new(Lines::new(Port(self.clone())))
+    }
+
+    /// Whether it has said that it is there.
+    pub fn has_greeted(&self) -> bool {
+        self.lock().version.is_some()
+    }
+
+    /// Runs a command for the guest's shell; `keyboard` is its second serial port.
+    ///
+    /// # Errors
+    /// If there is no agent, or it cannot take the command.
+    pub fn exec(&self, command: &str, keyboard: &SerialInput) -> Result<Running, ExecError> {
+        let (sender, outputs) = mpsc::channel(UNREAD_MAX);
+        let mut commands = self.lock();
+        match commands.version {
+            Some(agent::VERSION) => {}
+            Some(other) => return Err(ExecError::Version(other)),
+            None => return Err(ExecError::NoAgent),
+        }
+        commands.last += 1;
+        let id = commands.last;
+        let line = agent::exec(id, command).ok_or(ExecError::TooLong)?;
+        commands.running.insert(id, sender);
+        drop(commands);
+        let running = Running { id, outputs, agent: self.clone(), keyboard: keyboard.clone() };
+        match keyboard.send(line.as_bytes()) == line.len() {
+            true => Ok(running),
+            false => Err(ExecError::Stuck),
+        }
+    }
+
+    fn hear(&self, line: &str) {
+        let mut commands = self.lock();
+        let (id, output) = match agent::parse(line) {
+            Some(Event::Hello { version }) => {
+                commands.version = Some(version);
+                return;
+            }
+            Some(Event::Out { id, bytes }) => (id, Output::Out(bytes)),
+            Some(Event::Err { id, bytes }) => (id, Output::Err(bytes)),
+            Some(Event::Exit { id, status }) => (id, Output::Exit(status)),
+            None => return,
+        };
+        let ended = matches!(output, Output::Exit(_));
+        // Whoever does not read is not waited for: the guest would stand still.
+        let lost = commands.running.get(&id).is_some_and(|to| to.try_send(output).is_err());
+        if ended || lost {
+            commands.running.remove(&id);
+        }
+    }
+
+    /// Nothing here is left half done by a panic.
+    fn lock(&self) -> MutexGuard<'_, Commands> {
+        self.commands.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A command that runs in a guest. Dropping it hangs up on the command.
+pub struct Running {
+    id: u64,
+    outputs: mpsc::Receiver<Output>,
+    agent: Agent,
+    keyboard: SerialInput,
+}
+
+impl Running {
+    /// What comes next; `None` if the guest has ended, or nobody has read for too long.
+    pub async fn next(&mut self) -> Option<Output> {
+        self.outputs.recv().await
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let runs = self.agent.lock().running.remove(&self.id).is_some();
+        if let Some(line) = agent::signal(self.id, "HUP").filter(|_| runs) {
+            self.keyboard.send(line.as_bytes());
+        }
+    }
+}
+
+/// The guest's second serial port.
+struct Port(Agent);
+
+impl Write for Port {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.hear(String::from_utf8_lossy(bytes).trim_end());
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Drop for Port {
+    fn drop(&mut self) {
+        // The guest has ended: nobody waits for its commands any more.
+        self.0.lock().running.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use vmm_core::irq::InterruptLine;
+    use vmm_core::serial::Serial;
+
+    use super::*;
+
+    struct NoLine;
+
+    impl InterruptLine for NoLine {
+        fn set_level(&self, _high: bool) {}
+    }
+
+    #[tokio::test]
+    async fn a_command_hears_its_own_output_only() {
+        let agent = Agent::default();
+        let serial = Serial::new(Arc::new(NoLine), Box::new(io::sink()));
+        let keyboard = serial.input();
+        let mut port = agent.port();
+        assert_eq!(agent.exec("true", &keyboard).err(), Some(ExecError::NoAgent));
+        port.write_all(b"{\"event\":\"hello\",\"version\":1}\r\n").unwrap();
+        assert!(agent.has_greeted());
+        let mut first = agent.exec("true", &keyboard).unwrap();
+        let mut second = agent.exec("false", &keyboard).unwrap();
+        port.write_all(b"out 2 aGk=\nerr 1 aG8=\nexit 1 3\nnoise\nexit 9 9\n").unwrap();
+        assert_eq!(first.next().await, Some(Output::Err(b"ho".to_vec())));
+        assert_eq!(first.next().await, Some(Output::Exit(3)));
+        assert_eq!(first.next().await, None);
+        assert_eq!(second.next().await, Some(Output::Out(b"hi".to_vec())));
+        drop(port);
+        assert_eq!(second.next().await, None, "the guest has ended");
+    }
+}

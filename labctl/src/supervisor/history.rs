@@ -1,0 +1,164 @@
+//! What has happened in a lab and what its guests have printed: the last of it, and the way to hear
+//! more.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::broadcast::{self, error::RecvError};
+
+use super::now_ms;
+use crate::control::protocol::{Event, LogLine};
+
+/// Bytes of text that are kept of all guests' lines together.
+const LOG_MAX: usize = 4 << 20;
+/// Events that are kept.
+const EVENTS_MAX: usize = 10_000;
+/// What somebody who follows may lag behind before he misses something.
+const LAG_MAX: usize = 4096;
+
+/// The history of a lab. Clones are handles to the same.
+#[derive(Clone)]
+pub struct History {
+    log: Arc<Mutex<Kept<LogLine>>>,
+    events: Arc<Mutex<Kept<Event>>>,
+}
+
+struct Kept<T> {
+    items: VecDeque<T>,
+    /// What the items weigh together, and may.
+    weight: usize,
+    most: usize,
+    followers: broadcast::Sender<T>,
+}
+
+/// Somebody who reads a history from some point on.
+pub struct Follower<T> {
+    past: VecDeque<T>,
+    future: Option<broadcast::Receiver<T>>,
+}
+
+impl Default for History {
+    fn default() -> Self {
+        Self {
+            log: Arc::new(Mutex::new(Kept::new(LOG_MAX))),
+            events: Arc::new(Mutex::new(Kept::new(EVENTS_MAX))),
+        }
+    }
+}
+
+impl History {
+    /// Notes a line that a guest has printed.
+    pub fn line(&self, guest: &str, text: &str) {
+        let line = LogLine { at_ms: now_ms(), guest: guest.to_owned(), text: text.to_owned() };
+        lock(&self.log).push(line, |line| line.text.len() + size_of::<LogLine>());
+    }
+
+    /// Notes that something has happened.
+    pub fn event(&self, event: &str, subject: Option<&str>, detail: Option<&str>) {
+        let own = |text: Option<&str>| text.map(str::to_owned);
+        let (subject, detail) = (own(subject), own(detail));
+        tracing::info!(event, subject, detail);
+        let event = Event { at_ms: now_ms(), event: event.to_owned(), subject, detail };
+        lock(&self.events).push(event, |_| 1);
+    }
+
+    /// What guests have printed: the last `tail` lines, or all that are kept, of one guest or all;
+    /// and what they print from now on if `follow`.
+    pub fn log(&self, guest: Option<&str>, tail: Option<usize>, follow: bool) -> Follower<LogLine> {
+        let wanted = |line: &LogLine| guest.is_none_or(|guest| guest == line.guest);
+        lock(&self.log).follow(wanted, tail, follow)
+    }
+
+    /// What has happened, and what happens from now on if `follow`.
+    pub fn events(&self, follow: bool) -> Follower<Event> {
+        lock(&self.events).follow(|_| true, None, follow)
+    }
+}
+
+impl<T: Clone> Kept<T> {
+    fn new(most: usize) -> Self {
+        let (followers, _) = broadcast::channel(LAG_MAX);
+        Self { items: VecDeque::new(), weight: 0, most, followers }
+    }
+
+    fn push(&mut self, item: T, weight: impl Fn(&T) -> usize) {
+        self.weight += weight(&item);
+        // Nobody follows, usually.
+        let _ = self.followers.send(item.clone());
+        self.items.push_back(item);
+        while self.weight > self.most
+            && let Some(oldest) = self.items.pop_front()
+        {
+            self.weight -= weight(&oldest);
+        }
+    }
+
+    fn follow(
+        &self,
+        wanted: impl Fn(&T) -> bool,
+        tail: Option<usize>,
+        follow: bool,
+    ) -> Follower<T> {
+        let mut past: VecDeque<T> =
+            self.items.iter().filter(|item| wanted(item)).cloned().collect();
+        let surplus = tail.map_or(0, |tail| past.len().saturating_sub(tail));
+        past.drain(..surplus);
+        Follower { past, future: follow.then(|| self.followers.subscribe()) }
+    }
+}
+
+impl<T: Clone> Follower<T> {
+    /// The next item; `None` at the end. What it was too slow for is missing.
+    pub async fn next(&mut self) -> Option<T> {
+        if let Some(item) = self.past.pop_front() {
+            return Some(item);
+        }
+        loop {
+            match self.future.as_mut()?.recv().await {
+                Ok(item) => return Some(item),
+                Err(RecvError::Lagged(missed)) => tracing::debug!(missed, "a reader is too slow"),
+                Err(RecvError::Closed) => return None,
+            }
+        }
+    }
+}
+
+/// Nothing here is left half done by a panic.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn followers_get_the_tail_and_then_what_comes() {
+        let history = History::default();
+        for (guest, text) in [("a", "1"), ("b", "2"), ("a", "3"), ("a", "4")] {
+            history.line(guest, text);
+        }
+        let mut follower = history.log(Some("a"), Some(2), true);
+        history.line("a", "5");
+        for expected in ["3", "4", "5"] {
+            assert_eq!(follower.next().await.unwrap().text, expected);
+        }
+        let mut reader = history.log(None, None, false);
+        let mut count = 0;
+        while reader.next().await.is_some() {
+            count += 1;
+        }
+        assert_eq!(count, 5);
+        drop(history);
+        assert!(follower.next().await.is_none(), "the lab is gone");
+    }
+
+    #[test]
+    fn only_so_much_is_kept() {
+        let history = History::default();
+        let text = "x".repeat(1 << 16);
+        (0..200).for_each(|_| history.line("a", &text));
+        let kept = lock(&history.log);
+        assert!(kept.items.len() < 64 && kept.items.len() > 60, "{}", kept.items.len());
+    }
+}

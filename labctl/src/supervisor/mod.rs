@@ -1,0 +1,310 @@
+//! The process behind a running lab: it keeps the lab's guests, tells how they are, and changes the
+//! lab when asked.
+//!
+//! One task owns the lab. Whatever wants something of it, the control socket ([`serve()`]) first of
+//! all, sends a [`Call`] and gets a [`Reply`]; what happens in the lab goes to [`History`], where
+//! whoever is interested reads it. Nothing is on disk that matters: the supervisor ends with the
+//! lab, and the lab with the supervisor.
+
+mod changes;
+mod history;
+mod requests;
+mod serve;
+mod status;
+mod unix_time;
+
+use std::collections::HashMap;
+use std::future::pending;
+use std::time::Instant;
+
+use tokio::sync::{mpsc, watch};
+use vmm_core::kvm::{ExitReason, Hypervisor};
+
+pub use history::{Follower, History};
+pub use requests::{Call, Capturing, Reply};
+pub use serve::{Serving, serve};
+pub use unix_time::now_ms;
+
+use crate::control::protocol::LabState;
+use crate::error::{Error, Exit};
+use crate::lab::{Happening, LabCounters, RunningLab, State};
+use crate::topology::{Action, Guest, Lab, TimedEvent};
+
+/// What keeps a lab from being ready, as those see it who wait for it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Readiness {
+    /// Whether all guests have been ready and their cables are plugged in.
+    pub ready: bool,
+    /// Guests that are not.
+    pub waiting: Vec<String>,
+    /// Those that have failed, and how.
+    pub failed: Vec<(String, String)>,
+}
+
+/// A lab and all that is known of it.
+pub struct Supervisor {
+    hypervisor: Hypervisor,
+    lab: Lab,
+    running: RunningLab,
+    started_ms: u64,
+    history: History,
+    readiness: watch::Sender<Readiness>,
+    /// When all guests were ready for the first time.
+    ready_at: Option<Instant>,
+    /// What the file has to happen, soonest first.
+    to_come: Vec<TimedEvent>,
+    /// How often each guest was started anew.
+    restarts: HashMap<String, u32>,
+    calls: mpsc::Receiver<Call>,
+    caller: mpsc::Sender<Call>,
+    stopping: bool,
+}
+
+impl Supervisor {
+    /// Starts the lab.
+    ///
+    /// # Errors
+    /// As [`RunningLab::start`].
+    pub async fn start(hypervisor: Hypervisor, lab: Lab) -> Result<Self, Error> {
+        let running = RunningLab::start(&hypervisor, &lab).await?;
+        let (caller, calls) = mpsc::channel(16);
+        let mut supervisor = Self {
+            hypervisor,
+            to_come: lab.events.clone(),
+            lab,
+            running,
+            started_ms: now_ms(),
+            history: History::default(),
+            readiness: watch::Sender::default(),
+            ready_at: None,
+            restarts: Default::default(),
+            calls,
+            caller,
+            stopping: false,
+        };
+        supervisor.history.event("lab-started", None, None);
+        // A kernel of its own says nothing that could be waited for, and copes with a cable at any
+        // time.
+        for guest in supervisor.numbers() {
+            if supervisor.lab_guest(guest).is_some_and(|spec| spec.boot().is_some()) {
+                supervisor.running.set_link(guest, true);
+            }
+        }
+        supervisor.publish();
+        Ok(supervisor)
+    }
+
+    /// Where calls are sent.
+    pub fn caller(&self) -> mpsc::Sender<Call> {
+        self.caller.clone()
+    }
+
+    /// What happens, and what guests print.
+    pub fn history(&self) -> &History {
+        &self.history
+    }
+
+    /// What keeps the lab from being ready.
+    pub fn readiness(&self) -> watch::Receiver<Readiness> {
+        self.readiness.subscribe()
+    }
+
+    /// The lab.
+    pub fn lab(&self) -> &Lab {
+        &self.lab
+    }
+
+    /// All counters, now.
+    ///
+    /// # Errors
+    /// If the kernel does not tell its own.
+    pub async fn counters(&self) -> Result<LabCounters, Error> {
+        self.running.counters().await
+    }
+
+    /// Runs the lab until somebody calls for its end or, unless it is to `stay`, all guests have
+    /// ended by themselves. Returns which it was, in words.
+    ///
+    /// # Errors
+    /// If the lab as a whole cannot go on.
+    pub async fn run(&mut self, stay: bool) -> Result<&'static str, Error> {
+        while !self.stopping && (stay || !self.all_have_ended()) {
+            tokio::select! {
+                happening = self.running.next() => self.note(happening).await?,
+                Some(call) = self.calls.recv() => self.answer(call).await,
+                () = until_next(self.ready_at, &self.to_come) => self.act().await?,
+            }
+        }
+        Ok(if self.stopping { "taken down" } else { "all guests have ended" })
+    }
+
+    /// Unplugs everything and waits until no frame is on its way, so that counters agree.
+    ///
+    /// # Errors
+    /// If the kernel does not tell.
+    pub async fn settle(&mut self) -> Result<(), Error> {
+        self.running.set_links(false);
+        self.running.settle().await
+    }
+
+    /// Ends the lab. Returns why each of our own guests ended.
+    pub fn stop(self) -> Vec<(String, ExitReason)> {
+        self.history.event("lab-stopped", None, None);
+        self.running.stop()
+    }
+
+    /// The error that the lab ends with: its first guest's that has failed, if one has.
+    pub fn failure(&self) -> Option<Error> {
+        let guests = self.numbers().into_iter().filter_map(|number| self.running.guest(number));
+        let mut failed = guests.filter(|guest| matches!(guest.state(), State::Failed(_)));
+        failed.next().map(|guest| guest.error())
+    }
+
+    fn numbers(&self) -> Vec<usize> {
+        self.running.numbers().collect()
+    }
+
+    /// What the file says of a guest.
+    fn lab_guest(&self, number: usize) -> Option<&Guest> {
+        let name = self.running.name(number);
+        self.lab.guests.iter().find(|guest| guest.name == name)
+    }
+
+    /// The number of the guest of that name.
+    fn find(&self, name: &str) -> Option<usize> {
+        self.running.numbers().find(|number| self.running.name(*number) == name)
+    }
+
+    fn all_have_ended(&self) -> bool {
+        let ended = |number| {
+            let state = self.running.guest(number).map(|guest| guest.state());
+            state.is_none_or(|state| matches!(state, State::Done | State::Failed(_)))
+        };
+        self.running.numbers().all(ended)
+    }
+
+    async fn note(&mut self, happening: Happening) -> Result<(), Error> {
+        let number = match &happening {
+            Happening::Line(line) => {
+                self.history.line(&line.name, &line.text);
+                return Ok(());
+            }
+            Happening::Ready(number)
+            | Happening::Done(number)
+            | Happening::Failed(number)
+            | Happening::Hang(number) => *number,
+        };
+        let Some(guest) = self.running.guest(number) else { return Ok(()) };
+        let event = match happening {
+            Happening::Done(_) => "guest-done",
+            Happening::Failed(_) => "guest-failed",
+            Happening::Hang(_) if guest.hangs() => "guest-hangs",
+            Happening::Hang(_) => "guest-hangs-no-more",
+            Happening::Ready(_) | Happening::Line(_) => "guest-ready",
+        };
+        let detail = match guest.state() {
+            State::Failed(failure) => Some(failure.message.clone()),
+            _ => None,
+        };
+        self.history.event(event, Some(guest.name()), detail.as_deref());
+        if matches!(happening, Happening::Ready(_)) && self.ready_at.is_some() {
+            self.running.set_link(number, true);
+        }
+        self.begin_if_ready().await?;
+        self.publish();
+        Ok(())
+    }
+
+    /// Plugs the cables in once nobody is starting any more: those who listen first.
+    async fn begin_if_ready(&mut self) -> Result<(), Error> {
+        if self.ready_at.is_some() || !self.starting().is_empty() {
+            return Ok(());
+        }
+        self.running.plug_in_listeners().await?;
+        self.running.set_links(true);
+        self.ready_at = Some(Instant::now());
+        self.history.event("lab-ready", None, None);
+        Ok(())
+    }
+
+    fn starting(&self) -> Vec<String> {
+        let guests = self.running.numbers().filter_map(|number| self.running.guest(number));
+        let starting = guests.filter(|guest| guest.state() == &State::Starting);
+        starting.map(|guest| guest.name().to_owned()).collect()
+    }
+
+    fn failed(&self) -> Vec<(String, String)> {
+        let guests = self.running.numbers().filter_map(|number| self.running.guest(number));
+        let failed = guests.filter_map(|guest| match guest.state() {
+            State::Failed(failure) => Some((guest.name().to_owned(), failure.message.clone())),
+            _ => None,
+        });
+        failed.collect()
+    }
+
+    /// Tells those who wait.
+    fn publish(&self) {
+        let waiting = self.starting();
+        let ready = self.ready_at.is_some() && waiting.is_empty();
+        self.readiness.send_replace(Readiness { ready, waiting, failed: self.failed() });
+    }
+
+    fn state(&self) -> LabState {
+        match (self.stopping, self.failed().is_empty(), self.readiness.borrow().ready) {
+            (true, ..) => LabState::Stopping,
+            (_, false, _) => LabState::Degraded,
+            (_, _, false) => LabState::Starting,
+            (_, _, true) => LabState::Running,
+        }
+    }
+
+    /// Does what the file has to happen now.
+    async fn act(&mut self) -> Result<(), Error> {
+        if self.to_come.is_empty() {
+            return Ok(());
+        }
+        match self.to_come.remove(0).action {
+            Action::Restart { guest } => {
+                let name = self.lab.guests.get(guest).map(|guest| guest.name.clone());
+                match name {
+                    Some(name) => self.restart(&name).await,
+                    None => Ok(()),
+                }
+            }
+            Action::Impair { cable, impairments } => {
+                self.set_cable(&self.lab.cable_name(cable), Some(impairments), None).map(drop)
+            }
+            Action::Plug { cable, up } => {
+                self.set_cable(&self.lab.cable_name(cable), None, Some(up)).map(drop)
+            }
+        }
+    }
+
+    /// Starts a guest anew.
+    async fn restart(&mut self, name: &str) -> Result<(), Error> {
+        let number = self.find(name);
+        let index = self.lab.guests.iter().position(|guest| guest.name == name);
+        let (Some(number), Some(index)) = (number, index) else {
+            let names: Vec<_> = self.lab.guests.iter().map(|guest| guest.name.as_str()).collect();
+            let message = format!("no guest is called `{name}`");
+            return Err(Error::new(Exit::NothingSelected, message)
+                .help(format!("the guests are {}", names.join(", "))));
+        };
+        self.running.restart_guest(&self.hypervisor, &self.lab, index, number).await?;
+        if self.lab.guests[index].boot().is_some() {
+            self.running.set_link(number, true);
+        }
+        *self.restarts.entry(name.to_owned()).or_default() += 1;
+        self.history.event("guest-restarted", Some(name), None);
+        self.publish();
+        Ok(())
+    }
+}
+
+/// Completes when the next of the file's events is due.
+async fn until_next(ready_at: Option<Instant>, to_come: &[TimedEvent]) {
+    match (ready_at, to_come.first()) {
+        (Some(start), Some(next)) => tokio::time::sleep_until((start + next.at).into()).await,
+        _ => pending().await,
+    }
+}

@@ -1,0 +1,202 @@
+//! What the supervisor does when it is asked.
+
+use std::path::Path;
+use std::time::Duration;
+
+use serde::Serialize;
+use serde_json::{Value, json};
+use tokio::sync::{oneshot, watch};
+use vmm_core::cable::{Capture, CaptureLimits};
+use vmm_core::serial::SerialInput;
+
+use super::history::Follower;
+use super::{Readiness, Supervisor};
+use crate::control::protocol::{CableStatus, Event, LogLine, Request};
+use crate::error::{Error, Exit};
+use crate::impairments::Impairments;
+use crate::lab::{ExecError, Running, Watcher};
+use crate::topology::{Lab, did_you_mean};
+
+/// A request on its way to the supervisor.
+pub struct Call {
+    /// What is asked.
+    pub request: Request,
+    /// Where the answer goes; whoever does not wait for it any more has dropped the other end.
+    pub reply: oneshot::Sender<Result<Reply, Error>>,
+}
+
+/// An answer, which may go on after the call.
+pub enum Reply {
+    /// A document, and that is all.
+    Document(Value),
+    /// A document once the lab is ready, or an error if it does not get ready in time.
+    Ready(watch::Receiver<Readiness>, Duration),
+    /// Lines that guests print.
+    Log(Follower<LogLine>),
+    /// What happens.
+    Events(Follower<Event>),
+    /// A guest's console.
+    Console(Watcher, Option<SerialInput>),
+    /// The frames on a cable.
+    Capture(Capturing),
+    /// A command that runs in a guest.
+    Exec(Running),
+}
+
+/// A capture for a client.
+pub struct Capturing {
+    /// Where the frames come from.
+    pub capture: Capture,
+    /// What the file calls the interface.
+    pub interface: String,
+    /// Bytes kept of each frame.
+    pub snap: u32,
+    /// Frames after which it ends.
+    pub left: u64,
+}
+
+impl Supervisor {
+    pub(super) async fn answer(&mut self, call: Call) {
+        let answer = self.reply(call.request).await;
+        // Whoever asked may have gone away.
+        let _ = call.reply.send(answer);
+    }
+
+    async fn reply(&mut self, request: Request) -> Result<Reply, Error> {
+        Ok(match request {
+            Request::Status => document(&self.status())?,
+            Request::Inspect => document(&self.lab)?,
+            Request::Wait { timeout_ms } => {
+                Reply::Ready(self.readiness(), Duration::from_millis(timeout_ms))
+            }
+            Request::Apply { path, text, dry_run } => {
+                let lab = Lab::parse(Path::new(&path), &text)?;
+                document(&self.apply(lab, dry_run).await?)?
+            }
+            Request::Down => {
+                self.stopping = true;
+                self.publish();
+                Reply::Document(Value::Null)
+            }
+            Request::Restart { guest } => {
+                self.restart(&guest).await?;
+                Reply::Document(Value::Null)
+            }
+            Request::Logs { guest, tail, follow } => {
+                if let Some(guest) = &guest {
+                    self.number_of(guest)?;
+                }
+                Reply::Log(self.history.log(guest.as_deref(), tail, follow))
+            }
+            Request::Events { follow } => Reply::Events(self.history.events(follow)),
+            Request::Console { guest } => {
+                let number = self.number_of(&guest)?;
+                let guest = self.running.guest(number).ok_or_else(|| no_guest(&guest, &[]))?;
+                Reply::Console(guest.screen().watch(), guest.keyboard().cloned())
+            }
+            Request::Counters => Reply::Document(self.all_counters().await?),
+            Request::Links => document(&self.cables())?,
+            Request::MacTable { switch } => document(&self.mac_table(&switch).await?)?,
+            Request::Capture { place, snap, count } => {
+                Reply::Capture(self.capture(place, snap, count)?)
+            }
+            Request::SetLink { cable, impairments, up } => {
+                document(&self.set_cable(&cable, impairments, up)?)?
+            }
+            Request::Exec { guest: name, command } => {
+                let number = self.number_of(&name)?;
+                let guest = self.running.guest(number).ok_or_else(|| no_guest(&name, &[]))?;
+                Reply::Exec(guest.exec(&command).map_err(|error| cannot_run(&name, error))?)
+            }
+        })
+    }
+
+    /// The number of the guest of that name.
+    pub(super) fn number_of(&self, name: &str) -> Result<usize, Error> {
+        let names: Vec<_> = self.lab.guests.iter().map(|guest| guest.name.as_str()).collect();
+        self.find(name).ok_or_else(|| no_guest(name, &names))
+    }
+
+    fn capture(&self, place: String, snap: u32, count: Option<u64>) -> Result<Capturing, Error> {
+        let mut cables = self.running.fabric().cables();
+        let found = cables.find_map(|cable| Some((cable, cable.end_at(&place)?)));
+        let Some((cable, end)) = found else {
+            let message = format!("there is no cable or port `{place}`");
+            return Err(Error::new(Exit::NothingSelected, message)
+                .help("labctl link show lists cables and ports"));
+        };
+        let limits = CaptureLimits { snap_len: snap, ..CaptureLimits::default() };
+        let failed = |error| Error::new(Exit::HostLacks, "cannot capture").because(error);
+        let capture = cable.capture(end, limits).map_err(failed)?;
+        Ok(Capturing { capture, interface: place, snap, left: count.unwrap_or(u64::MAX) })
+    }
+
+    /// Changes a cable, and notes it.
+    pub(super) fn set_cable(
+        &mut self,
+        name: &str,
+        impairments: Option<Impairments>,
+        up: Option<bool>,
+    ) -> Result<CableStatus, Error> {
+        let Some(cable) = self.running.fabric_mut().cable_mut(name) else {
+            let names: Vec<_> = self.lab.cables().map(|id| self.lab.cable_name(id)).collect();
+            let error = Error::new(Exit::NothingSelected, format!("no cable is called `{name}`"));
+            return Err(match did_you_mean(name, names.iter().map(String::as_str)) {
+                Some(meant) => error.help(format!("did you mean `{meant}`?")),
+                None => error.help("labctl link show lists them"),
+            });
+        };
+        let mut words = Vec::new();
+        if let Some(impairments) = impairments {
+            let senseless = |error| Error::new(Exit::Usage, "that makes no sense").because(error);
+            cable.impair(impairments).map_err(senseless)?;
+            words.push(impairments.to_string());
+        }
+        if let Some(up) = up {
+            self.running.plug_cable(name, up);
+            words.push(if up { "up" } else { "down" }.to_owned());
+        }
+        self.history.event("link-changed", Some(name), Some(&words.join(", ")));
+        let mut cables = self.cables().into_iter();
+        cables.find(|cable| cable.name == name).ok_or_else(|| Error::new(Exit::Bug, "it is gone"))
+    }
+
+    /// What guests, NICs and switches have counted, as a document.
+    ///
+    /// # Errors
+    /// If the kernel does not tell its own.
+    pub async fn all_counters(&self) -> Result<Value, Error> {
+        let counters = self.counters().await?;
+        let names = self.running.numbers().map(|number| self.running.name(number));
+        let guests = names.zip(&counters.guests).map(|(name, (exits, nics))| match self.lab.qemu {
+            None => json!({ "name": name, "exits": exits, "nics": nics }),
+            // It tells nothing of either.
+            Some(_) => json!({ "name": name, "exits": null, "nics": null }),
+        });
+        let guests: Vec<_> = guests.collect();
+        Ok(json!({ "lab": self.lab.name, "guests": guests, "fabric": counters.fabric }))
+    }
+}
+
+fn document(value: &impl Serialize) -> Result<Reply, Error> {
+    let value = serde_json::to_value(value);
+    let failed = |error| Error::new(Exit::Bug, "cannot write an answer").because(error);
+    Ok(Reply::Document(value.map_err(failed)?))
+}
+
+fn cannot_run(guest: &str, error: ExecError) -> Error {
+    let message = format!("cannot run a command in guest `{guest}`");
+    let help = match error {
+        ExecError::NoAgent => "images/linux makes Linux guests with an agent; see its README.md",
+        _ => "labctl console shows what the guest is doing",
+    };
+    Error::new(Exit::NothingSelected, message).because(error).help(help)
+}
+
+fn no_guest(name: &str, names: &[&str]) -> Error {
+    let error = Error::new(Exit::NothingSelected, format!("no guest is called `{name}`"));
+    match names {
+        [] => error,
+        names => error.help(format!("the guests are {}", names.join(", "))),
+    }
+}

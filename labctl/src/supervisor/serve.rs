@@ -1,0 +1,264 @@
+//! The supervisor's end of the control socket: a task for each connection.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::time::Duration;
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD as BASE64;
+use serde::Serialize;
+use serde_json::Value;
+use tokio::io::unix::AsyncFd;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Interest};
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{mpsc, oneshot, watch};
+use vmm_core::cable::{Captured, PcapngWriter};
+use vmm_core::serial::SerialInput;
+
+use super::Readiness;
+use super::history::Follower;
+use super::requests::{Call, Capturing, Reply};
+use crate::control::protocol::{Answer, ExecOutput, Hello, Refusal, Request, VERSION};
+use crate::error::{Error, Exit};
+use crate::lab::{Output, Running, Watcher};
+
+/// The longest request: a lab file of the greatest length, every byte escaped.
+const REQUEST_MAX: u64 = 8 << 20;
+
+/// How long a client may take to say what it wants.
+const REQUEST_TIME: Duration = Duration::from_secs(10);
+
+/// How long typed bytes wait for a guest that does not read.
+const TYPING_PAUSE: Duration = Duration::from_millis(5);
+
+/// Serves `lab` on a socket at `path` until the returned task is dropped.
+///
+/// # Errors
+/// If the socket cannot be created.
+pub fn serve(path: &Path, lab: &str, calls: mpsc::Sender<Call>) -> io::Result<Serving> {
+    let listener = UnixListener::bind(path)?;
+    let lab = lab.to_owned();
+    let task = tokio::spawn(async move {
+        loop {
+            match listener.accept().await {
+                Ok((stream, _)) => {
+                    let (lab, calls) = (lab.clone(), calls.clone());
+                    tokio::spawn(async move {
+                        if let Err(error) = attend(stream, &lab, calls).await {
+                            tracing::debug!(%error, "a client went away");
+                        }
+                    });
+                }
+                // Too many open files, say: later there may be room.
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept a connection");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            }
+        }
+    });
+    Ok(Serving(task))
+}
+
+/// Accepts connections until it is dropped.
+pub struct Serving(tokio::task::JoinHandle<()>);
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// One client's line to us, and ours to it.
+struct Client {
+    from: BufReader<OwnedReadHalf>,
+    to: OwnedWriteHalf,
+}
+
+async fn attend(stream: UnixStream, lab: &str, calls: mpsc::Sender<Call>) -> io::Result<()> {
+    let (from, to) = stream.into_split();
+    let mut client = Client { from: BufReader::new(from), to };
+    let (labctl, pid) = (env!("CARGO_PKG_VERSION").to_owned(), std::process::id());
+    client.say(&Hello { protocol: VERSION, labctl, lab: lab.to_owned(), pid }).await?;
+    let mut line = String::new();
+    let mut limited = (&mut client.from).take(REQUEST_MAX);
+    tokio::time::timeout(REQUEST_TIME, limited.read_line(&mut line)).await??;
+    let request: Request = match serde_json::from_str(&line) {
+        Ok(request) => request,
+        Err(error) => {
+            let error = Error::new(Exit::Usage, "cannot read the request").because(error);
+            return client.answer(Err(error)).await;
+        }
+    };
+    let (reply, answer) = oneshot::channel();
+    let gone = || Error::new(Exit::NothingSelected, format!("lab `{lab}` has ended"));
+    let answer = match calls.send(Call { request, reply }).await {
+        Ok(()) => answer.await.unwrap_or_else(|_| Err(gone())),
+        Err(_) => Err(gone()),
+    };
+    match answer {
+        Err(error) => client.answer(Err(error)).await,
+        Ok(Reply::Document(document)) => client.answer(Ok(document)).await,
+        Ok(Reply::Ready(readiness, time)) => {
+            let answer = ready(readiness, time).await.unwrap_or_else(|| Err(gone()));
+            client.answer(answer).await
+        }
+        Ok(Reply::Log(follower)) => client.stream(follower).await,
+        Ok(Reply::Events(follower)) => client.stream(follower).await,
+        Ok(Reply::Console(watcher, keyboard)) => client.console(watcher, keyboard).await,
+        Ok(Reply::Capture(capturing)) => client.capture(capturing).await,
+        Ok(Reply::Exec(running)) => client.exec(running).await,
+    }
+}
+
+/// Waits for the lab; `None` if it ends meanwhile.
+async fn ready(
+    mut readiness: watch::Receiver<Readiness>,
+    time: Duration,
+) -> Option<Result<Value, Error>> {
+    let settled = async {
+        let settled = readiness.wait_for(|now| now.ready || !now.failed.is_empty());
+        Some(settled.await.ok()?.clone())
+    };
+    let Ok(settled) = tokio::time::timeout(time, settled).await else {
+        let waiting = readiness.borrow().waiting.join(", ");
+        let message = format!("not ready after {time:?}: {waiting}");
+        return Some(Err(Error::new(Exit::Timeout, message)));
+    };
+    Some(match settled?.failed.first() {
+        None => Ok(Value::Null),
+        Some((guest, words)) => Err(Error::new(Exit::Failed, format!("guest `{guest}` {words}"))
+            .help(format!("labctl logs {guest}"))),
+    })
+}
+
+impl Client {
+    async fn say(&mut self, document: &impl Serialize) -> io::Result<()> {
+        let mut line = serde_json::to_vec(document)?;
+        line.push(b'\n');
+        self.to.write_all(&line).await
+    }
+
+    async fn answer(&mut self, answer: Result<Value, Error>) -> io::Result<()> {
+        let answer = match answer {
+            Ok(document) => Answer::Ok(document),
+            Err(error) => Answer::Error(Refusal::from(&error)),
+        };
+        self.say(&answer).await
+    }
+
+    /// Sends what follows until it ends or the client hangs up.
+    async fn stream<T: Clone + Serialize>(&mut self, mut follower: Follower<T>) -> io::Result<()> {
+        self.answer(Ok(Value::Null)).await?;
+        let mut ignored = [0; 64];
+        loop {
+            tokio::select! {
+                item = follower.next() => match item {
+                    Some(item) => self.say(&item).await?,
+                    None => return Ok(()),
+                },
+                count = self.from.read(&mut ignored) => if count? == 0 {
+                    return Ok(());
+                },
+            }
+        }
+    }
+
+    /// Sends a command's output until it ends. A client that hangs up hangs up on the command.
+    async fn exec(&mut self, mut running: Running) -> io::Result<()> {
+        self.answer(Ok(Value::Null)).await?;
+        let mut ignored = [0; 64];
+        loop {
+            let output = tokio::select! {
+                output = running.next() => output,
+                count = self.from.read(&mut ignored) => match count? {
+                    0 => return Ok(()),
+                    _ => continue,
+                },
+            };
+            match output {
+                Some(Output::Out(bytes)) => {
+                    self.say(&ExecOutput::Out(BASE64.encode(bytes))).await?
+                }
+                Some(Output::Err(bytes)) => {
+                    self.say(&ExecOutput::Err(BASE64.encode(bytes))).await?
+                }
+                Some(Output::Exit(status)) => {
+                    return self.say(&ExecOutput::Exit(status.into())).await;
+                }
+                None => return Ok(()),
+            }
+        }
+    }
+
+    /// Sends a pcapng file, until it is long enough or the client closes its end.
+    async fn capture(&mut self, capturing: Capturing) -> io::Result<()> {
+        self.answer(Ok(Value::Null)).await?;
+        let Capturing { capture, interface, snap, mut left } = capturing;
+        let application = concat!("labctl ", env!("CARGO_PKG_VERSION"));
+        let mut writer = PcapngWriter::new(Vec::new(), application, &interface, snap)?;
+        let (mut frames, mut ignored) = (Captured::default(), [0; 64]);
+        let signal = capture.as_fd().try_clone_to_owned()?;
+        #[expect(deprecated, reason = "unsound for descriptors that may close; an OwnedFd cannot")]
+        let signal = AsyncFd::with_interest(signal, Interest::READABLE)?;
+        loop {
+            let written = std::mem::take(writer.get_mut());
+            self.to.write_all(&written).await?;
+            if left == 0 {
+                break;
+            }
+            tokio::select! {
+                ready = signal.readable() => ready?.clear_ready(),
+                count = self.from.read(&mut ignored) => if count? == 0 {
+                    break;
+                },
+            }
+            capture.take(&mut frames);
+            for frame in frames.iter().take(left.try_into().unwrap_or(usize::MAX)) {
+                writer.write_frame(&frame)?;
+                left -= 1;
+            }
+        }
+        let end = writer.finish(&capture)?;
+        self.to.write_all(&end).await
+    }
+
+    /// Shows the console, and types what the client sends, until either side ends.
+    async fn console(
+        mut self,
+        mut watcher: Watcher,
+        keyboard: Option<SerialInput>,
+    ) -> io::Result<()> {
+        self.answer(Ok(Value::Null)).await?;
+        let Self { mut from, mut to } = self;
+        let show = async {
+            while let Some(bytes) = watcher.read().await {
+                to.write_all(&bytes).await?;
+            }
+            io::Result::Ok(())
+        };
+        let type_in = async {
+            let mut typed = [0; 1024];
+            loop {
+                let count = from.read(&mut typed).await?;
+                if count == 0 {
+                    return io::Result::Ok(());
+                }
+                let Some(keyboard) = &keyboard else { continue };
+                let mut left = &typed[..count];
+                while !left.is_empty() {
+                    left = &left[keyboard.send(left)..];
+                    if !left.is_empty() {
+                        tokio::time::sleep(TYPING_PAUSE).await;
+                    }
+                }
+            }
+        };
+        tokio::select! {
+            shown = show => shown,
+            typed = type_in => typed,
+        }
+    }
+}

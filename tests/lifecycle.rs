@@ -1,0 +1,295 @@
+//! A lab's life from `up` to `down`, as a person sees it: the real command, real guests, real files.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod common;
+
+use std::fs;
+use std::io::Write;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use common::labs::{Labs, repository, text};
+use common::{eventually, kvm, may_use_tap, say};
+use serde_json::Value;
+
+const PAIR: &str = "\
+name: pair
+switches: { sw0: {} }
+defaults: { nics: [sw0], spin: 0 }
+guests:
+  left: { workload: { role: ping, to: right, rate: 1kpps } }
+  right: { workload: { role: pong } }
+  third: {}
+";
+
+fn events(labs: &Labs) -> Vec<(String, Option<String>)> {
+    let out = labs.run(&["events"]);
+    let event = |line: &str| -> (String, Option<String>) {
+        let event: Value = serde_json::from_str(line).expect("an event");
+        (event["event"].as_str().expect("a name").into(), event["subject"].as_str().map(Into::into))
+    };
+    out.lines().map(event).collect()
+}
+
+#[test]
+fn a_lab_comes_up_tells_how_it_is_and_goes_without_residue() {
+    let Some(_kvm) = kvm() else { return };
+    let labs = Labs::new("life");
+    let file = labs.file("pair", PAIR);
+    labs.run(&["up", "--wait", &file]);
+    let status = labs.json(&["ps"]);
+    assert_eq!(status[0]["state"], "running", "{status:#}");
+    let guest = labs.guest("left");
+    assert_eq!((&guest["state"], &guest["nics"][0]["up"]), (&"running".into(), &true.into()));
+    let happened: Vec<_> = events(&labs).into_iter().map(|(event, _)| event).collect();
+    let ready = happened.iter().filter(|event| *event == "guest-ready").count();
+    assert_eq!((ready, happened.last().unwrap().as_str()), (3, "lab-ready"), "{happened:?}");
+    eventually("frames flow", || {
+        labs.guest("right")["nics"][0]["counters"]["rx_frames"].as_u64() > Some(100)
+    });
+    assert!(labs.run(&["logs", "left"]).contains("\"role\":\"ping\""));
+    let table = labs.json(&["mac-table", "sw0"]);
+    let known: Vec<_> = table.as_array().unwrap().iter().map(|entry| &entry["guest"]).collect();
+    assert!(known.contains(&&"left".into()) && known.contains(&&"right".into()), "{table:#}");
+    // The same name twice is the same lab; another name is another lab.
+    let out = labs.try_run(&["up", "--wait", &file]);
+    assert!(out.status.success() && text(&out.stderr).contains("nothing to change"), "{out:?}");
+    let other = labs.file("other", &PAIR.replace("name: pair", "name: other"));
+    labs.run(&["up", "--wait", &other]);
+    assert_eq!(labs.json(&["ps"]).as_array().unwrap().len(), 2);
+    labs.run(&["down", "--lab", "pair"]);
+    assert_eq!(labs.json(&["ps"])[0]["lab"], "other", "the other one is still there");
+    labs.run(&["down", &other]);
+    assert!(labs.is_clean(), "{:?}", fs::read_dir(labs.state()).map(Iterator::collect::<Vec<_>>));
+    let code = labs.try_run(&["down", "--lab", "pair"]).status.code();
+    assert_eq!(code, Some(4), "there is no such lab any more");
+}
+
+#[test]
+fn up_changes_only_what_the_file_has_changed() {
+    let Some(_kvm) = kvm() else { return };
+    let labs = Labs::new("converge");
+    let file = labs.file("pair", PAIR);
+    labs.run(&["up", "--wait", &file]);
+    let before = ["left", "right", "third"].map(|guest| labs.guest(guest)["started_ms"].clone());
+    let changed = PAIR
+        .replace("switches: { sw0: {} }", "switches: { sw0: {}, sw1: {} }\nlinks: [sw0 -- sw1]")
+        .replace("third: {}", "third: { memory: 96MiB }\n  fourth: { nics: [sw1] }")
+        .replace("right: {", "right: { nics: [{ switch: sw0, delay: 2ms }],");
+    labs.file("pair", &changed);
+    let plan = labs.try_run(&["up", "--dry-run", &file]);
+    assert!(plan.status.success(), "{plan:?}");
+    let steps = |output: &std::process::Output| {
+        let text = text(&output.stderr);
+        let step = |line: &&str| line.starts_with(['+', '-', '!', '~']);
+        text.lines().filter(step).map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(labs.guest("third")["memory_mib"], 64, "nothing was done yet");
+    let done = labs.try_run(&["up", "--wait", &file]);
+    assert!(done.status.success(), "{done:?}");
+    assert_eq!(steps(&plan), steps(&done), "what was said is what was done");
+    let subjects: Vec<_> = steps(&done)
+        .iter()
+        .map(|step| step.split_whitespace().take(2).collect::<Vec<_>>().join(" "))
+        .collect();
+    assert_eq!(subjects, ["~ right:0", "! third", "+ sw0--sw1", "+ fourth", "+ sw1"]);
+    let after = ["left", "right", "third"].map(|guest| labs.guest(guest)["started_ms"].clone());
+    assert_eq!(before[..2], after[..2], "untouched guests keep running");
+    assert_ne!(before[2], after[2]);
+    assert_eq!(labs.guest("third")["memory_mib"], 96);
+    let link = &labs.json(&["link", "show", "right:0"])[0];
+    assert_eq!(link["impairments"]["delay_us"], 2000, "{link:#}");
+    // And back again.
+    labs.file("pair", PAIR);
+    labs.run(&["up", "--wait", &file]);
+    assert_eq!(labs.json(&["ps"])[0]["guests"].as_array().unwrap().len(), 3);
+    assert_eq!(labs.guest("left")["started_ms"], before[0]);
+    // A file with a mistake changes nothing.
+    labs.file("pair", "name: pair\n");
+    assert_eq!(labs.try_run(&["up", &file]).status.code(), Some(10));
+    assert_eq!(labs.guest("left")["started_ms"], before[0]);
+}
+
+#[test]
+fn a_guest_that_fails_is_named_and_comes_back() {
+    let Some(_kvm) = kvm() else { return };
+    let labs = Labs::new("faults");
+    let file = labs.file(
+        "faults",
+        &PAIR
+            .replace("name: pair", "name: faults")
+            .replace("third: {}", "crashes: {}\n  faults: {}\n  hangs: {}"),
+    );
+    labs.run(&["up", "--wait", &file]);
+    for (guest, command) in [("crashes", "crash"), ("faults", "triple-fault"), ("hangs", "hang")] {
+        let mut console = labs.command(&["console", guest]);
+        let console = console.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut console = console.spawn().expect("labctl");
+        let mut keyboard = console.stdin.take().expect("a pipe");
+        keyboard.write_all(format!("{command}\n").as_bytes()).expect("it reads");
+        eventually(command, || labs.guest(guest)["state"] != "running");
+        drop(keyboard);
+        console.wait().expect("it ends");
+    }
+    assert_eq!(labs.guest("hangs")["state"], "hanging");
+    let reason = |guest| labs.guest(guest)["reason"].as_str().unwrap_or_default().to_owned();
+    assert!(reason("faults").contains("triple-fault"), "{}", reason("faults"));
+    assert!(!reason("crashes").is_empty());
+    assert_eq!(labs.json(&["ps"])[0]["state"], "degraded");
+    let frames = || labs.guest("right")["nics"][0]["counters"]["rx_frames"].as_u64();
+    let before = frames();
+    eventually("the others go on", || frames() > before);
+    let restarts = labs.guest("faults")["restarts"].as_u64();
+    labs.run(&["restart", "faults"]);
+    assert_eq!(labs.guest("faults")["restarts"].as_u64(), restarts.map(|n| n + 1));
+    let named = events(&labs);
+    assert!(named.contains(&("guest-hangs".into(), Some("hangs".into()))), "{named:?}");
+    for guest in ["crashes", "faults"] {
+        assert!(named.contains(&("guest-failed".into(), Some(guest.into()))), "{named:?}");
+    }
+    labs.run(&["restart", "hangs"]);
+    eventually("it runs again", || labs.guest("hangs")["state"] == "running");
+    labs.run(&["restart", "left"]);
+    eventually("a guest that did not fail starts anew, too", || {
+        labs.guest("left")["state"] == "running"
+    });
+}
+
+#[test]
+fn a_killed_supervisor_needs_no_repair() {
+    let Some(_kvm) = kvm() else { return };
+    let labs = Labs::new("kill");
+    let bridges = if may_use_tap() { "optimizations: { vale: false }\n" } else { "" };
+    let files = [labs.file("pair", PAIR), labs.file("tap", &format!("{bridges}{PAIR}"))];
+    let begin = Instant::now();
+    for round in 0..100u64 {
+        let file = &files[(round % 2) as usize];
+        let mut up = labs.command(&["up", "--wait", file]);
+        let mut up = up.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("labctl");
+        // From before it has its directory until long after it is ready.
+        std::thread::sleep(Duration::from_millis(round * 37 % 400));
+        match supervisor(&labs) {
+            Some(pid) => kill(pid),
+            // Not there yet: then it is the command itself that dies.
+            None => up.kill().expect("it is ours"),
+        }
+        up.wait().expect("labctl ends");
+        // One whose parent died before it had its directory may be on its way to the next round.
+        supervisor(&labs).into_iter().for_each(kill);
+    }
+    say(&format!("100 kills in {:?}", begin.elapsed()));
+    eventually("nobody is left", || {
+        supervisor(&labs).into_iter().for_each(kill);
+        supervisor(&labs).is_none()
+    });
+    for file in &files {
+        labs.run(&["up", "--wait", file]);
+        labs.run(&["down", file]);
+    }
+    assert!(labs.is_clean());
+}
+
+/// The process that has said that the lab is its own, if it lives.
+fn supervisor(labs: &Labs) -> Option<i32> {
+    let pid = fs::read_to_string(labs.state().join("pair/lock")).ok()?.trim().parse().ok()?;
+    let words = fs::read_to_string(format!("/proc/{pid}/cmdline")).ok()?;
+    words.contains("supervise").then_some(pid)
+}
+
+fn kill(pid: i32) {
+    let pid = rustix::process::Pid::from_raw(pid).expect("a process");
+    // It may have ended by itself.
+    let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+}
+
+/// Four switches in a row, sixteen guests each, and who has pinged whom.
+#[test]
+fn sixty_four_guests_on_four_switches_ping_each_other() {
+    let Some(_kvm) = kvm() else { return };
+    let labs = Labs::new("many");
+    let mut text = "name: many\n\
+                    switches: { sw0: {}, sw1: {}, sw2: {}, sw3: {} }\n\
+                    links: [sw0 -- sw1, sw1 -- sw2, sw2 -- sw3]\n\
+                    defaults:\n  memory: 48MiB\n  ring: 256\n  spin: 0\n  \
+                    workload: { role: icmp, to: all, count: 1 }\nguests:\n"
+        .to_owned();
+    for guest in 0..64 {
+        text += &format!("  g{guest}: {{ nics: [sw{}] }}\n", guest % 4);
+    }
+    let file = labs.file("many", &text);
+    let begin = Instant::now();
+    labs.run(&["up", "--wait", &file]);
+    say(&format!("64 guests on 4 switches were ready after {:?}", begin.elapsed()));
+    let mut missing = String::new();
+    eventually("all have pinged all", || {
+        let log = labs.run(&["logs"]);
+        let done: Vec<_> = log.lines().filter(|line| line.contains("\"event\":\"done\"")).collect();
+        missing = done.iter().filter(|line| !line.contains("\"reached\":63")).copied().collect();
+        done.len() == 64
+    });
+    assert_eq!(missing, "", "every guest has reached the 63 others");
+    labs.run(&["down", &file]);
+    assert!(labs.is_clean());
+}
+
+#[test]
+fn closed_outputs_full_disks_and_lost_files_are_said_and_no_more() {
+    let Some(_kvm) = kvm() else { return };
+    let labs = Labs::new("odd");
+    let file = labs.file("pair", PAIR);
+    labs.run(&["up", "--wait", &file]);
+    // A reader that has seen enough.
+    let mut logs = labs.command(&["logs", "--follow"]);
+    let mut logs = logs.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("labctl");
+    drop(logs.stdout.take());
+    labs.run(&["restart", "third"]);
+    assert!(logs.wait().expect("it ends").success(), "a closed stdout is no failure");
+    // A full disk.
+    let full = fs::OpenOptions::new().write(true).open("/dev/full").expect("/dev/full");
+    let out = labs.command(&["ps"]).stdout(full).output().expect("labctl");
+    assert_eq!(out.status.code(), Some(1));
+    assert!(text(&out.stderr).contains("No space left"), "{out:?}");
+    // The directory of a lab that runs is taken away.
+    fs::remove_dir_all(labs.state().join("pair")).expect("the directory");
+    let out = labs.try_run(&["ps"]);
+    assert!(out.status.success(), "{out:?}");
+    let left = labs.try_run(&["down", "--lab", "pair"]);
+    assert_eq!(left.status.code(), Some(4), "{left:?}");
+    let pid = std::process::Command::new("pgrep")
+        .args(["-f", &format!("supervise --file {file}")])
+        .output()
+        .expect("pgrep");
+    text(&pid.stdout).lines().filter_map(|pid| pid.parse().ok()).for_each(kill);
+}
+
+#[test]
+fn the_example_labs_run() {
+    let Some(_kvm) = kvm() else { return };
+    let labs = Labs::new("examples");
+    let run = |file: &str| labs.run(&["up", &repository(&format!("topologies/{file}.lab.yaml"))]);
+    let finals = |out: &str| -> Vec<(String, Value)> {
+        let report = |line: &str| {
+            let (guest, text) = line.split_once(" | ")?;
+            let report: Value = serde_json::from_str(text).ok()?;
+            (report["event"] == "final").then(|| (guest.trim().to_owned(), report))
+        };
+        out.lines().filter_map(report).collect()
+    };
+    let chain = finals(&run("chain"));
+    let of = |guest: &str| &chain.iter().find(|(name, _)| name == guest).expect("it has ended").1;
+    let [sent, received] = ["sent", "received"].map(|key| of("left")[key].as_u64().unwrap());
+    // The last one may be on its way when time is up.
+    assert!(sent > 400 && received + 1 >= sent, "{received} of {sent} through the middle");
+    assert!(of("left")["min_ns"].as_u64() >= Some(2_000_000), "twice a millisecond of cable");
+    assert_eq!(of("middle")["drops_forth"], 0);
+
+    let star = finals(&run("star"));
+    assert_eq!(star.len(), 8, "{star:?}");
+    let reached = |guest: &str| {
+        star.iter()
+            .find(|(name, _)| name == guest)
+            .and_then(|(_, report)| report["reached"].as_u64())
+    };
+    assert_eq!(reached("b"), Some(7), "{star:#?}");
+}
