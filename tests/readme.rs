@@ -49,7 +49,7 @@ fn a_stranger_gets_a_lab_by_the_first_commands() {
     assert!(walk.status.success(), "{commands}\n{out}{err}");
     let tells = |what: &str| assert!(format!("{out}{err}").contains(what), "{what}:\n{out}{err}");
     tells("my is valid");
-    tells("\"lost\":0,");
+    tells("\"event\":\"final\",\"role\":\"rx\"");
     tells("my is ready, in the background");
     tells("my is down");
     assert!(labs.is_clean());
