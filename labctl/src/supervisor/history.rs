@@ -35,6 +35,7 @@ struct Kept<T> {
 pub struct Follower<T> {
     past: VecDeque<T>,
     future: Option<broadcast::Receiver<T>>,
+    wanted: Box<dyn Fn(&T) -> bool + Send>,
 }
 
 impl Default for History {
@@ -65,7 +66,8 @@ impl History {
     /// What guests have printed: the last `tail` lines, or all that are kept, of one guest or all;
     /// and what they print from now on if `follow`.
     pub fn log(&self, guest: Option<&str>, tail: Option<usize>, follow: bool) -> Follower<LogLine> {
-        let wanted = |line: &LogLine| guest.is_none_or(|guest| guest == line.guest);
+        let guest = guest.map(str::to_owned);
+        let wanted = move |line: &LogLine| guest.as_ref().is_none_or(|guest| *guest == line.guest);
         lock(&self.log).follow(wanted, tail, follow)
     }
 
@@ -95,7 +97,7 @@ impl<T: Clone> Kept<T> {
 
     fn follow(
         &self,
-        wanted: impl Fn(&T) -> bool,
+        wanted: impl Fn(&T) -> bool + Send + 'static,
         tail: Option<usize>,
         follow: bool,
     ) -> Follower<T> {
@@ -103,7 +105,8 @@ impl<T: Clone> Kept<T> {
             self.items.iter().filter(|item| wanted(item)).cloned().collect();
         let surplus = tail.map_or(0, |tail| past.len().saturating_sub(tail));
         past.drain(..surplus);
-        Follower { past, future: follow.then(|| self.followers.subscribe()) }
+        let future = follow.then(|| self.followers.subscribe());
+        Follower { past, future, wanted: Box::new(wanted) }
     }
 }
 
@@ -115,7 +118,8 @@ impl<T: Clone> Follower<T> {
         }
         loop {
             match self.future.as_mut()?.recv().await {
-                Ok(item) => return Some(item),
+                Ok(item) if (self.wanted)(&item) => return Some(item),
+                Ok(_) => {}
                 Err(RecvError::Lagged(missed)) => tracing::debug!(missed, "a reader is too slow"),
                 Err(RecvError::Closed) => return None,
             }
@@ -139,6 +143,7 @@ mod tests {
             history.line(guest, text);
         }
         let mut follower = history.log(Some("a"), Some(2), true);
+        history.line("b", "not his");
         history.line("a", "5");
         for expected in ["3", "4", "5"] {
             assert_eq!(follower.next().await.unwrap().text, expected);
@@ -148,7 +153,7 @@ mod tests {
         while reader.next().await.is_some() {
             count += 1;
         }
-        assert_eq!(count, 5);
+        assert_eq!(count, 6);
         drop(history);
         assert!(follower.next().await.is_none(), "the lab is gone");
     }
