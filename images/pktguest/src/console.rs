@@ -79,6 +79,11 @@ impl Console {
                 self.len -= 1;
                 print(serial, format_args!("\x08 \x08"));
             }
+            // Ctrl-C, as in a shell: another line.
+            0x03 => {
+                print(serial, format_args!("^C\n"));
+                self.len = 0;
+            }
             b' '..=b'~' if self.len < LONGEST => {
                 self.line[self.len] = byte;
                 self.len += 1;

@@ -14,6 +14,7 @@ use crate::net::{Answer, Host, LONGEST_FRAME, Stack, echo};
 use crate::nic::{Nic, Queue};
 use crate::serial::Serial;
 use crate::time::{self, Clock};
+use crate::wait::{self, Until};
 
 /// How long to wait for an echo reply.
 const TIMEOUT_US: u64 = 1_000_000;
@@ -24,7 +25,8 @@ const ASKS: u32 = 10;
 /// Addresses that a report names.
 const NAMED: usize = 8;
 
-/// Answers, and pings whom it is to, until the link goes down or the time is over.
+/// Answers, and pings whom it is to, until the time is over. Like any host it is there again when its
+/// cable is plugged in again.
 pub fn run(mut session: Session<'_>, nic: &mut impl Nic) {
     let config = session.config;
     // The command line was checked for it.
@@ -43,7 +45,7 @@ pub fn run(mut session: Session<'_>, nic: &mut impl Nic) {
         let count = stack.receive_with(nic, BATCH, |frame| pinger.hear(frame));
         pinger.go_on(nic.queue());
         stack.send(nic);
-        if session.is_over(now, nic) {
+        if session.is_late(now) {
             break;
         }
         session.report(now, pinger.tally());
@@ -51,8 +53,11 @@ pub fn run(mut session: Session<'_>, nic: &mut impl Nic) {
             reported = true;
             pinger.account(session.event("done")).end();
         }
-        if count == 0 {
-            stack.wait(nic, pinger.wake().min(session.wake()));
+        let wake = pinger.wake().min(session.wake());
+        if !nic.link_up() {
+            wait::wait(nic, Until::Link, wake);
+        } else if count == 0 {
+            stack.wait(nic, wake);
         }
     }
     let Tally { packets, bytes } = pinger.tally();

@@ -116,7 +116,12 @@ impl<'a> Session<'a> {
 
     /// Whether the role is over at TSC time `now`.
     fn is_over(&self, now: u64, nic: &impl Wakeable) -> bool {
-        now >= self.end || !nic.link_up()
+        self.is_late(now) || !nic.link_up()
+    }
+
+    /// Whether the time is over, or somebody has said so.
+    fn is_late(&self, now: u64) -> bool {
+        now >= self.end
     }
 
     /// Whether `done` is the configured count.
