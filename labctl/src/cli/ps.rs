@@ -1,7 +1,7 @@
 //! `labctl ps`: which labs there are, and how their guests are.
 
 use super::{OutputFlag, next, note, print};
-use crate::control::client::Client;
+use crate::control::client::{self, Client};
 use crate::control::directory::LabDirectory;
 use crate::control::protocol::{GuestStatus, LabState, LabStatus, Request};
 use crate::error::{Error, Exit};
@@ -29,6 +29,10 @@ pub struct Args {
     #[arg(short, long, env = "LABCTL_ALL")]
     all: bool,
 
+    /// Only the lab of this name, dead or not
+    #[arg(long, value_name = "NAME", env = "LABCTL_LAB")]
+    lab: Option<String>,
+
     #[command(flatten)]
     form: OutputFlag,
 }
@@ -36,14 +40,19 @@ pub struct Args {
 /// Runs the verb.
 ///
 /// # Errors
-/// If labs cannot be listed, or stdout cannot be written to.
+/// If there is no such lab, labs cannot be listed, or stdout cannot be written to.
 pub fn run(args: Args) -> Result<Exit, Error> {
+    let all = args.all || args.lab.is_some();
+    let directories = match &args.lab {
+        Some(name) => vec![client::select(Some(name), None)?],
+        None => LabDirectory::all()?,
+    };
     let (mut labs, mut silent, mut dead) = (Vec::new(), 0, 0);
     super::block_on(async {
-        for lab in LabDirectory::all()? {
+        for lab in directories {
             if lab.holder().is_none() {
                 dead += 1;
-                labs.extend(args.all.then(|| dead_lab(&lab)));
+                labs.extend(all.then(|| dead_lab(&lab)));
                 continue;
             }
             match status(&lab).await {
@@ -54,10 +63,9 @@ pub fn run(args: Args) -> Result<Exit, Error> {
                 }
             }
         }
-        Ok::<_, Error>(())
-    })??;
+    })?;
     print(&listing(&labs, super::now_ms()).render(&labs, args.form.output)?)?;
-    if dead > 0 && !args.all {
+    if dead > 0 && !all {
         note(&format!("not shown: {dead} dead (--all)"));
     }
     match labs.iter().find(|lab| lab.state != LabState::Dead) {
