@@ -202,7 +202,11 @@ impl Stream {
 /// [`Exit::Bug`] if it cannot be written.
 pub fn document(whole: &impl Serialize, output: Output) -> Result<String, Error> {
     match output {
-        Output::Yaml => serde_yaml::to_string(whole).map_err(cannot_write),
+        // By way of JSON: what that says with a key, serde_yaml says with a tag, which few tools read.
+        Output::Yaml => {
+            let whole = serde_json::to_value(whole).map_err(cannot_write)?;
+            serde_yaml::to_string(&whole).map_err(cannot_write)
+        }
         _ => Ok(serde_json::to_string_pretty(whole).map_err(cannot_write)? + "\n"),
     }
 }
