@@ -97,7 +97,7 @@ pub fn run(args: Args) -> Result<Exit, Error> {
     let source = args.lab.source()?;
     let lab = Lab::parse(&source.path, &source.text)?;
     let directory = LabDirectory::named(&lab.name);
-    if directory.holder().is_some() {
+    if directory.is_served() {
         return change(&args, &source, &directory);
     }
     if args.dry_run {

@@ -7,6 +7,7 @@ use std::env;
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -21,6 +22,10 @@ const RECORD: &str = "lab.json";
 
 /// Somebody who only looks whether a lock is held holds it for an instant.
 const LOCK_PATIENCE: Duration = Duration::from_millis(300);
+
+/// A supervisor that listens only once its lab is built, or was killed and is being cleared away, takes
+/// about so long.
+const SETTLE_PATIENCE: Duration = Duration::from_secs(10);
 
 /// What a supervisor leaves in its directory for those who come later.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -134,6 +139,19 @@ impl LabDirectory {
         Some(pid.trim().parse().unwrap_or(0))
     }
 
+    /// Whether somebody holds the lab and can be talked to. One who is about to begin or to end is
+    /// given time to get there.
+    pub fn is_served(&self) -> bool {
+        let patience = Instant::now() + SETTLE_PATIENCE;
+        while self.holder().is_some() {
+            if UnixStream::connect(self.socket()).is_ok() || Instant::now() >= patience {
+                return true;
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+        false
+    }
+
     /// Takes the lab.
     ///
     /// # Errors
@@ -155,10 +173,10 @@ impl LabDirectory {
             };
             match file.try_lock() {
                 Ok(()) if is_the_file_at(&file, &path) => {
+                    // A supervisor that was killed leaves its socket; it must not be taken for ours.
+                    let _ = fs::remove_file(self.socket());
                     file.set_len(0).map_err(failed)?;
                     writeln!(file, "{}", std::process::id()).map_err(failed)?;
-                    // A supervisor that was killed leaves its socket.
-                    let _ = fs::remove_file(self.socket());
                     return Ok(Lock { directory: self.clone(), _file: file });
                 }
                 Ok(()) => {}
@@ -240,6 +258,8 @@ fn is_the_file_at(file: &File, path: &Path) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::net::UnixListener;
+
     use super::*;
 
     fn scratch(test: &str) -> LabDirectory {
@@ -272,7 +292,15 @@ mod tests {
         assert_eq!(lab.holder(), None);
         let lock = lab.lock().unwrap();
         assert!(!lab.socket().exists());
-        drop(lock);
+        let listener = UnixListener::bind(lab.socket()).unwrap();
+        assert!(lab.is_served());
+        drop(listener);
+        let soon = thread::spawn(|| {
+            thread::sleep(Duration::from_millis(50));
+            drop(lock);
+        });
+        assert!(!lab.is_served(), "it was about to end");
+        soon.join().unwrap();
         fs::remove_dir(lab.path().parent().unwrap()).unwrap();
     }
 }
