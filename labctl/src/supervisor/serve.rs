@@ -14,6 +14,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Interes
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::{JoinHandle, JoinSet};
 use vmm_core::cable::{Captured, PcapngWriter};
 use vmm_core::serial::SerialInput;
 
@@ -33,19 +34,28 @@ const REQUEST_TIME: Duration = Duration::from_secs(10);
 /// How long typed bytes wait for a guest that does not read.
 const TYPING_PAUSE: Duration = Duration::from_millis(5);
 
-/// Serves `lab` on a socket at `path` until the returned task is dropped.
+/// How long clients may take to read the last of what they asked for.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+
+/// Serves `lab` on a socket at `path`, as long as somebody answers calls.
 ///
 /// # Errors
 /// If the socket cannot be created.
 pub fn serve(path: &Path, lab: &str, calls: mpsc::Sender<Call>) -> io::Result<Serving> {
     let listener = UnixListener::bind(path)?;
     let lab = lab.to_owned();
-    let task = tokio::spawn(async move {
+    Ok(Serving(tokio::spawn(async move {
+        let mut clients = JoinSet::new();
         loop {
-            match listener.accept().await {
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                Some(_) = clients.join_next() => continue,
+                () = calls.closed() => break,
+            };
+            match accepted {
                 Ok((stream, _)) => {
                     let (lab, calls) = (lab.clone(), calls.clone());
-                    tokio::spawn(async move {
+                    clients.spawn(async move {
                         if let Err(error) = attend(stream, &lab, calls).await {
                             tracing::debug!(%error, "a client went away");
                         }
@@ -58,12 +68,23 @@ pub fn serve(path: &Path, lab: &str, calls: mpsc::Sender<Call>) -> io::Result<Se
                 }
             }
         }
-    });
-    Ok(Serving(task))
+        drop(listener);
+        // One who does not read must not keep the others from ending.
+        let _ = tokio::time::timeout(LAST_WORDS, clients.join_all()).await;
+    })))
 }
 
 /// Accepts connections until it is dropped.
-pub struct Serving(tokio::task::JoinHandle<()>);
+pub struct Serving(JoinHandle<()>);
+
+impl Serving {
+    /// Once nobody answers calls any more: waits until clients have been told the last of what they
+    /// asked for.
+    pub async fn finish(mut self) {
+        // A panic in there has been told.
+        let _ = (&mut self.0).await;
+    }
+}
 
 impl Drop for Serving {
     fn drop(&mut self) {
@@ -82,10 +103,13 @@ async fn attend(stream: UnixStream, lab: &str, calls: mpsc::Sender<Call>) -> io:
     let mut client = Client { from: BufReader::new(from), to };
     let (labctl, pid) = (env!("CARGO_PKG_VERSION").to_owned(), std::process::id());
     client.say(&Hello { protocol: VERSION, labctl, lab: lab.to_owned(), pid }).await?;
-    let mut line = String::new();
+    let mut line = Vec::new();
     let mut limited = (&mut client.from).take(REQUEST_MAX);
-    tokio::time::timeout(REQUEST_TIME, limited.read_line(&mut line)).await??;
-    let request: Request = match serde_json::from_str(&line) {
+    tokio::select! {
+        read = tokio::time::timeout(REQUEST_TIME, limited.read_until(b'\n', &mut line)) => read??,
+        () = calls.closed() => return Ok(()),
+    };
+    let request: Request = match serde_json::from_slice(&line) {
         Ok(request) => request,
         Err(error) => {
             let error = Error::new(Exit::Usage, "cannot read the request").because(error);
@@ -108,7 +132,7 @@ async fn attend(stream: UnixStream, lab: &str, calls: mpsc::Sender<Call>) -> io:
         Ok(Reply::Log(follower)) => client.stream(follower).await,
         Ok(Reply::Events(follower)) => client.stream(follower).await,
         Ok(Reply::Console(watcher, keyboard)) => client.console(watcher, keyboard).await,
-        Ok(Reply::Capture(capturing)) => client.capture(capturing).await,
+        Ok(Reply::Capture(capturing)) => client.capture(capturing, &calls).await,
         Ok(Reply::Exec(running)) => client.exec(running).await,
     }
 }
@@ -193,8 +217,12 @@ impl Client {
         }
     }
 
-    /// Sends a pcapng file, until it is long enough or the client closes its end.
-    async fn capture(&mut self, capturing: Capturing) -> io::Result<()> {
+    /// Sends a pcapng file, until it is long enough, the client closes its end, or the lab ends.
+    async fn capture(
+        &mut self,
+        capturing: Capturing,
+        calls: &mpsc::Sender<Call>,
+    ) -> io::Result<()> {
         self.answer(Ok(Value::Null)).await?;
         let Capturing { capture, interface, snap, mut left } = capturing;
         let application = concat!("labctl ", env!("CARGO_PKG_VERSION"));
@@ -203,17 +231,17 @@ impl Client {
         let signal = capture.as_fd().try_clone_to_owned()?;
         #[expect(deprecated, reason = "unsound for descriptors that may close; an OwnedFd cannot")]
         let signal = AsyncFd::with_interest(signal, Interest::READABLE)?;
+        let mut ended = false;
         loop {
             let written = std::mem::take(writer.get_mut());
             self.to.write_all(&written).await?;
-            if left == 0 {
+            if left == 0 || ended {
                 break;
             }
             tokio::select! {
                 ready = signal.readable() => ready?.clear_ready(),
-                count = self.from.read(&mut ignored) => if count? == 0 {
-                    break;
-                },
+                count = self.from.read(&mut ignored) => ended = count? == 0,
+                () = calls.closed() => ended = true,
             }
             capture.take(&mut frames);
             for frame in frames.iter().take(left.try_into().unwrap_or(usize::MAX)) {

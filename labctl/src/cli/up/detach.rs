@@ -124,7 +124,7 @@ impl Supervise {
                 outcome = started.supervisor.run(true) => outcome.map(drop),
                 () = terminated() => Ok(()),
             };
-            started.stop();
+            started.stop().await;
             outcome
         })??;
         Ok(Exit::Ok)

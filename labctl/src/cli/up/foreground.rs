@@ -52,7 +52,7 @@ pub fn run(
             counters.write(&supervisor.all_counters().await?)?;
         }
         let failure = supervisor.failure();
-        started.stop();
+        started.stop().await;
         outcome.and(failure.map_or(Ok(()), Err))
     })??;
     if measures {

@@ -60,11 +60,11 @@ pub struct Started {
 
 impl Started {
     /// Ends the lab.
-    pub fn stop(self) {
-        drop(self.serving);
+    pub async fn stop(self) {
         for (guest, reason) in self.supervisor.stop() {
             tracing::info!(guest, %reason, "stopped");
         }
+        self.serving.finish().await;
         // Last: who waits for the lab's end waits for this.
         drop(self.lock);
     }
