@@ -293,3 +293,42 @@ fn the_example_labs_run() {
     };
     assert_eq!(reached("b"), Some(7), "{star:#?}");
 }
+
+#[test]
+fn what_init_writes_runs_at_once() {
+    let Some(_kvm) = kvm() else { return };
+    for template in ["pair", "star", "bench"] {
+        let labs = Labs::new(&format!("init-{template}"));
+        labs.run(&["init", "--template", template]);
+        // With the only file in its directory nobody has to name it.
+        let table = labs.run(&["validate"]);
+        assert!(table.contains("GUEST"), "{table}");
+        let plan = labs.try_run(&["plan"]);
+        match template {
+            "bench" => assert!(plan.status.success(), "{plan:?}"),
+            _ => assert!(text(&plan.stderr).contains("bench"), "{plan:?}"),
+        }
+        if template != "bench" || may_use_tap() {
+            let out = labs.try_run(&["up", "--for", "2s"]);
+            let (said, told) = (text(&out.stdout), text(&out.stderr));
+            assert!(out.status.success(), "{template}: {told}");
+            assert!(said.contains("\"event\":\"ready\"") && told.contains("guests up"), "{told}");
+            assert!(labs.is_clean());
+        }
+        // What is there is somebody's work.
+        let file = labs.path("my.lab.yaml");
+        fs::write(&file, "mine").expect("the file");
+        let again = labs.try_run(&["init", "--template", template]);
+        assert_eq!(again.status.code(), Some(2), "{again:?}");
+        assert!(text(&again.stderr).contains("is there already"), "{again:?}");
+        assert_eq!(fs::read_to_string(&file).expect("the file"), "mine");
+        labs.run(&["init", "--template", template, "--force"]);
+        labs.run(&["validate"]);
+    }
+    // A Linux guest may lack its kernel, and hardware KVM: the file is good, and says so.
+    let labs = Labs::new("init-linux");
+    labs.run(&["init", "--template", "linux"]);
+    let out = labs.try_run(&["validate"]);
+    let told = text(&out.stderr);
+    assert!(matches!(out.status.code(), Some(0 | 10 | 11)) && !told.contains("unknown"), "{told}");
+}
