@@ -10,7 +10,7 @@ mod tcg;
 
 use std::collections::HashMap;
 use std::sync::LazyLock;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -31,20 +31,134 @@ fn doctor_finds_hardware_kvm() {
 fn every_cell_accounts_for_its_packets() {
     let lab = tcg::project().join("topologies/paper-pair.lab.yaml");
     let command = format!("bench --quick -o json {}", lab.display());
-    // An emulated host that has to wait for the real one makes trials void for want of time; they say
-    // so and fail the command. A second try tells that from packets that are missing every time.
-    let mut outcome = tcg::host().labctl(&command, 5 * MINUTE);
-    if outcome.status != 0 {
-        println!("tried again, because of {outcome:#?}");
-        outcome = tcg::host().labctl(&command, 5 * MINUTE);
+    let cells = || {
+        let outcome = tcg::host().labctl(&command, 5 * MINUTE);
+        // How many times as fast one cell is as another is not for an emulated host to say.
+        assert!([0, 1].contains(&outcome.status), "{outcome:#?}");
+        let results: Value = serde_json::from_str(&outcome.stdout).unwrap();
+        results["cells"].as_array().unwrap().clone()
+    };
+    // An emulated host that has to wait for the real one makes trials void for want of time. A
+    // second try tells that from packets that are missing every time.
+    let accounted = |cell: &Value| {
+        let has = |figure: &str| cell["metrics"][figure].is_object();
+        cell["conserved"] == true && has("throughput_mpps") && has("rr_us")
+    };
+    let mut found = cells();
+    if let Some(cell) = found.iter().find(|cell| !accounted(cell)) {
+        println!("tried again, because of {cell:#}");
+        found = cells();
     }
-    assert_eq!(outcome.status, 0, "{outcome:#?}");
-    let results: Value = serde_json::from_str(&outcome.stdout).unwrap();
-    let cells = results["cells"].as_array().unwrap();
-    assert_eq!(cells.len(), 16);
-    for cell in cells {
-        assert_eq!(cell["conserved"], true, "{cell:#}");
+    assert_eq!(found.len(), 16);
+    for cell in &found {
+        assert!(accounted(cell), "{cell:#}");
     }
+}
+
+/// Runs shell commands in the emulated host, where `labctl` is ours; all have to succeed. Returns what
+/// they print.
+#[track_caller]
+fn done(host: &mut tcg::Host, commands: &str) -> String {
+    let labctl = format!("labctl() {{ NO_COLOR=1 {} \"$@\"; }}", env!("CARGO_BIN_EXE_labctl"));
+    let outcome = host.run(&format!("set -e; {labctl}; {commands}"), 3 * MINUTE);
+    assert_eq!(outcome.status, 0, "{commands}\n{}\n{}", outcome.stdout, outcome.stderr);
+    outcome.stdout
+}
+
+/// What `labctl ps` says of a guest of the only lab.
+fn guest(host: &mut tcg::Host, name: &str) -> Value {
+    let labs: Value = serde_json::from_str(&done(host, "labctl ps -o json")).unwrap();
+    let guests = labs[0]["guests"].as_array().unwrap();
+    guests.iter().find(|guest| guest["name"] == name).unwrap().clone()
+}
+
+#[test]
+fn a_linux_guest_is_driven_from_outside() {
+    let host = &mut *tcg::host();
+    let file = tcg::project().join("tests/tcg/driven.lab.yaml");
+    let up = format!("labctl up --wait --timeout 120s {}", file.display());
+    let interfaces = done(host, "ls /sys/class/net");
+
+    // Once it is ready it takes commands; both streams and the status come back.
+    done(host, &up);
+    let outcome = host.labctl("exec linux -- sh -c 'echo out; echo err >&2; exit 7'", MINUTE);
+    let found = (outcome.status, outcome.stdout.as_str(), outcome.stderr.as_str());
+    assert_eq!(found, (7, "out", "err"));
+    done(host, "labctl exec linux -- 'ip addr add 10.0.0.1/16 dev eth0; ip link set eth0 up'");
+    let said = done(host, "labctl exec linux -- ping -c 3 10.0.0.2");
+    assert!(said.contains(" 0% packet loss"), "{said}");
+    // Some 100 kB.
+    let sums = done(host, "seq 1 20000 | cksum; labctl exec linux -- seq 1 20000 | cksum");
+    let (ours, theirs) = sums.split_once('\n').unwrap();
+    assert_eq!(ours, theirs);
+    // Whoever goes away, however, takes the command along.
+    for signal in ["INT", "TERM", "KILL"] {
+        let labctl = env!("CARGO_BIN_EXE_labctl");
+        let command = format!("timeout -s {signal} 2 {labctl} exec linux -- sleep 1000");
+        let outcome = host.run(&command, MINUTE);
+        assert!([124, 137].contains(&outcome.status), "it ran until then: {outcome:#?}");
+        done(host, "labctl exec linux -- 'while pidof sleep; do usleep 100000; done'");
+    }
+
+    let said = done(host, "echo 'echo $((6*7))' | labctl console linux");
+    assert!(said.lines().any(|line| line.trim_end() == "42"), "{said}");
+
+    // The host has a cable too.
+    let said = done(host, "ip -o -4 addr show dev tapX");
+    assert!(said.contains("10.0.0.100/16"), "{said}");
+    let captured = done(
+        host,
+        "labctl capture sw0--host:tapX --count 4 -w captured 2>&1 & \
+         while ! [ -s captured ]; do sleep 0.1; done; \
+         busybox ping -c 3 10.0.0.1; busybox ping -c 3 10.0.0.2; wait $!; wc -c captured",
+    );
+    assert_eq!(captured.matches(" 0% packet loss").count(), 2, "{captured}");
+    assert!(captured.contains("4 frames"), "{captured}");
+
+    // It panics: that is told, and is none of the other guest's business.
+    let outcome = host.labctl("exec linux -- 'echo c > /proc/sysrq-trigger'", MINUTE);
+    assert!(outcome.status == 1 && outcome.stderr.contains("has ended"), "{outcome:#?}");
+    let linux = guest(host, "linux");
+    assert_eq!(linux["state"], "failed");
+    let reason = linux["reason"].as_str().unwrap();
+    assert!(reason.contains("Kernel panic - not syncing: sysrq triggered crash"), "{reason}");
+    let outcome = host.labctl("exec linux -- true", MINUTE);
+    assert!(outcome.status == 4 && outcome.stderr.contains("it has ended"), "{outcome:#?}");
+    let said = done(host, "busybox ping -c 3 10.0.0.2");
+    assert!(said.contains(" 0% packet loss"), "{said}");
+
+    // It comes back, and is waited for.
+    let name = done(host, &format!("labctl restart linux; {up}; labctl exec linux -- hostname"));
+    assert_eq!(name, "linux");
+    assert_eq!(guest(host, "linux")["restarts"], 1);
+
+    let end = "labctl down; while pidof labctl >/dev/null; do sleep 0.1; done; ls /run/labctl";
+    let left = done(host, end);
+    assert_eq!(left, "");
+    assert_eq!(done(host, "ls /sys/class/net"), interfaces);
+}
+
+#[test]
+fn linux_and_pktguests_share_a_switch() {
+    let host = &mut *tcg::host();
+    let file = tcg::project().join("topologies/mixed.lab.yaml");
+    done(host, &format!("labctl up --wait --timeout 120s {}", file.display()));
+    let deadline = Instant::now() + 2 * MINUTE;
+    let linux = loop {
+        let linux = guest(host, "linux");
+        if linux["state"] != "running" || Instant::now() > deadline {
+            break linux;
+        }
+        std::thread::sleep(Duration::from_secs(1));
+    };
+    let log = done(host, "labctl logs linux");
+    assert_eq!(linux["state"], "done", "{log}");
+    assert!(log.contains(" 0% packet loss"), "{log}");
+    // Its answers are a handful; the others are what the second pktguest sends.
+    let received = linux["nics"][0]["counters"]["rx_frames"].as_u64();
+    assert!(received > Some(1000), "{linux:#}");
+    assert_eq!(guest(host, "answers")["state"], "running");
+    done(host, "labctl down");
 }
 
 /// A lab of two Linux guests that has run to its end.

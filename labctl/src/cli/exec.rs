@@ -48,7 +48,7 @@ pub fn run(args: Args) -> Result<u8, Error> {
     let status = super::block_on(async {
         let outputs = lab.connect().await?.stream(&request).await?;
         tokio::select! {
-            status = pass_on(outputs) => status,
+            status = pass_on(outputs, &guest) => status,
             () = super::interrupted() => Ok(Exit::Interrupted as u8),
         }
     })??;
@@ -60,9 +60,13 @@ pub fn run(args: Args) -> Result<u8, Error> {
 }
 
 /// Passes output on until the command ends.
-async fn pass_on(mut outputs: Documents) -> Result<u8, Error> {
+async fn pass_on(mut outputs: Documents, guest: &str) -> Result<u8, Error> {
+    let lost = || {
+        let message = format!("guest `{guest}` has ended, or its command was not read fast enough");
+        Error::new(Exit::Failed, message).help("labctl ps says how it is")
+    };
     loop {
-        let written = match outputs.next().await?.ok_or_else(|| outputs.gone())? {
+        let written = match outputs.next().await?.ok_or_else(lost)? {
             ExecOutput::Out(text) => write(&mut io::stdout(), &text)?,
             ExecOutput::Err(text) => write(&mut io::stderr(), &text)?,
             // What does not fit is as low as what the kernel itself would keep of it.

@@ -167,11 +167,6 @@ impl Documents {
     pub async fn next<T: DeserializeOwned>(&mut self) -> Result<Option<T>, Error> {
         self.0.input.document().await.map_err(|error| self.0.broken(error))
     }
-
-    /// That the supervisor has hung up before what must have come.
-    pub fn gone(&self) -> Error {
-        self.0.gone()
-    }
 }
 
 /// What a guest prints, or a capture.

@@ -40,6 +40,9 @@ struct Commands {
 /// Why a command cannot be run.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum ExecError {
+    /// The guest does not run any more.
+    #[error("it has ended")]
+    Ended,
     /// Nobody has greeted on the second serial port.
     #[error("it has no agent, or that has not started yet")]
     NoAgent,

@@ -188,8 +188,11 @@ impl RunningGuest {
     /// Runs a command for its shell.
     ///
     /// # Errors
-    /// If it has no agent, or that cannot take the command.
+    /// If it has ended or has no agent, or that cannot take the command.
     pub fn exec(&self, command: &str) -> Result<Running, ExecError> {
+        if matches!(self.state, State::Done | State::Failed(_)) {
+            return Err(ExecError::Ended);
+        }
         let port = self.vm.machine().and_then(|machine| machine.agent_input());
         self.voices.agent.exec(command, port.ok_or(ExecError::NoAgent)?)
     }

@@ -187,8 +187,11 @@ fn document(value: &impl Serialize) -> Result<Reply, Error> {
 fn cannot_run(guest: &str, error: ExecError) -> Error {
     let message = format!("cannot run a command in guest `{guest}`");
     let help = match error {
-        ExecError::NoAgent => "images/linux makes Linux guests with an agent; see its README.md",
-        _ => "labctl console shows what the guest is doing",
+        ExecError::Ended => format!("labctl restart {guest}"),
+        ExecError::NoAgent => {
+            "images/linux makes Linux guests with an agent; see its README.md".to_owned()
+        }
+        _ => format!("labctl console {guest} shows what it is doing"),
     };
     Error::new(Exit::NothingSelected, message).because(error).help(help)
 }
