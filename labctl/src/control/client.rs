@@ -9,7 +9,7 @@ use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 
 use super::directory::LabDirectory;
 use super::protocol::{Answer, Request, VERSION};
@@ -17,6 +17,11 @@ use crate::error::{Error, Exit};
 
 /// A supervisor greets at once, however busy its guests are.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long a supervisor may take until it listens.
+const START_TIME: Duration = Duration::from_secs(10);
+/// Between two attempts.
+const LISTEN_PAUSE: Duration = Duration::from_millis(20);
 
 /// Bytes of a console or capture that are read at once.
 const CHUNK: usize = 64 << 10;
@@ -42,8 +47,7 @@ impl Client {
     /// another version of the protocol.
     pub async fn connect(lab: &LabDirectory) -> Result<Self, Error> {
         let name = lab.name().to_owned();
-        let stream = UnixStream::connect(lab.socket()).await;
-        let stream = stream.map_err(|error| cannot_connect(lab, error))?;
+        let stream = reach(lab).await.map_err(|error| cannot_connect(lab, error))?;
         let (input, output) = stream.into_split();
         let mut client = Self { lab: name, input: Input(BufReader::new(input)), output };
         let hello = match timeout(PATIENCE, client.input.document()).await {
@@ -222,6 +226,21 @@ fn patience(request: &Request) -> Duration {
         Request::Wait { timeout_ms } => Duration::from_millis(*timeout_ms) + PATIENCE,
         Request::Apply { .. } | Request::Down | Request::Restart { .. } => Duration::from_secs(60),
         _ => PATIENCE,
+    }
+}
+
+/// Connects as soon as the supervisor listens: one that has just taken the lab builds its guests first.
+async fn reach(lab: &LabDirectory) -> io::Result<UnixStream> {
+    let deadline = Instant::now() + START_TIME;
+    loop {
+        let stream = UnixStream::connect(lab.socket()).await;
+        let early = stream.as_ref().err().is_some_and(|error| {
+            matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
+        });
+        if !early || lab.holder().is_none() || Instant::now() >= deadline {
+            return stream;
+        }
+        sleep(LISTEN_PAUSE).await;
     }
 }
 
@@ -429,7 +448,7 @@ mod tests {
         assert!(patience(&long) > Duration::from_secs(60));
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn a_lab_without_supervisor_is_dead() {
         let fake = Fake::new("dead");
         let lab = fake.lab.clone();
