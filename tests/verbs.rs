@@ -31,7 +31,9 @@ guests:
 fn running(test: &str) -> Labs {
     let labs = Labs::new(test);
     labs.file("pair", LAB);
-    labs.run(&["up", "--wait", "pair.lab.yaml"]);
+    let up = labs.try_run(&["up", "--wait", "pair.lab.yaml"]);
+    assert!(up.status.success(), "{up:?}");
+    check_next(&labs, &text(&up.stderr));
     labs
 }
 
@@ -71,7 +73,10 @@ fn every_verb_that_reads_speaks_every_form() {
     ];
     for (verb, streams) in verbs {
         let print = |form: &str| {
-            let out = labs.run(&[verb, &["-o", form]].concat());
+            let output = labs.try_run(&[verb, &["-o", form]].concat());
+            assert!(output.status.success(), "{verb:?} -o {form}: {output:?}");
+            check_next(&labs, &text(&output.stderr));
+            let out = text(&output.stdout);
             assert!(!out.trim().is_empty() && out.ends_with('\n'), "{verb:?} -o {form}: {out:?}");
             out
         };
@@ -108,6 +113,16 @@ fn every_verb_that_reads_speaks_every_form() {
     }
     // Where a form makes no sense there is none.
     assert_eq!(labs.try_run(&["ps", "-o", "xml"]).status.code(), Some(2));
+}
+
+/// That what a verb names as the next command is one.
+fn check_next(labs: &Labs, said: &str) {
+    let next = said.lines().find_map(|line| line.strip_prefix("next: labctl "));
+    let next = next.unwrap_or_else(|| panic!("no next command: {said}"));
+    let mut words: Vec<_> = next.split(' ').collect();
+    // Arguments that make no sense are refused before that.
+    words.push("--help");
+    labs.run(&words);
 }
 
 /// The shape of a document: its keys and how many items its lists have.
