@@ -237,13 +237,20 @@ fn a_lab_in_the_foreground_ends_with_ctrl_c_or_its_terminal() {
     let Some(_kvm) = kvm() else { return };
     let shell = Shell::open("up");
     let before = shell.settings();
-    shell.enter("labctl up pair.lab.yaml; echo ended with $?");
+    shell.enter("labctl up pair.lab.yaml");
     shell.shows("pair: 3 guests up, Ctrl-C ends it");
     shell.shows("third | {\"event\":\"ready\"");
     // Both guests' rates, a second later.
     for guest in ["left  : tx", "right : tx"] {
         shell.shows(guest);
     }
+    // All of it stops, and goes on.
+    shell.press("C-z");
+    shell.shows("Stopped");
+    shell.clear();
+    shell.enter("fg; echo ended with $?");
+    shell.shows("left  : tx");
+    assert_eq!(shell.labs.json(&["ps"])[0]["state"], "running");
     let begin = Instant::now();
     shell.press("C-c");
     shell.shows("stopping");
