@@ -88,6 +88,7 @@ pub struct Machine {
     vcpu: VcpuThread,
     _timers: TimerThread,
     _io: Vec<Attachment>,
+    ram: GuestRam,
     nics: Vec<Arc<E1000>>,
     serial_input: SerialInput,
     agent_input: Option<SerialInput>,
@@ -106,7 +107,7 @@ impl Machine {
         let entry = boot::load(&ram, &kernel, nics.len())?;
         // The guest has its own copy now.
         drop(kernel);
-        let vm = Arc::new(Vm::new(hypervisor, ram)?);
+        let vm = Arc::new(Vm::new(hypervisor, ram.clone())?);
 
         let mut pci = PciRoot::new();
         let mut timers = Vec::new();
@@ -158,10 +159,17 @@ impl Machine {
             vcpu,
             _timers: timers,
             _io: attachments,
+            ram,
             nics: devices,
             serial_input,
             agent_input,
         })
+    }
+
+    /// Has the host give the guest all of its memory now, while it runs; see
+    /// [`GuestRam::populate`].
+    pub fn populate(&self) {
+        self.ram.populate();
     }
 
     /// NIC number `index`.

@@ -44,22 +44,30 @@ pub struct GuestRam {
 impl GuestRam {
     /// Maps `bytes` of zeroed RAM, backed by huge pages where the host allows.
     ///
-    /// Pages are touched here, once, so that no page fault falls into a measurement.
+    /// The host gives a page when it is first touched.
     pub fn new(bytes: u64) -> Result<Self, MemoryError> {
         if bytes == 0 || bytes > MAX_RAM_BYTES || !bytes.is_multiple_of(4096) {
             return Err(MemoryError::Size(bytes));
         }
         let map_error = |reason: String| MemoryError::Map { bytes, reason };
         let region = MmapRegion::new(bytes as usize).map_err(|e| map_error(e.to_string()))?;
-        // SAFETY: the range is the mapping just made; both advices keep its contents.
-        // A host without huge pages or MADV_POPULATE_WRITE refuses, which only costs speed.
-        unsafe {
-            libc::madvise(region.as_ptr().cast(), region.size(), libc::MADV_HUGEPAGE);
-            libc::madvise(region.as_ptr().cast(), region.size(), libc::MADV_POPULATE_WRITE);
-        }
+        // A host without huge pages refuses, which only costs speed.
+        // SAFETY: the range is the mapping just made; the advice keeps its contents.
+        unsafe { libc::madvise(region.as_ptr().cast(), region.size(), libc::MADV_HUGEPAGE) };
         let region = GuestRegionMmap::new(region, GuestAddress(0))
             .ok_or_else(|| map_error("address range overflows".into()))?;
         Ok(Self { region: Arc::new(region) })
+    }
+
+    /// Has the host give all pages now, so that no page fault falls into a measurement. That takes
+    /// longer than all else that a guest needs to start.
+    pub fn populate(&self) {
+        // A host without MADV_POPULATE_WRITE refuses, which only costs speed.
+        // SAFETY: the range is our own mapping; the advice keeps its contents.
+        unsafe {
+            let (start, size) = (self.region.as_ptr().cast(), self.region.size());
+            libc::madvise(start, size, libc::MADV_POPULATE_WRITE);
+        }
     }
 
     /// Size in bytes; also the first guest-physical address that is not RAM.

@@ -332,11 +332,13 @@ impl RunningLab {
         self.guests.values().filter_map(RunningGuest::qemu).map(Qemu::cpu_time).sum()
     }
 
-    /// Waits until every guest is ready. What they print meanwhile is gone.
+    /// Waits until every guest is ready to be measured: it has said so, and has all of its memory.
+    /// What guests print meanwhile is gone.
     ///
     /// # Errors
     /// [`Exit::Timeout`] if one does not get ready, [`Exit::Failed`] if one fails; with its words.
     pub async fn ready(&mut self) -> Result<(), Error> {
+        self.guests.values().for_each(RunningGuest::populate);
         let deadline = Instant::now() + BOOT_TIME;
         while let Some(waiting) = self.first_in(&State::Starting) {
             if self.happens(Some(deadline)).await?.is_none() {

@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use vmm_core::e1000::{E1000, NicCounters};
 use vmm_core::kvm::{ExitReason, VcpuCounters};
+use vmm_core::machine::Machine;
 use vmm_core::serial::SerialInput;
 
 use super::console::{Screen, printable};
@@ -200,6 +201,11 @@ impl RunningGuest {
     /// Our own machine's NICs; none of QEMU's.
     pub fn nics(&self) -> &[Arc<E1000>] {
         self.vm.nics()
+    }
+
+    /// Has the host give it all of its memory now.
+    pub(super) fn populate(&self) {
+        self.vm.machine().into_iter().for_each(Machine::populate);
     }
 
     /// What its machine has counted.

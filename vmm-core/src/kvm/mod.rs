@@ -28,6 +28,7 @@ use std::fmt;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use kvm_ioctls::{Cap, Kvm};
 use serde::Serialize;
@@ -151,6 +152,7 @@ impl fmt::Display for KvmKind {
 pub struct Hypervisor {
     kvm: Kvm,
     kind: KvmKind,
+    tsc_khz: OnceLock<Option<u32>>,
 }
 
 impl Hypervisor {
@@ -182,7 +184,7 @@ impl Hypervisor {
         if let Some((_, name)) = REQUIRED.iter().find(|(cap, _)| !kvm.check_extension(*cap)) {
             return Err(HypervisorError::TooOld { missing: format!("no {name}") });
         }
-        Ok(Self { kvm, kind: KvmKind::detect() })
+        Ok(Self { kvm, kind: KvmKind::detect(), tsc_khz: OnceLock::new() })
     }
 
     /// How this host's KVM runs guests.
@@ -192,8 +194,11 @@ impl Hypervisor {
 
     /// The frequency of guests' time-stamp counters in kHz, if KVM tells.
     pub fn tsc_khz(&self) -> Option<u32> {
-        let vm = self.kvm.create_vm().ok()?;
-        vm.create_vcpu(0).ok()?.get_tsc_khz().ok().filter(|khz| *khz > 0)
+        // Only a vCPU tells, and to make one for nothing takes longer than to start a small guest.
+        *self.tsc_khz.get_or_init(|| {
+            let vm = self.kvm.create_vm().ok()?;
+            vm.create_vcpu(0).ok()?.get_tsc_khz().ok().filter(|khz| *khz > 0)
+        })
     }
 }
 
