@@ -112,6 +112,17 @@ impl Error {
         &self.problems
     }
 
+    /// Message and causes, for a log or a list.
+    pub fn in_one_line(&self) -> String {
+        let mut line = self.message.clone();
+        let mut cause = std::error::Error::source(self);
+        while let Some(inner) = cause {
+            line += &format!(": {inner}");
+            cause = inner.source();
+        }
+        line
+    }
+
     /// The error for people: each problem with the source and a pointer to the place, then
     /// message, causes and help. `width` is the terminal's unless given.
     pub fn render(&self, color: bool, width: Option<usize>) -> String {

@@ -66,30 +66,33 @@ pub fn run(args: Args) -> Result<Exit, Error> {
 
 /// Ends a lab, or clears up after it.
 fn end(lab: &LabDirectory) -> Result<(), Error> {
-    if lab.holder().is_some() {
+    if let Some(pid) = lab.holder() {
         let asked =
             super::block_on(async { Client::connect(lab).await?.ask::<()>(&Request::Down).await })?;
-        // It may end before its answer is on its way: that nobody holds the lab is what counts.
+        // It may end before its answer is on its way: that it does not hold the lab is what counts.
         let patience = if asked.is_ok() { PATIENCE } else { HANG_UP_TIME };
-        if !is_free(lab, patience) {
-            kill(lab)?;
+        if !has_let_go(lab, pid, patience) {
+            kill(lab, pid)?;
         }
     }
+    if !lab.path().exists() {
+        return Ok(());
+    }
     // What a supervisor left that was killed: taking the lab and giving it back removes it.
-    match lab.path().exists() {
-        true => lab.lock().map(drop),
-        false => Ok(()),
+    match lab.lock() {
+        // Somebody has started it again; the one that was meant is gone.
+        Err(error) if error.exit() == Exit::Locked => Ok(()),
+        taken => taken.map(drop),
     }
 }
 
-fn kill(lab: &LabDirectory) -> Result<(), Error> {
-    let pid = lab.holder().and_then(|pid| Pid::from_raw(pid.try_into().ok()?));
-    if let Some(pid) = pid {
+fn kill(lab: &LabDirectory, pid: u32) -> Result<(), Error> {
+    if let Some(process) = pid.try_into().ok().and_then(Pid::from_raw) {
         note(&format!("killing the supervisor of {}, which does not answer", lab.name()));
         // It may have ended meanwhile.
-        let _ = kill_process(pid, Signal::KILL);
+        let _ = kill_process(process, Signal::KILL);
     }
-    match is_free(lab, PATIENCE) {
+    match has_let_go(lab, pid, PATIENCE) {
         true => Ok(()),
         false => {
             let message = format!("lab `{}` does not end", lab.name());
@@ -98,10 +101,10 @@ fn kill(lab: &LabDirectory) -> Result<(), Error> {
     }
 }
 
-/// Whether nobody holds the lab any more, within some time.
-fn is_free(lab: &LabDirectory, patience: Duration) -> bool {
+/// Whether that supervisor does not hold the lab any more, within some time.
+fn has_let_go(lab: &LabDirectory, pid: u32, patience: Duration) -> bool {
     let deadline = Instant::now() + patience;
-    while lab.holder().is_some() {
+    while lab.holder() == Some(pid) {
         if Instant::now() >= deadline {
             return false;
         }

@@ -112,16 +112,6 @@ impl LabDirectory {
         self.path.join("supervisor.log")
     }
 
-    /// Where process `pid` lets a supervisor write before that has a directory of its own.
-    ///
-    /// # Errors
-    /// If the directory of labs cannot be made.
-    pub fn log_of(&self, pid: u32) -> Result<PathBuf, Error> {
-        let root = self.path.parent().unwrap_or(Path::new("."));
-        private_directory(root).map_err(|error| unusable(root, error))?;
-        Ok(root.join(format!(".{}.{pid}.log", self.name())))
-    }
-
     /// What the last supervisor wrote down, if it can be read.
     pub fn record(&self) -> Option<Record> {
         serde_json::from_slice(&fs::read(self.path.join(RECORD)).ok()?).ok()
@@ -135,8 +125,8 @@ impl LabDirectory {
             return None;
         }
         let mut pid = String::new();
-        file.read_to_string(&mut pid).ok()?;
-        Some(pid.trim().parse().unwrap_or(0))
+        let read = file.read_to_string(&mut pid);
+        Some(read.ok().and_then(|_| pid.trim().parse().ok()).unwrap_or(0))
     }
 
     /// Whether somebody holds the lab and can be talked to. One who is about to begin or to end is

@@ -1,5 +1,7 @@
 //! The files that a guest with a kernel of its own boots.
 
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::Path;
 
 use vmm_core::boot::{BootError, Kernel};
@@ -17,16 +19,37 @@ pub fn kernel(guest: &Guest, boot: &Boot, platform: &str) -> Result<Kernel, Erro
     })
 }
 
+/// Whether what a guest boots can be read.
+///
+/// # Errors
+/// As [`kernel`].
+pub fn check(guest: &Guest) -> Result<(), Error> {
+    let files =
+        guest.boot().into_iter().flat_map(|boot| [Some(&boot.kernel), boot.initrd.as_ref()]);
+    files.flatten().try_for_each(|path| open(guest, path).map(drop))
+}
+
 fn read(guest: &Guest, path: &Path) -> Result<Vec<u8>, Error> {
-    let failed = |why: String| Error::new(Exit::InvalidFile, why);
-    let name = path.display();
-    let len = path.metadata().map_or(0, |file| file.len());
+    let mut bytes = Vec::new();
+    let read = open(guest, path)?.read_to_end(&mut bytes);
+    read.map_err(|error| cannot_read(path, error))?;
+    Ok(bytes)
+}
+
+fn open(guest: &Guest, path: &Path) -> Result<File, Error> {
+    let file = File::open(path).map_err(|error| cannot_read(path, error))?;
+    let len = file.metadata().map_or(0, |file| file.len());
     // Before it takes that much of our own memory.
     if len > u64::from(guest.memory_mib) << 20 {
+        let name = path.display();
         let why = format!("{name} does not fit into the memory of guest `{}`", guest.name);
-        return Err(failed(why).help("raise `memory`"));
+        return Err(Error::new(Exit::InvalidFile, why).help("raise `memory`"));
     }
-    std::fs::read(path).map_err(|error| failed(format!("cannot read {name}")).because(error))
+    Ok(file)
+}
+
+fn cannot_read(path: &Path, error: io::Error) -> Error {
+    Error::new(Exit::InvalidFile, format!("cannot read {}", path.display())).because(error)
 }
 
 /// Which of its files a guest could not boot, and what to do about it.

@@ -32,6 +32,7 @@ use vmm_core::kvm::{ExitReason, Hypervisor, HypervisorError, IoThreads, VcpuCoun
 pub use console::{Line, Screen, Watcher};
 pub use exec::{Agent, ExecError, Output, Running};
 pub use fabric::{Fabric, FabricCounters, FabricError, RunningCable, TapCount};
+pub use files::check as check_files;
 pub use guest::{Final, Report, command_line};
 use running_guest::Voices;
 pub use running_guest::{RunningGuest, State};
@@ -120,7 +121,8 @@ impl RunningLab {
     /// [`Exit::HostLacks`] if the host cannot run it, [`Exit::InvalidFile`] if the files of a guest
     /// with a kernel of its own are no good.
     pub async fn start(hypervisor: &Hypervisor, lab: &Lab) -> Result<Self, Error> {
-        check(hypervisor, lab)?;
+        check_kind(hypervisor, lab)?;
+        check_memory(lab.guests.iter().map(|guest| u64::from(guest.memory_mib)).sum())?;
         let clock = Arc::new(MonotonicClock::new());
         let (sender, lines) = mpsc::unbounded_channel();
         let fabric = Fabric::new(lab, clock.clone()).await?;
@@ -139,6 +141,8 @@ impl RunningLab {
         for guest in 0..lab.guests.len() {
             let cpu = cpus.get(guest).copied();
             running.start_guest(hypervisor, lab, guest, guest, cpu).await?;
+            // Whoever wants to end a large lab is heard before all of it has started.
+            tokio::task::yield_now().await;
         }
         // They have all begun by now, so that nobody waits for the sum of their starts.
         for guest in running.guests.values_mut() {
@@ -248,6 +252,11 @@ impl RunningLab {
     /// The guest of that number.
     pub fn guest(&self, number: usize) -> Option<&RunningGuest> {
         self.guests.get(&number)
+    }
+
+    /// The number of the guest of that name.
+    pub fn find(&self, name: &str) -> Option<usize> {
+        self.guests.iter().find(|(_, guest)| guest.name() == name).map(|(number, _)| *number)
     }
 
     /// The guest's name.
@@ -484,11 +493,11 @@ fn lost() -> Error {
     Error::new(Exit::Bug, "a guest that is not there has failed")
 }
 
-/// Refuses what the file may say and this host cannot do.
+/// Refuses what the file may say and this host's KVM cannot do.
 ///
 /// # Errors
 /// [`Exit::HostLacks`] with what is missing.
-pub fn check(hypervisor: &Hypervisor, lab: &Lab) -> Result<(), Error> {
+pub fn check_kind(hypervisor: &Hypervisor, lab: &Lab) -> Result<(), Error> {
     let linux = lab.guests.iter().find(|guest| guest.is_linux());
     if let Some(guest) = linux.filter(|_| !hypervisor.kind().runs_kernels_natively()) {
         let message = format!(
@@ -499,7 +508,15 @@ pub fn check(hypervisor: &Hypervisor, lab: &Lab) -> Result<(), Error> {
         return Err(Error::new(Exit::HostLacks, message)
             .help("use a host where `labctl doctor` says `hardware KVM`"));
     }
-    let wanted: u64 = lab.guests.iter().map(|guest| u64::from(guest.memory_mib)).sum();
+    Ok(())
+}
+
+/// Refuses more memory than this host has to give. Guests take it as they use it, so that the kernel
+/// would not refuse but kill.
+///
+/// # Errors
+/// [`Exit::HostLacks`].
+pub fn check_memory(wanted: u64) -> Result<(), Error> {
     match available_memory_mib() {
         Some(available) if wanted > available => {
             let message = format!(

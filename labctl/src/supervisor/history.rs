@@ -24,19 +24,22 @@ pub struct History {
 }
 
 struct Kept<T> {
-    items: VecDeque<T>,
+    items: VecDeque<Arc<T>>,
     /// What the items weigh together, and may.
     weight: usize,
     most: usize,
-    followers: broadcast::Sender<T>,
+    followers: broadcast::Sender<Arc<T>>,
 }
 
-/// Somebody who reads a history from some point on.
+/// Somebody who reads a history from some point on. However many there are and however slow, they
+/// share what they have not read yet.
 pub struct Follower<T> {
-    past: VecDeque<T>,
-    future: Option<broadcast::Receiver<T>>,
-    wanted: Box<dyn Fn(&T) -> bool + Send>,
+    past: VecDeque<Arc<T>>,
+    future: Option<broadcast::Receiver<Arc<T>>>,
+    wanted: Wanted<T>,
 }
+
+type Wanted<T> = Box<dyn Fn(&T) -> bool + Send + Sync>;
 
 impl Default for History {
     fn default() -> Self {
@@ -68,16 +71,16 @@ impl History {
     pub fn log(&self, guest: Option<&str>, tail: Option<usize>, follow: bool) -> Follower<LogLine> {
         let guest = guest.map(str::to_owned);
         let wanted = move |line: &LogLine| guest.as_ref().is_none_or(|guest| *guest == line.guest);
-        lock(&self.log).follow(wanted, tail, follow)
+        lock(&self.log).follow(Box::new(wanted), tail, follow)
     }
 
     /// What has happened, and what happens from now on if `follow`.
     pub fn events(&self, follow: bool) -> Follower<Event> {
-        lock(&self.events).follow(|_| true, None, follow)
+        lock(&self.events).follow(Box::new(|_| true), None, follow)
     }
 }
 
-impl<T: Clone> Kept<T> {
+impl<T> Kept<T> {
     fn new(most: usize) -> Self {
         let (followers, _) = broadcast::channel(LAG_MAX);
         Self { items: VecDeque::new(), weight: 0, most, followers }
@@ -85,6 +88,7 @@ impl<T: Clone> Kept<T> {
 
     fn push(&mut self, item: T, weight: impl Fn(&T) -> usize) {
         self.weight += weight(&item);
+        let item = Arc::new(item);
         // Nobody follows, usually.
         let _ = self.followers.send(item.clone());
         self.items.push_back(item);
@@ -95,24 +99,18 @@ impl<T: Clone> Kept<T> {
         }
     }
 
-    fn follow(
-        &self,
-        wanted: impl Fn(&T) -> bool + Send + 'static,
-        tail: Option<usize>,
-        follow: bool,
-    ) -> Follower<T> {
-        let mut past: VecDeque<T> =
+    fn follow(&self, wanted: Wanted<T>, tail: Option<usize>, follow: bool) -> Follower<T> {
+        let mut past: VecDeque<_> =
             self.items.iter().filter(|item| wanted(item)).cloned().collect();
         let surplus = tail.map_or(0, |tail| past.len().saturating_sub(tail));
         past.drain(..surplus);
-        let future = follow.then(|| self.followers.subscribe());
-        Follower { past, future, wanted: Box::new(wanted) }
+        Follower { past, future: follow.then(|| self.followers.subscribe()), wanted }
     }
 }
 
-impl<T: Clone> Follower<T> {
+impl<T> Follower<T> {
     /// The next item; `None` at the end. What it was too slow for is missing.
-    pub async fn next(&mut self) -> Option<T> {
+    pub async fn next(&mut self) -> Option<Arc<T>> {
         if let Some(item) = self.past.pop_front() {
             return Some(item);
         }
@@ -143,7 +141,7 @@ mod tests {
             history.line(guest, text);
         }
         let mut follower = history.log(Some("a"), Some(2), true);
-        history.line("b", "not his");
+        history.line("b", "not asked for");
         history.line("a", "5");
         for expected in ["3", "4", "5"] {
             assert_eq!(follower.next().await.unwrap().text, expected);

@@ -13,7 +13,7 @@ mod serve;
 mod status;
 mod unix_time;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::future::pending;
 use std::time::Instant;
 
@@ -26,8 +26,8 @@ pub use serve::{Serving, serve};
 pub use unix_time::now_ms;
 
 use crate::control::protocol::LabState;
-use crate::error::{Error, Exit};
-use crate::lab::{Happening, LabCounters, RunningLab, State};
+use crate::error::Error;
+use crate::lab::{self, Happening, LabCounters, RunningLab, State};
 use crate::topology::{Action, Guest, Lab, TimedEvent};
 
 /// What keeps a lab from being ready, as those see it who wait for it.
@@ -55,6 +55,8 @@ pub struct Supervisor {
     to_come: Vec<TimedEvent>,
     /// How often each guest was started anew.
     restarts: HashMap<String, u32>,
+    /// Why guests are not there that the file has, by name.
+    absent: BTreeMap<String, String>,
     calls: mpsc::Receiver<Call>,
     caller: mpsc::Sender<Call>,
     stopping: bool,
@@ -77,7 +79,8 @@ impl Supervisor {
             history: History::default(),
             readiness: watch::Sender::default(),
             ready_at: None,
-            restarts: Default::default(),
+            restarts: HashMap::new(),
+            absent: BTreeMap::new(),
             calls,
             caller,
             stopping: false,
@@ -123,19 +126,17 @@ impl Supervisor {
     }
 
     /// Runs the lab until somebody calls for its end or, unless it is to `stay`, all guests have
-    /// ended by themselves. Returns which it was, in words.
-    ///
-    /// # Errors
-    /// If the lab as a whole cannot go on.
-    pub async fn run(&mut self, stay: bool) -> Result<&'static str, Error> {
+    /// ended by themselves; returns which it was, in words. Nothing else ends it: what fails in it is
+    /// told as an event.
+    pub async fn run(&mut self, stay: bool) -> &'static str {
         while !self.stopping && (stay || !self.all_have_ended()) {
             tokio::select! {
-                happening = self.running.next() => self.note(happening).await?,
+                happening = self.running.next() => self.note(happening).await,
                 Some(call) = self.calls.recv() => self.answer(call).await,
-                () = until_next(self.ready_at, &self.to_come) => self.act().await?,
+                () = until_next(self.ready_at, &self.to_come) => self.act().await,
             }
         }
-        Ok(if self.stopping { "taken down" } else { "all guests have ended" })
+        if self.stopping { "taken down" } else { "all guests have ended" }
     }
 
     /// Unplugs everything and waits until no frame is on its way, so that counters agree.
@@ -170,11 +171,6 @@ impl Supervisor {
         self.lab.guests.iter().find(|guest| guest.name == name)
     }
 
-    /// The number of the guest of that name.
-    fn find(&self, name: &str) -> Option<usize> {
-        self.running.numbers().find(|number| self.running.name(*number) == name)
-    }
-
     fn all_have_ended(&self) -> bool {
         let ended = |number| {
             let state = self.running.guest(number).map(|guest| guest.state());
@@ -183,18 +179,18 @@ impl Supervisor {
         self.running.numbers().all(ended)
     }
 
-    async fn note(&mut self, happening: Happening) -> Result<(), Error> {
+    async fn note(&mut self, happening: Happening) {
         let number = match &happening {
             Happening::Line(line) => {
                 self.history.line(&line.name, &line.text);
-                return Ok(());
+                return;
             }
             Happening::Ready(number)
             | Happening::Done(number)
             | Happening::Failed(number)
             | Happening::Hang(number) => *number,
         };
-        let Some(guest) = self.running.guest(number) else { return Ok(()) };
+        let Some(guest) = self.running.guest(number) else { return };
         let event = match happening {
             Happening::Done(_) => "guest-done",
             Happening::Failed(_) => "guest-failed",
@@ -210,21 +206,23 @@ impl Supervisor {
         if matches!(happening, Happening::Ready(_)) && self.ready_at.is_some() {
             self.running.set_link(number, true);
         }
-        self.begin_if_ready().await?;
+        self.begin_if_ready().await;
         self.publish();
-        Ok(())
     }
 
-    /// Plugs the cables in once nobody is starting any more: those who listen first.
-    async fn begin_if_ready(&mut self) -> Result<(), Error> {
+    /// Plugs the cables in once nobody is starting any more: those who listen first. A guest that
+    /// has failed is not waited for, so that the others can be used without it.
+    async fn begin_if_ready(&mut self) {
         if self.ready_at.is_some() || !self.starting().is_empty() {
-            return Ok(());
+            return;
         }
-        self.running.plug_in_listeners().await?;
+        if let Err(error) = self.running.plug_in_listeners().await {
+            // Switches flood at first, then; the lab works.
+            tracing::warn!(%error, "not every guest could announce itself");
+        }
         self.running.set_links(true);
         self.ready_at = Some(Instant::now());
         self.history.event("lab-ready", None, None);
-        Ok(())
     }
 
     fn starting(&self) -> Vec<String> {
@@ -239,7 +237,7 @@ impl Supervisor {
             State::Failed(failure) => Some((guest.name().to_owned(), failure.message.clone())),
             _ => None,
         });
-        failed.collect()
+        failed.chain(self.absent.clone()).collect()
     }
 
     /// Tells those who wait.
@@ -258,46 +256,76 @@ impl Supervisor {
         }
     }
 
-    /// Does what the file has to happen now.
-    async fn act(&mut self) -> Result<(), Error> {
+    /// Does what the file has to happen now. That it cannot be done is an event, too.
+    async fn act(&mut self) {
         if self.to_come.is_empty() {
-            return Ok(());
+            return;
         }
-        match self.to_come.remove(0).action {
+        let (subject, done) = match self.to_come.remove(0).action {
             Action::Restart { guest } => {
                 let name = self.lab.guests.get(guest).map(|guest| guest.name.clone());
-                match name {
-                    Some(name) => self.restart(&name).await,
-                    None => Ok(()),
-                }
+                let name = name.unwrap_or_default();
+                let done = self.restart(&name).await;
+                (name, done)
             }
             Action::Impair { cable, impairments } => {
-                self.set_cable(&self.lab.cable_name(cable), Some(impairments), None).map(drop)
+                let name = self.lab.cable_name(cable);
+                let done = self.set_cable(&name, Some(impairments), None).map(drop);
+                (name, done)
             }
             Action::Plug { cable, up } => {
-                self.set_cable(&self.lab.cable_name(cable), None, Some(up)).map(drop)
+                let name = self.lab.cable_name(cable);
+                let done = self.set_cable(&name, None, Some(up)).map(drop);
+                (name, done)
             }
+        };
+        if let Err(error) = done {
+            self.history.event("event-failed", Some(&subject), Some(&error.in_one_line()));
         }
     }
 
-    /// Starts a guest anew.
+    /// Starts a guest anew, or at last.
     async fn restart(&mut self, name: &str) -> Result<(), Error> {
-        let number = self.find(name);
         let index = self.lab.guests.iter().position(|guest| guest.name == name);
-        let (Some(number), Some(index)) = (number, index) else {
-            let names: Vec<_> = self.lab.guests.iter().map(|guest| guest.name.as_str()).collect();
-            let message = format!("no guest is called `{name}`");
-            return Err(Error::new(Exit::NothingSelected, message)
-                .help(format!("the guests are {}", names.join(", "))));
-        };
-        self.running.restart_guest(&self.hypervisor, &self.lab, index, number).await?;
-        if self.lab.guests[index].boot().is_some() {
-            self.running.set_link(number, true);
+        let index = index.ok_or_else(|| self.no_guest(name))?;
+        // As long as it runs: it is not to be lost for a file that is not there.
+        lab::check_files(&self.lab.guests[index])?;
+        let started = self.start_guest(index).await;
+        if started.is_ok() {
+            *self.restarts.entry(name.to_owned()).or_default() += 1;
+            self.history.event("guest-restarted", Some(name), None);
         }
-        *self.restarts.entry(name.to_owned()).or_default() += 1;
-        self.history.event("guest-restarted", Some(name), None);
+        self.begin_if_ready().await;
         self.publish();
-        Ok(())
+        started
+    }
+
+    /// Starts guest `index` of the lab, in the place of the one of its name if that is there.
+    async fn start_guest(&mut self, index: usize) -> Result<(), Error> {
+        let guest = &self.lab.guests[index];
+        let started = match self.running.find(&guest.name) {
+            Some(number) => {
+                let running = &mut self.running;
+                let started = running.restart_guest(&self.hypervisor, &self.lab, index, number);
+                started.await.map(|()| number)
+            }
+            None => self.running.add_guest(&self.hypervisor, &self.lab, index).await,
+        };
+        match started {
+            Ok(number) => {
+                if guest.boot().is_some() {
+                    self.running.set_link(number, true);
+                }
+                self.absent.remove(&guest.name);
+                Ok(())
+            }
+            Err(error) => {
+                let words = format!("failed to start: {}", error.in_one_line());
+                self.history.event("guest-failed", Some(&guest.name), Some(&words));
+                self.absent.insert(guest.name.clone(), words);
+                Err(error)
+            }
+        }
     }
 }
 

@@ -14,7 +14,7 @@ use super::{Readiness, Supervisor};
 use crate::control::protocol::{CableStatus, Event, LogLine, Request};
 use crate::error::{Error, Exit};
 use crate::impairments::Impairments;
-use crate::lab::{ExecError, Running, Watcher};
+use crate::lab::{ExecError, Running, RunningGuest, Watcher};
 use crate::topology::{Lab, did_you_mean};
 
 /// A request on its way to the supervisor.
@@ -84,14 +84,14 @@ impl Supervisor {
             }
             Request::Logs { guest, tail, follow } => {
                 if let Some(guest) = &guest {
-                    self.number_of(guest)?;
+                    let known = self.lab.guests.iter().any(|known| known.name == *guest);
+                    known.then_some(()).ok_or_else(|| self.no_guest(guest))?;
                 }
                 Reply::Log(self.history.log(guest.as_deref(), tail, follow))
             }
             Request::Events { follow } => Reply::Events(self.history.events(follow)),
             Request::Console { guest } => {
-                let number = self.number_of(&guest)?;
-                let guest = self.running.guest(number).ok_or_else(|| no_guest(&guest, &[]))?;
+                let guest = self.guest(&guest)?;
                 Reply::Console(guest.screen().watch(), guest.keyboard().cloned())
             }
             Request::Counters => Reply::Document(self.all_counters().await?),
@@ -103,18 +103,27 @@ impl Supervisor {
             Request::SetLink { cable, impairments, up } => {
                 document(&self.set_cable(&cable, impairments, up)?)?
             }
-            Request::Exec { guest: name, command } => {
-                let number = self.number_of(&name)?;
-                let guest = self.running.guest(number).ok_or_else(|| no_guest(&name, &[]))?;
-                Reply::Exec(guest.exec(&command).map_err(|error| cannot_run(&name, error))?)
-            }
+            Request::Exec { guest: name, command } => Reply::Exec(
+                self.guest(&name)?.exec(&command).map_err(|error| cannot_run(&name, error))?,
+            ),
         })
     }
 
-    /// The number of the guest of that name.
-    pub(super) fn number_of(&self, name: &str) -> Result<usize, Error> {
+    /// The guest of that name.
+    fn guest(&self, name: &str) -> Result<&RunningGuest, Error> {
+        let number = self.running.find(name).ok_or_else(|| self.no_guest(name))?;
+        self.running.guest(number).ok_or_else(|| self.no_guest(name))
+    }
+
+    /// That there is no guest of that name, or that it could not be started.
+    pub(super) fn no_guest(&self, name: &str) -> Error {
+        if let Some(why) = self.absent.get(name) {
+            return Error::new(Exit::NothingSelected, format!("guest `{name}` {why}"))
+                .help(format!("labctl restart {name}"));
+        }
         let names: Vec<_> = self.lab.guests.iter().map(|guest| guest.name.as_str()).collect();
-        self.find(name).ok_or_else(|| no_guest(name, &names))
+        Error::new(Exit::NothingSelected, format!("no guest is called `{name}`"))
+            .help(format!("the guests are {}", names.join(", ")))
     }
 
     fn capture(&self, place: String, snap: u32, count: Option<u64>) -> Result<Capturing, Error> {
@@ -194,12 +203,4 @@ fn cannot_run(guest: &str, error: ExecError) -> Error {
         _ => format!("labctl console {guest} shows what it is doing"),
     };
     Error::new(Exit::NothingSelected, message).because(error).help(help)
-}
-
-fn no_guest(name: &str, names: &[&str]) -> Error {
-    let error = Error::new(Exit::NothingSelected, format!("no guest is called `{name}`"));
-    match names {
-        [] => error,
-        names => error.help(format!("the guests are {}", names.join(", "))),
-    }
 }

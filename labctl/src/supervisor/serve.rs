@@ -2,7 +2,6 @@
 
 use std::io;
 use std::os::fd::AsFd;
-use std::path::Path;
 use std::time::Duration;
 
 use base64::Engine;
@@ -40,9 +39,14 @@ const LAST_WORDS: Duration = Duration::from_millis(500);
 /// Serves `lab` on a socket at `path`, as long as somebody answers calls.
 ///
 /// # Errors
-/// If the socket cannot be created.
-pub fn serve(path: &Path, lab: &str, calls: mpsc::Sender<Call>) -> io::Result<Serving> {
-    let listener = UnixListener::bind(path)?;
+/// If the event loop cannot watch the socket.
+pub fn serve(
+    listener: std::os::unix::net::UnixListener,
+    lab: &str,
+    calls: mpsc::Sender<Call>,
+) -> io::Result<Serving> {
+    listener.set_nonblocking(true)?;
+    let listener = UnixListener::from_std(listener)?;
     let lab = lab.to_owned();
     Ok(Serving(tokio::spawn(async move {
         let mut clients = JoinSet::new();
@@ -174,13 +178,13 @@ impl Client {
     }
 
     /// Sends what follows until it ends or the client hangs up.
-    async fn stream<T: Clone + Serialize>(&mut self, mut follower: Follower<T>) -> io::Result<()> {
+    async fn stream<T: Serialize>(&mut self, mut follower: Follower<T>) -> io::Result<()> {
         self.answer(Ok(Value::Null)).await?;
         let mut ignored = [0; 64];
         loop {
             tokio::select! {
                 item = follower.next() => match item {
-                    Some(item) => self.say(&item).await?,
+                    Some(item) => self.say(&*item).await?,
                     None => return Ok(()),
                 },
                 count = self.from.read(&mut ignored) => if count? == 0 {

@@ -16,7 +16,8 @@ use crate::topology::{Guest, System, human_mac};
 impl Supervisor {
     pub(super) fn status(&self) -> LabStatus {
         let guests = self.lab.guests.iter().map(|spec| {
-            let running = self.find(&spec.name).and_then(|number| self.running.guest(number));
+            let running =
+                self.running.find(&spec.name).and_then(|number| self.running.guest(number));
             self.guest_status(spec, running)
         });
         let switches = self.lab.switches.iter().enumerate().map(|(index, switch)| SwitchStatus {
@@ -46,7 +47,7 @@ impl Supervisor {
             Some(State::Running) => (GuestState::Running, None),
             Some(State::Done) => (GuestState::Done, None),
             Some(State::Failed(failure)) => (GuestState::Failed, Some(failure.message.clone())),
-            None => (GuestState::Failed, Some("could not be started".to_owned())),
+            None => (GuestState::Failed, self.absent.get(&spec.name).cloned()),
         };
         let (kind, work) = match &spec.system {
             System::Pktguest(pktguest) => ("pktguest", pktguest.workload.role.as_str().to_owned()),

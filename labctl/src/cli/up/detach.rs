@@ -1,17 +1,21 @@
 //! A lab in the background: this process starts another, which is the lab's supervisor.
 //!
 //! The lab file goes to it as text, so that what was checked here is what runs there. What it says
-//! goes to a log that is in the lab's directory as soon as that is the supervisor's own; if it ends
-//! before the lab runs, that log is its error message.
+//! until the lab runs is said here, and is its error message if it ends before; later words go to a
+//! log in the lab's directory.
 
 use std::env;
-use std::fs::{self, File};
-use std::io::{self, Read, Write};
-use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::fs::File;
+use std::io::{self, Read, Seek, Write};
+use std::path::PathBuf;
+use std::pin::pin;
+use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use rustix::fs::{MemfdFlags, memfd_create};
+use rustix::process::setsid;
+use rustix::stdio::dup2_stderr;
 
 use super::session::Session;
 use crate::cli::args::Source;
@@ -34,19 +38,16 @@ pub fn run(
     directory: &LabDirectory,
     wait: Option<Duration>,
 ) -> Result<Exit, Error> {
-    let log = directory.log_of(std::process::id())?;
-    let child = spawn(source, &log);
-    let mut child = child.map_err(|error| {
-        let _ = fs::remove_file(&log);
-        Error::new(Exit::HostLacks, "cannot start the supervisor").because(error)
-    })?;
-    // It outlives its file's name, which the supervisor moves or we remove.
-    let words = File::open(&log);
+    let failed = |error| Error::new(Exit::HostLacks, "cannot start the supervisor").because(error);
+    let words = memfd_create("supervisor", MemfdFlags::CLOEXEC);
+    let mut words = File::from(words.map_err(|error| failed(error.into()))?);
+    let mut child = spawn(source, &words).map_err(failed)?;
     let deadline = Instant::now() + START_TIME;
-    while directory.holder() != Some(child.id()) || !directory.socket().exists() {
+    while directory.holder() != Some(child.id()) || !greets(directory)? {
         if let Some(status) = child.try_wait().ok().flatten() {
-            let _ = fs::remove_file(&log);
-            return ended(status, words);
+            pass_on(&mut words);
+            let exit = status.code().and_then(|code| Exit::from_code(code.try_into().ok()?));
+            return Ok(exit.unwrap_or(Exit::Bug));
         }
         if Instant::now() >= deadline {
             let message = format!("the lab did not come up within {START_TIME:?}");
@@ -55,6 +56,7 @@ pub fn run(
         }
         thread::sleep(Duration::from_millis(10));
     }
+    pass_on(&mut words);
     if let Some(time) = wait {
         let request = Request::Wait { timeout_ms: time.as_millis() as u64 };
         block_on(async { Client::connect(directory).await?.ask::<()>(&request).await })??;
@@ -65,12 +67,15 @@ pub fn run(
     Ok(Exit::Ok)
 }
 
-fn spawn(source: &Source, log: &Path) -> io::Result<Child> {
+/// Whether the supervisor has started all guests: it answers nobody before.
+fn greets(directory: &LabDirectory) -> Result<bool, Error> {
+    Ok(directory.socket().exists() && block_on(Client::connect(directory))?.is_ok())
+}
+
+fn spawn(source: &Source, words: &File) -> io::Result<Child> {
     let mut command = Command::new(env::current_exe()?);
-    command.arg("supervise").arg("--file").arg(source.absolute()).arg("--log").arg(log);
-    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(File::create(log)?);
-    // Ctrl-C on this terminal is not for it.
-    command.process_group(0);
+    command.arg("supervise").arg("--file").arg(source.absolute());
+    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(words.try_clone()?);
     let mut child = command.spawn()?;
     if let Some(mut stdin) = child.stdin.take() {
         // If it has ended already it says why itself.
@@ -79,14 +84,14 @@ fn spawn(source: &Source, log: &Path) -> io::Result<Child> {
     Ok(child)
 }
 
-/// Passes on what a supervisor has said that did not come up.
-fn ended(status: ExitStatus, words: io::Result<File>) -> Result<Exit, Error> {
+/// Says what the supervisor has said so far.
+fn pass_on(words: &mut File) {
     let mut text = String::new();
-    // What cannot be read is missing from the message.
-    let _ = words.and_then(|mut file| file.read_to_string(&mut text));
-    note(text.trim_end());
-    let exit = status.code().and_then(|code| Exit::from_code(code.try_into().ok()?));
-    Ok(exit.unwrap_or(Exit::Bug))
+    // What cannot be read is missing.
+    let _ = words.rewind().and_then(|()| words.read_to_string(&mut text));
+    if !text.trim_end().is_empty() {
+        note(text.trim_end());
+    }
 }
 
 /// Be the supervisor of a lab whose file is on standard input; `labctl up --detach` starts this
@@ -96,10 +101,6 @@ pub struct Supervise {
     /// What the file is called
     #[arg(long, env = "LABCTL_FILE")]
     file: PathBuf,
-
-    /// Where our standard error goes; it is moved into the lab's directory
-    #[arg(long, env = "LABCTL_LOG")]
-    log: PathBuf,
 }
 
 impl Supervise {
@@ -108,24 +109,35 @@ impl Supervise {
     /// # Errors
     /// If the lab cannot run.
     pub fn run(self) -> Result<Exit, Error> {
+        // Neither Ctrl-C on the terminal that we come from nor its end is for us. It can only fail
+        // because we have a session of our own already.
+        let _ = setsid();
         let mut text = String::new();
         io::stdin()
             .read_to_string(&mut text)
             .map_err(|error| Error::new(Exit::Failed, "cannot read the lab file").because(error))?;
         let lab = Lab::parse(&self.file, &text)?;
         let directory = LabDirectory::named(&lab.name);
-        let lock = directory.lock()?;
-        // Without it the log is only harder to find.
-        let _ = fs::rename(&self.log, directory.log());
-        let session = Session::begin(lock, &self.file)?;
+        let session = Session::begin(directory.lock()?, &self.file)?;
+        // What is said from now on is for whoever looks for it later.
+        let log = File::create(directory.log());
         block_on(async {
-            let mut started = session.start(lab).await?;
-            let outcome = tokio::select! {
-                outcome = started.supervisor.run(true) => outcome.map(drop),
-                () = terminated() => Ok(()),
+            let mut end = pin!(terminated());
+            let mut started = tokio::select! {
+                biased;
+                () = &mut end => return Ok(()),
+                started = session.start(lab) => started?,
             };
+            if let Ok(log) = log {
+                // Before anybody is greeted: who started us reads the other words then.
+                let _ = dup2_stderr(log);
+            }
+            tokio::select! {
+                _ = started.supervisor.run(true) => {}
+                () = end => {}
+            }
             started.stop().await;
-            outcome
+            Ok::<_, Error>(())
         })??;
         Ok(Exit::Ok)
     }

@@ -3,12 +3,14 @@
 use std::fs::File;
 use std::io::Write;
 use std::path::Path;
+use std::pin::pin;
+use std::thread;
 use std::time::Duration;
 
 use futures_util::FutureExt;
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use super::session::Session;
 use crate::cli::{block_on, interrupted, next, note, print_while_read};
@@ -18,6 +20,9 @@ use crate::error::{Error, Exit};
 use crate::report::number::metric;
 use crate::supervisor::{Call, Follower, Reply, Supervisor};
 use crate::topology::Lab;
+
+/// How long what is left may take to print when the lab has ended.
+const PRINT_TIME: Duration = Duration::from_secs(2);
 
 /// Up to so many guests have a line of rates each; more share one.
 const SINGLE_RATES: usize = 8;
@@ -37,23 +42,33 @@ pub fn run(
     let counters = counters.map(Counters::create).transpose()?;
     let (path, measures) = (lab.path.clone(), lab.bench.is_some());
     block_on(async {
-        let mut started = session.start(lab).await?;
-        let supervisor = &mut started.supervisor;
-        let mut watcher = Watcher::new(supervisor);
-        let outcome = tokio::select! {
-            outcome = supervisor.run(false) => outcome.map(note),
-            outcome = watcher.watch() => outcome,
-            () = interrupted() => { note("stopping"); Ok(()) }
-            () = after(time) => Ok(()),
+        let mut end = pin!(interrupted());
+        let mut started = tokio::select! {
+            biased;
+            () = &mut end => return Ok(()),
+            started = session.start(lab) => started?,
         };
-        let outcome = outcome.and_then(|()| watcher.finish());
+        let supervisor = &mut started.supervisor;
+        let mut printed = Watcher::new(supervisor).spawn()?;
+        let outcome = tokio::select! {
+            end = supervisor.run(false) => { note(end); None }
+            outcome = &mut printed => Some(outcome),
+            () = end => { note("stopping"); None }
+            () = after(time) => None,
+        };
         if let Some(counters) = counters {
             supervisor.settle().await?;
             counters.write(&supervisor.all_counters().await?)?;
         }
         let failure = supervisor.failure();
         started.stop().await;
-        outcome.and(failure.map_or(Ok(()), Err))
+        let outcome = match outcome {
+            Some(outcome) => outcome,
+            // A terminal that is held, or a pager, may take what is left, or never do so.
+            None => timeout(PRINT_TIME, printed).await.unwrap_or(Ok(Ok(()))),
+        };
+        let bug = |_| Err(Error::new(Exit::Bug, "what guests print cannot be shown any more"));
+        outcome.unwrap_or_else(bug).and(failure.map_or(Ok(()), Err))
     })??;
     if measures {
         next(&format!("labctl bench {}", path.display()));
@@ -117,28 +132,27 @@ impl Watcher {
         }
     }
 
-    /// Ends when nobody reads stdout any more.
+    /// Watches on a thread of its own: a terminal that is held, or a pager, must not hold the lab.
+    fn spawn(mut self) -> Result<oneshot::Receiver<Result<(), Error>>, Error> {
+        let (done, is_done) = oneshot::channel();
+        let watch = move || done.send(block_on(self.watch()).flatten());
+        let spawned = thread::Builder::new().name("watcher".into()).spawn(watch);
+        let failed = |error| Error::new(Exit::HostLacks, "cannot start a thread").because(error);
+        spawned.map_err(failed).map(|_| is_done)
+    }
+
+    /// Ends with the lab, or when nobody reads stdout any more.
     async fn watch(&mut self) -> Result<(), Error> {
         let mut seconds = interval(Duration::from_secs(1));
         seconds.set_missed_tick_behavior(MissedTickBehavior::Skip);
         loop {
             tokio::select! {
-                Some(line) = self.log.next() => {
-                    if !self.print(&line)? {
-                        return Ok(());
-                    }
-                }
+                line = self.log.next() => match line {
+                    Some(line) if self.print(&line)? => {}
+                    _ => break,
+                },
                 Some(event) = self.events.next() => self.tell(&event),
                 _ = seconds.tick(), if self.has_rates => self.rates().await,
-            }
-        }
-    }
-
-    /// Prints what is left.
-    fn finish(&mut self) -> Result<(), Error> {
-        while let Some(Some(line)) = self.log.next().now_or_never() {
-            if !self.print(&line)? {
-                break;
             }
         }
         while let Some(Some(event)) = self.events.next().now_or_never() {

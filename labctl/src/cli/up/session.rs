@@ -1,5 +1,7 @@
 //! A lab in this process, from its lock to its end.
 
+use std::io;
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
 use vmm_core::kvm::Hypervisor;
@@ -14,10 +16,12 @@ use crate::topology::Lab;
 pub struct Session {
     lock: Lock,
     hypervisor: Hypervisor,
+    /// Whoever connects is greeted once the lab runs.
+    listener: UnixListener,
 }
 
 impl Session {
-    /// Takes the lab's directory and KVM.
+    /// Takes the lab's directory, its socket and KVM.
     ///
     /// # Errors
     /// [`Exit::HostLacks`] without KVM, [`Exit::Failed`] if the directory cannot be written.
@@ -29,7 +33,9 @@ impl Session {
             let place = lock.directory().path().display();
             Error::new(Exit::Failed, format!("cannot write to {place}")).because(error)
         })?;
-        Ok(Self { lock, hypervisor })
+        let socket = lock.directory().socket();
+        let listener = UnixListener::bind(&socket).map_err(|error| no_socket(&socket, error))?;
+        Ok(Self { lock, hypervisor, listener })
     }
 
     /// Starts the lab and serves its control socket.
@@ -40,14 +46,20 @@ impl Session {
         let socket = self.lock.directory().socket();
         let name = lab.name.clone();
         let supervisor = Supervisor::start(self.hypervisor, lab).await?;
-        let serving = supervisor::serve(&socket, &name, supervisor.caller()).map_err(|error| {
-            let message = format!("cannot create the control socket {}", socket.display());
-            Error::new(Exit::Failed, message)
-                .because(error)
-                .help("LABCTL_STATE_DIR names another directory for running labs")
-        })?;
+        let serving = supervisor::serve(self.listener, &name, supervisor.caller());
+        let serving = serving.map_err(|error| no_socket(&socket, error))?;
         Ok(Started { serving, supervisor, lock: self.lock })
     }
+}
+
+fn no_socket(socket: &Path, error: io::Error) -> Error {
+    // `sockaddr_un` has room for so many bytes.
+    let help = match error.kind() {
+        io::ErrorKind::InvalidInput => "a shorter LABCTL_STATE_DIR, or name of the lab, helps",
+        _ => "LABCTL_STATE_DIR names another directory for running labs",
+    };
+    let message = format!("cannot create the control socket {}", socket.display());
+    Error::new(Exit::Failed, message).because(error).help(help)
 }
 
 /// A lab that runs.

@@ -93,6 +93,11 @@ impl RunningCable {
         self.cable.patch(a, b)
     }
 
+    /// What it does to frames.
+    pub fn impairments(&self) -> Impairments {
+        self.impairments
+    }
+
     /// Whether nobody has unplugged it.
     pub fn is_plugged(&self) -> bool {
         self.plugged
@@ -160,11 +165,6 @@ impl RunningCable {
     /// Its port on a switch: that at its second end if there is one, else that at its first.
     pub fn port(&self) -> &str {
         self.ports.iter().rev().find(|port| !port.is_empty()).map_or("", |port| port)
-    }
-
-    /// What it does to frames.
-    pub fn impairments(&self) -> Impairments {
-        self.impairments
     }
 
     /// What became of frames that went in at an end, as far as something was asked of it.

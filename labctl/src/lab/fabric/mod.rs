@@ -40,7 +40,7 @@ const SOCKET_SETTLE_TIME: Duration = Duration::from_millis(50);
 /// All switches and cables of a lab.
 pub struct Fabric {
     switches: Vec<RunningSwitch>,
-    /// By name. A guest's stays when the guest is started anew.
+    /// By name. A guest's stays as it is when the guest is started anew.
     cables: BTreeMap<String, RunningCable>,
     /// What keeps the cables that are not a guest's, by name.
     links: BTreeMap<String, [Plug; 2]>,
@@ -248,7 +248,6 @@ impl Fabric {
         }
         let cable = self.cables.get_mut(&name).ok_or(FabricError::NotOurs)?;
         cable.set_switch(switch);
-        cable.impair(nic_spec.impairments)?;
         Ok((cable.behind_nic(backend), socket))
     }
 
@@ -319,6 +318,16 @@ impl Fabric {
     /// The cable of that name.
     pub fn cable_mut(&mut self, name: &str) -> Option<&mut RunningCable> {
         self.cables.get_mut(name)
+    }
+
+    /// Whether there is a switch of that name.
+    pub fn has_switch(&self, name: &str) -> bool {
+        self.switches.iter().any(|switch| switch.name == name)
+    }
+
+    /// Whether there is a cable of that name that is not a guest's.
+    pub fn has_link(&self, name: &str) -> bool {
+        self.links.contains_key(name)
     }
 
     /// How many ports of a switch are in use.
