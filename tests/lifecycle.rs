@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 
 use common::labs::{Labs, repository, text};
 use common::{eventually, kvm, may_use_tap, say};
+use rustix::fs::{OFlags, fcntl_setfl};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 const PAIR: &str = "\
@@ -157,6 +159,129 @@ fn a_guest_that_fails_is_named_and_comes_back() {
 }
 
 #[test]
+fn what_cannot_start_is_told_and_tried_again() {
+    let Some(_kvm) = kvm() else { return };
+    let labs = Labs::new("absent");
+    let kernel = labs.path("kernel");
+    fs::write(&kernel, images::PKTGUEST).unwrap();
+    let lab = PAIR.replace("name: pair", "name: absent").replace(
+        "third: {}",
+        &format!(
+            "third: {{ spin: 0 }}\n  own: {{ kind: pvh, kernel: {}, cmdline: \"role=idle\" }}\n\
+             events: [{{ at: 300ms, restart: own }}, {{ at: 301ms, link: \"left:0\", up: false }}]",
+            kernel.display()
+        ),
+    );
+    let lab = lab.replace("nics: [sw0], spin: 0", "nics: [sw0]");
+    let file = labs.file("absent", &lab);
+    labs.run(&["up", "--wait", &file]);
+    // A file that went away keeps the guest that runs, and what is to happen else happens.
+    fs::remove_file(&kernel).unwrap();
+    eventually("the event after the one that fails", || {
+        !labs.guest("left")["nics"][0]["up"].as_bool().unwrap()
+    });
+    assert!(events(&labs).contains(&("event-failed".into(), Some("own".into()))));
+    assert_eq!(labs.guest("own")["state"], "running");
+    assert_eq!(labs.try_run(&["restart", "own"]).status.code(), Some(10));
+    assert_eq!(labs.guest("own")["state"], "running");
+    // One that is no kernel costs the guest, and is named.
+    fs::write(&kernel, "no kernel").unwrap();
+    assert_eq!(labs.try_run(&["restart", "own"]).status.code(), Some(10));
+    let own = labs.guest("own");
+    assert_eq!(own["state"], "failed");
+    assert!(own["reason"].as_str().unwrap().contains("cannot start"), "{own:#}");
+    assert_eq!(labs.json(&["ps"])[0]["state"], "degraded");
+    let again = labs.try_run(&["up", "--wait", &file]);
+    assert_eq!(again.status.code(), Some(10), "{again:?}");
+    fs::write(&kernel, images::PKTGUEST).unwrap();
+    let again = labs.try_run(&["up", "--wait", &file]);
+    assert!(again.status.success(), "{again:?}");
+    assert!(text(&again.stderr).contains("+ own"), "{again:?}");
+    assert_eq!(
+        (&labs.guest("own")["state"], &labs.json(&["ps"])[0]["state"]),
+        (&"running".into(), &"running".into())
+    );
+}
+
+#[test]
+fn cables_stay_as_they_were_changed_until_the_file_is_applied() {
+    let Some(_kvm) = kvm() else { return };
+    let labs = Labs::new("live");
+    let file = labs.file("pair", PAIR);
+    labs.run(&["up", "--wait", &file]);
+    labs.run(&["link", "set", "right:0", "--delay", "3ms", "--down"]);
+    labs.run(&["restart", "right"]);
+    eventually("it runs again", || labs.guest("right")["state"] == "running");
+    let cable = || labs.json(&["link", "show", "right:0"])[0].clone();
+    assert_eq!(
+        (
+            &cable()["impairments"]["delay_us"],
+            &cable()["up"],
+            &labs.guest("right")["nics"][0]["up"]
+        ),
+        (&3000.into(), &false.into(), &false.into())
+    );
+    let out = labs.try_run(&["up", &file]);
+    assert!(text(&out.stderr).contains("~ right:0"), "{out:?}");
+    assert_eq!((&cable()["impairments"]["delay_us"], &cable()["up"]), (&0.into(), &true.into()));
+    eventually("frames flow", || {
+        labs.guest("right")["nics"][0]["counters"]["rx_frames"].as_u64() > Some(10)
+    });
+    let out = labs.try_run(&["up", &file]);
+    assert!(text(&out.stderr).contains("nothing to change"), "{out:?}");
+}
+
+#[test]
+fn a_supervisor_takes_signals_as_a_service_does() {
+    let Some(_kvm) = kvm() else { return };
+    let labs = Labs::new("signals");
+    let file = labs.file("pair", PAIR);
+    labs.run(&["up", "--wait", &file]);
+    let pid = supervisor(&labs).expect("it runs");
+    assert_eq!(
+        fs::read_to_string(format!("/proc/{pid}/stat")).unwrap().split(' ').nth(5).unwrap(),
+        pid.to_string(),
+        "its own session"
+    );
+    send(pid, Signal::HUP);
+    assert_eq!(labs.json(&["ps"])[0]["state"], "running", "the end of a terminal is not its own");
+    send(pid, Signal::TERM);
+    eventually("it has cleaned up", || labs.is_clean());
+}
+
+#[test]
+fn a_reader_that_stands_still_holds_nothing() {
+    let Some(_kvm) = kvm() else { return };
+    let labs = Labs::new("still");
+    let file = labs.file("pair", PAIR);
+    let (_reader, mut stdout) = std::io::pipe().expect("a pipe");
+    fcntl_setfl(&stdout, OFlags::NONBLOCK).expect("ours");
+    while stdout.write(&[0; 4096]).is_ok() {}
+    fcntl_setfl(&stdout, OFlags::empty()).expect("ours");
+    let mut up = labs.command(&["up", &file]);
+    let mut up = up.stdout(stdout).stderr(Stdio::null()).spawn().expect("labctl");
+    eventually("it runs", || labs.json(&["ps"])[0]["state"] == "running");
+    eventually("there is a line to print", || !labs.run(&["logs", "--lab", "pair"]).is_empty());
+    assert_eq!(labs.json(&["ps"])[0]["state"], "running");
+    labs.run(&["down", &file]);
+    up.wait().expect("it ends");
+    assert!(labs.is_clean());
+}
+
+#[test]
+fn what_keeps_a_supervisor_from_coming_up_is_said() {
+    let Some(_kvm) = kvm() else { return };
+    let labs = Labs::new("refused");
+    let file = labs.file("pair", PAIR);
+    let far = labs.path(&"far".repeat(30));
+    let out = labs.command(&["up", "--wait", &file]).env("LABCTL_STATE_DIR", &far).output();
+    let out = out.expect("labctl");
+    assert_eq!(out.status.code(), Some(1));
+    assert!(text(&out.stderr).contains("control socket"), "{out:?}");
+    assert_eq!(fs::read_dir(&far).expect("it is there").count(), 0, "nothing is left");
+}
+
+#[test]
 fn a_killed_supervisor_needs_no_repair() {
     let Some(_kvm) = kvm() else { return };
     let labs = Labs::new("kill");
@@ -198,9 +323,12 @@ fn supervisor(labs: &Labs) -> Option<i32> {
 }
 
 fn kill(pid: i32) {
-    let pid = rustix::process::Pid::from_raw(pid).expect("a process");
+    send(pid, Signal::KILL);
+}
+
+fn send(pid: i32, signal: Signal) {
     // It may have ended by itself.
-    let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+    let _ = kill_process(Pid::from_raw(pid).expect("a process"), signal);
 }
 
 /// Four switches in a row, sixteen guests each, and who has pinged whom.

@@ -43,6 +43,7 @@ use std::{
 pub use args::{LabFile, LabName, OutputFlag};
 
 use clap::{ArgAction, ColorChoice, Parser, Subcommand};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::filter::LevelFilter;
 
@@ -138,6 +139,7 @@ impl Verb {
         if self.hosts_guests() {
             // Before there is a second thread, and for labs that may come to need it later.
             Privileges::acquire();
+            allow_many_files();
         }
         let exit = match self {
             Self::Exec(args) => return exec::run(args),
@@ -167,6 +169,14 @@ impl Verb {
         };
         exit.map(|exit| exit as u8)
     }
+}
+
+/// Each guest takes about ten descriptors; the usual soft limit, 1024, is meant for those who use
+/// `select`.
+fn allow_many_files() {
+    let limit = getrlimit(Resource::Nofile);
+    // If it is refused, a large lab will say so.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
 }
 
 /// What `--color` says.

@@ -127,7 +127,7 @@ fn row(lab: &LabStatus, guest: Option<&GuestStatus>, now_ms: u64) -> [Field; 14]
         Field::word(guest.map(|of| &of.name)),
         Field::word(guest.map(|of| &of.kind)),
         state.into(),
-        Field::figure(guest.map(seconds), |seconds| age(*seconds)),
+        Field::figure(guest.filter(|of| of.started_ms > 0).map(seconds), |seconds| age(*seconds)),
         Field::word(guest.map(|of| of.restarts)),
         Field::word(guest.map(addresses)),
         Field::word(guest.map(|of| &of.work)),

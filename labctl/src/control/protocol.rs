@@ -241,7 +241,7 @@ pub struct GuestStatus {
     pub memory_mib: u32,
     /// How often it was started anew.
     pub restarts: u32,
-    /// When it was last started, in milliseconds of Unix time.
+    /// When it was last started, in milliseconds of Unix time; 0 if it could not be.
     pub started_ms: u64,
     /// Exits of its vCPU to user space, of all kinds.
     pub exits: u64,
