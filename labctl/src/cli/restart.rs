@@ -13,7 +13,8 @@ Examples:
 /// Start guests anew
 ///
 /// The guest is stopped, whatever it does, and boots as it did at first: same NICs, same addresses,
-/// same switch ports. A guest that has failed comes back the same way.
+/// same switch ports, and cables as they are, `labctl link set` included. A guest that has failed, or
+/// could not be started, comes back the same way.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {

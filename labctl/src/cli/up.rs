@@ -33,8 +33,12 @@ Examples:
 /// to stderr, once a second, and Ctrl-C takes the lab down. With --detach it runs in the background
 /// until `labctl down`. Nothing that labctl created is left behind, whatever way it ends.
 ///
-/// If the lab runs already, only what the file has changed since is changed: guests that the change
-/// does not touch keep running.
+/// Cables are plugged in once every guest has said that it is ready, so that nobody talks to one who
+/// does not listen yet; a guest that fails is not waited for. Times of `events` count from then.
+///
+/// If the lab runs already, it becomes what the file says, and only what is different is touched:
+/// other guests keep running. What could not be started is tried again, and cables that `labctl link
+/// set` has changed are as in the file again.
 ///
 /// In the foreground it also ends when all guests have ended by themselves: pktguest with its final
 /// report, Linux by resetting itself or halting.
@@ -155,12 +159,14 @@ fn tell(changes: &Changes, dry_run: bool) {
         let line = format!("{sign} {:24} {}", step.subject, step.detail);
         note(&if color { format!("\x1b[{code}m{line}\x1b[0m") } else { line });
     }
-    let (would, count) = (if dry_run { "would be " } else { "" }, changes.steps.len());
-    note(&match (count, changes.untouched) {
-        (0, _) => "nothing to change".to_owned(),
-        (1, untouched) => format!("1 change {would}made, {untouched} guests left as they are"),
-        (_, untouched) => {
-            format!("{count} changes {would}made, {untouched} guests left as they are")
-        }
+    let would = if dry_run { "would be " } else { "" };
+    let untouched = match changes.untouched {
+        1 => "1 guest is left as it is".to_owned(),
+        guests => format!("{guests} guests are left as they are"),
+    };
+    note(&match changes.steps.len() {
+        0 => "nothing to change".to_owned(),
+        1 => format!("1 change {would}made, {untouched}"),
+        count => format!("{count} changes {would}made, {untouched}"),
     });
 }
