@@ -64,7 +64,8 @@ struct Show {
 
 /// Change a cable
 ///
-/// What is not mentioned stays as it is. Impairments are netem's (tc-netem(8)), and act in both
+/// What is not mentioned stays as it is. The change lasts, also when a guest is restarted, until
+/// `labctl up` makes the lab what its file says. Impairments are netem's (tc-netem(8)), and act in both
 /// directions alike.
 #[derive(Debug, clap::Args)]
 #[command(after_help = SET_EXAMPLES)]

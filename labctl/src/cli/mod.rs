@@ -80,13 +80,21 @@ Exit codes:
 #[command(name = "labctl", version, after_long_help = AFTER_HELP, max_term_width = 100)]
 struct Cli {
     /// Say more on stderr; repeat for more still
-    #[arg(short, long, global = true, action = ArgAction::Count, env = "LABCTL_VERBOSE")]
+    #[arg(
+        short,
+        long,
+        global = true,
+        help_heading = "Global options",
+        action = ArgAction::Count,
+        env = "LABCTL_VERBOSE"
+    )]
     verbose: u8,
 
     /// When to use colours
     #[arg(
         long,
         global = true,
+        help_heading = "Global options",
         value_name = "WHEN",
         default_value_t = ColorChoice::Auto,
         env = "LABCTL_COLOR"

@@ -44,7 +44,8 @@ Examples:
 /// report, Linux by resetting itself or halting.
 ///
 /// Exits 0 after Ctrl-C, --for, or all guests' own end, 1 if a guest has failed, 11 if this host
-/// cannot run the lab, and 12 if with --wait it is not ready in time.
+/// cannot run the lab, and 12 if with --wait it is not ready in time. After --wait has failed the lab
+/// goes on in the background as it is, to be looked into.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {

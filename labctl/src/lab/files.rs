@@ -22,7 +22,7 @@ pub fn kernel(guest: &Guest, boot: &Boot, platform: &str) -> Result<Kernel, Erro
 /// Whether what a guest boots can be read.
 ///
 /// # Errors
-/// As [`kernel`].
+/// [`Exit::InvalidFile`] if a file is not there, or larger than the guest's memory.
 pub fn check(guest: &Guest) -> Result<(), Error> {
     let files =
         guest.boot().into_iter().flat_map(|boot| [Some(&boot.kernel), boot.initrd.as_ref()]);
