@@ -15,10 +15,10 @@ use super::directory::LabDirectory;
 use super::protocol::{Answer, Request, VERSION};
 use crate::error::{Error, Exit};
 
-/// A supervisor greets at once, however busy its guests are.
+/// A supervisor answers at once, however busy its guests are.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// How long a supervisor may take until it listens.
+/// How long a supervisor may take until it listens and greets: it starts its guests first.
 const START_TIME: Duration = Duration::from_secs(10);
 /// Between two attempts.
 const LISTEN_PAUSE: Duration = Duration::from_millis(20);
@@ -50,9 +50,9 @@ impl Client {
         let stream = reach(lab).await.map_err(|error| cannot_connect(lab, error))?;
         let (input, output) = stream.into_split();
         let mut client = Self { lab: name, input: Input(BufReader::new(input)), output };
-        let hello = match timeout(PATIENCE, client.input.document()).await {
+        let hello = match timeout(START_TIME, client.input.document()).await {
             Ok(hello) => hello.map_err(|error| client.broken(error))?,
-            Err(_) => return Err(client.silent(PATIENCE)),
+            Err(_) => return Err(client.silent(START_TIME)),
         };
         client.check(hello)?;
         Ok(client)
@@ -229,7 +229,7 @@ fn patience(request: &Request) -> Duration {
     }
 }
 
-/// Connects as soon as the supervisor listens: one that has just taken the lab builds its guests first.
+/// Connects as soon as the supervisor listens, which one that has just taken the lab does not yet.
 async fn reach(lab: &LabDirectory) -> io::Result<UnixStream> {
     let deadline = Instant::now() + START_TIME;
     loop {
