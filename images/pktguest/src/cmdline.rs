@@ -478,6 +478,7 @@ mod tests {
         let targets = super::targets("10.0.0.1,10.0.0.3-10.0.0.4,10.0.0.9").unwrap();
         let addresses = [1, 2, 3, 4].map(|index| targets.get(index).to_string());
         assert_eq!(addresses, ["10.0.0.3", "10.0.0.4", "10.0.0.9", "10.0.0.1"]);
+        assert_eq!(targets.first().to_string(), "10.0.0.1");
         assert_eq!(targets.position("10.0.0.9".parse().unwrap()), Some(3));
         assert_eq!(super::targets(&"10.0.0.1,".repeat(33)), None);
         assert_eq!(parse("role=icmp"), Err(Error::Missing(Role::Icmp, "ip")));
