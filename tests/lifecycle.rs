@@ -460,3 +460,35 @@ fn what_init_writes_runs_at_once() {
     let told = text(&out.stderr);
     assert!(matches!(out.status.code(), Some(0 | 10 | 11)) && !told.contains("unknown"), "{told}");
 }
+
+/// Any kernel with a PVH entry is a guest, and one that is not ready keeps nobody from working.
+#[test]
+fn a_kernel_of_its_own_is_ready_when_it_says_what_the_file_tells() {
+    let Some(_kvm) = kvm() else { return };
+    let labs = Labs::new("pvh");
+    fs::write(labs.path("kernel.elf"), images::PKTGUEST).unwrap();
+    let lab = |ready: &str| {
+        let own = "kind: pvh, kernel: kernel.elf, cmdline: role=idle spin_us=0, nics: [sw0]";
+        let text = PAIR.replace("third: {}", &format!("third: {{ {own}, ready: {ready} }}"));
+        labs.file(
+            "pair",
+            &text.replace(
+                "defaults: { nics: [sw0], spin: 0 }",
+                "kinds: { pktguest: { nics: [sw0], spin: 0 } }",
+            ),
+        )
+    };
+    let file = lab("never said");
+    let up = labs.try_run(&["up", "--wait", "--timeout", "2s", &file]);
+    assert_eq!(up.status.code(), Some(12), "{up:?}");
+    assert!(text(&up.stderr).contains("third"), "{up:?}");
+    assert_eq!(labs.json(&["ps"])[0]["state"], "starting");
+    eventually("the others work", || {
+        labs.guest("right")["nics"][0]["counters"]["rx_frames"].as_u64() > Some(100)
+    });
+    let left = labs.guest("left")["started_ms"].clone();
+    labs.run(&["up", "--wait", &lab("'\"event\":\"ready\"'")]);
+    assert_eq!(labs.json(&["ps"])[0]["state"], "running");
+    assert_eq!(labs.guest("left")["started_ms"], left);
+    assert_eq!(labs.guest("third")["kind"], "pvh");
+}

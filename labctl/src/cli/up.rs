@@ -33,8 +33,9 @@ Examples:
 /// to stderr, once a second, and Ctrl-C takes the lab down. With --detach it runs in the background
 /// until `labctl down`. Nothing that labctl created is left behind, whatever way it ends.
 ///
-/// Cables are plugged in once every guest has said that it is ready, so that nobody talks to one who
-/// does not listen yet; a guest that fails is not waited for. Times of `events` count from then.
+/// The cables of pktguests are plugged in once each of them has said that it is ready, so that nobody
+/// talks to one who does not listen yet; one that fails is not waited for. Times of `events` count from
+/// when all guests are ready.
 ///
 /// If the lab runs already, it becomes what the file says, and only what is different is touched:
 /// other guests keep running. What could not be started is tried again, and cables that `labctl link

@@ -383,6 +383,12 @@ impl RunningLab {
         }
     }
 
+    /// Whether a pktguest has not said yet that it is ready.
+    pub fn has_starting_pktguest(&self) -> bool {
+        let mut guests = self.guests.values();
+        guests.any(|guest| guest.is_pktguest() && guest.state() == &State::Starting)
+    }
+
     fn first_in(&self, state: &State) -> Option<usize> {
         self.guests.iter().find(|(_, guest)| guest.state() == state).map(|(number, _)| *number)
     }

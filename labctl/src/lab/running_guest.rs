@@ -147,6 +147,11 @@ impl RunningGuest {
         self.let_go = up;
     }
 
+    /// Whether it runs pktguest.
+    pub(super) fn is_pktguest(&self) -> bool {
+        self.pktguest
+    }
+
     /// Whether its workload starts a conversation.
     pub(super) fn starts(&self) -> bool {
         self.starts

@@ -51,6 +51,8 @@ pub struct Supervisor {
     readiness: watch::Sender<Readiness>,
     /// When all guests were ready for the first time.
     ready_at: Option<Instant>,
+    /// Whether pktguests have had their cables plugged in.
+    begun: bool,
     /// What the file has to happen, soonest first.
     to_come: Vec<TimedEvent>,
     /// How often each guest was started anew.
@@ -79,6 +81,7 @@ impl Supervisor {
             history: History::default(),
             readiness: watch::Sender::default(),
             ready_at: None,
+            begun: false,
             restarts: HashMap::new(),
             absent: BTreeMap::new(),
             calls,
@@ -203,26 +206,29 @@ impl Supervisor {
             _ => None,
         };
         self.history.event(event, Some(guest.name()), detail.as_deref());
-        if matches!(happening, Happening::Ready(_)) && self.ready_at.is_some() {
+        if matches!(happening, Happening::Ready(_)) && self.begun {
             self.running.set_link(number, true);
         }
         self.begin_if_ready().await;
         self.publish();
     }
 
-    /// Plugs the cables in once nobody is starting any more: those who listen first. A guest that
-    /// has failed is not waited for, so that the others can be used without it.
+    /// Plugs the cables in once no pktguest is starting any more: those who listen first. A guest
+    /// that has failed is not waited for, so that the others can be used without it, nor is a kernel
+    /// of its own, which may need the others before it is ready.
     async fn begin_if_ready(&mut self) {
-        if self.ready_at.is_some() || !self.starting().is_empty() {
-            return;
+        if !self.begun && !self.running.has_starting_pktguest() {
+            self.begun = true;
+            if let Err(error) = self.running.plug_in_listeners().await {
+                // Switches flood at first, then; the lab works.
+                tracing::warn!(%error, "not every guest could announce itself");
+            }
+            self.running.set_links(true);
         }
-        if let Err(error) = self.running.plug_in_listeners().await {
-            // Switches flood at first, then; the lab works.
-            tracing::warn!(%error, "not every guest could announce itself");
+        if self.begun && self.ready_at.is_none() && self.starting().is_empty() {
+            self.ready_at = Some(Instant::now());
+            self.history.event("lab-ready", None, None);
         }
-        self.running.set_links(true);
-        self.ready_at = Some(Instant::now());
-        self.history.event("lab-ready", None, None);
     }
 
     fn starting(&self) -> Vec<String> {
