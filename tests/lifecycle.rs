@@ -492,3 +492,23 @@ fn a_kernel_of_its_own_is_ready_when_it_says_what_the_file_tells() {
     assert_eq!(labs.guest("left")["started_ms"], left);
     assert_eq!(labs.guest("third")["kind"], "pvh");
 }
+
+/// Who takes a lab down and who brings it up do not have to wait for each other.
+#[test]
+fn up_while_a_lab_goes_down_brings_it_up_anew() {
+    let Some(_kvm) = kvm() else { return };
+    let labs = Labs::new("again");
+    let file = labs.file("pair", PAIR);
+    for round in 0..10 {
+        labs.run(&["up", "--wait", &file]);
+        let mut down = labs.command(&["down", &file]);
+        let mut down = down.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        std::thread::sleep(Duration::from_millis(round * 7));
+        let up = labs.try_run(&["up", "--wait", &file]);
+        assert!(up.status.success(), "{up:?}");
+        down.wait().unwrap();
+        // If `up` came first there was nothing to do, and then the lab went down.
+        labs.try_run(&["down", &file]);
+        assert!(labs.is_clean());
+    }
+}

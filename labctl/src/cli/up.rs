@@ -104,7 +104,11 @@ pub fn run(args: Args) -> Result<Exit, Error> {
     let lab = Lab::parse(&source.path, &source.text)?;
     let directory = LabDirectory::named(&lab.name);
     if directory.is_served() {
-        return change(&args, &source, &directory);
+        match change(&args, &source, &directory) {
+            // Somebody has taken it down, or killed it: it is to come up anew.
+            Err(_) if directory.is_ending() => {}
+            changed => return changed,
+        }
     }
     if args.dry_run {
         tell(&everything(&lab), true);

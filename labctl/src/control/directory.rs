@@ -142,6 +142,24 @@ impl LabDirectory {
         false
     }
 
+    /// Whether the lab is about to end, so that nobody can be talked to any more. Waits for that end.
+    pub fn is_ending(&self) -> bool {
+        let begin = Instant::now();
+        while UnixStream::connect(self.socket()).is_ok() {
+            if begin.elapsed() >= LOCK_PATIENCE {
+                return false;
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+        while self.holder().is_some() {
+            if begin.elapsed() >= SETTLE_PATIENCE {
+                return false;
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+        true
+    }
+
     /// Takes the lab.
     ///
     /// # Errors
