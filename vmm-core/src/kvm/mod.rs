@@ -30,7 +30,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use kvm_ioctls::{Cap, Kvm};
+use kvm_ioctls::{Cap, Kvm, VmFd};
 use serde::Serialize;
 
 /// The API version of every kernel since 2.6.22 (`KVM_GET_API_VERSION`).
@@ -196,9 +196,20 @@ impl Hypervisor {
     pub fn tsc_khz(&self) -> Option<u32> {
         // Only a vCPU tells, and to make one for nothing takes longer than to start a small guest.
         *self.tsc_khz.get_or_init(|| {
-            let vm = self.kvm.create_vm().ok()?;
+            let vm = self.create_vm().ok()?;
             vm.create_vcpu(0).ok()?.get_tsc_khz().ok().filter(|khz| *khz > 0)
         })
+    }
+
+    /// A virtual machine without anything. A signal that arrives meanwhile makes KVM give up
+    /// (`KVM_CREATE_VM` registers for changes of our memory map), and is no reason to.
+    fn create_vm(&self) -> Result<VmFd, kvm_ioctls::Error> {
+        loop {
+            match self.kvm.create_vm() {
+                Err(error) if error.errno() == libc::EINTR => {}
+                created => return created,
+            }
+        }
     }
 }
 

@@ -19,7 +19,7 @@ impl Vm {
     /// A machine with `ram` from address 0, two 8259 PICs, an I/O APIC, a local APIC per vCPU and
     /// an 8254 timer with its gate and output at port 0x61.
     pub fn new(hypervisor: &Hypervisor, ram: GuestRam) -> Result<Self, KvmError> {
-        let fd = hypervisor.kvm.create_vm().map_err(KvmError::from_errno("KVM_CREATE_VM"))?;
+        let fd = hypervisor.create_vm().map_err(KvmError::from_errno("KVM_CREATE_VM"))?;
         // VMX wants it before the first vCPU exists.
         fd.set_tss_address(KVM_TSS_ADDR as usize)
             .map_err(KvmError::from_errno("KVM_SET_TSS_ADDR"))?;

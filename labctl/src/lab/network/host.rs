@@ -6,11 +6,14 @@
 //! ARP and IPv6 from it.
 
 use std::collections::HashMap;
+use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::TryStreamExt;
 use netlink_packet_route::link::{LinkFlags, LinkMessage};
 use rtnetlink::LinkUnspec;
+use tokio::time::{Instant, sleep};
 use vmm_core::backend::{Tap, TapError};
 
 use super::error::{NetworkError, to_io};
@@ -18,6 +21,11 @@ use super::host_error::HostTapError;
 use super::netns::{Netns, Place};
 use super::port::TapPort;
 use crate::topology::{HostTap, Network};
+
+/// How long the last holder of a TAP may take to let go of it: a supervisor that was killed, say.
+const RELEASE_TIME: Duration = Duration::from_millis(500);
+/// Between two attempts.
+const RELEASE_PAUSE: Duration = Duration::from_millis(10);
 
 /// The namespaces of a host's ends of links.
 #[derive(Debug, Default)]
@@ -74,7 +82,17 @@ async fn create(netns: &Netns, wanted: &HostTap) -> Result<(Tap, u32), NetworkEr
 
 async fn attach(netns: &Netns, wanted: &HostTap, found: &LinkMessage) -> Result<Tap, NetworkError> {
     let refused = |source| HostTapError::Refused { tap: wanted.clone(), source };
-    let tap = netns.open_tap(Tap::attach, &wanted.name).await.map_err(or_else(refused))?;
+    let deadline = Instant::now() + RELEASE_TIME;
+    let tap = loop {
+        match netns.open_tap(Tap::attach, &wanted.name).await {
+            Err(NetworkError::Tap(TapError::Attach { source, .. }))
+                if source.kind() == io::ErrorKind::ResourceBusy && Instant::now() < deadline =>
+            {
+                sleep(RELEASE_PAUSE).await;
+            }
+            opened => break opened.map_err(or_else(refused))?,
+        }
+    };
     if !found.header.flags.contains(LinkFlags::Up) {
         return Err(HostTapError::Down { tap: wanted.clone() }.into());
     }
