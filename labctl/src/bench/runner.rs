@@ -70,7 +70,7 @@ pub async fn run(
                 Err(error) if rounds == 0 => return Err(error),
                 Err(error) => {
                     // What was measured so far is worth more than a tidy end.
-                    tracing::error!("the run ends early: {error}");
+                    tracing::error!("the run ends early: {}", error.in_one_line());
                     complete = false;
                     break 'rounds;
                 }
