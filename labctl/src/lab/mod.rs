@@ -19,7 +19,6 @@ mod running_guest;
 mod vm;
 
 use std::collections::{BTreeMap, VecDeque};
-use std::future::pending;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -227,9 +226,7 @@ impl RunningLab {
         let cpu = guest.cpu();
         guest.stop();
         // Its last words must not pass for those of whoever has its number next.
-        for _ in 0..self.lines.len() {
-            self.lines.try_recv().into_iter().for_each(|line| self.take(line));
-        }
+        self.take_printed();
         self.happened.retain(|happening| match happening {
             Happening::Line(_) => true,
             Happening::Ready(of)
@@ -303,10 +300,8 @@ impl RunningLab {
         let mut nics = Vec::new();
         for guest in self.guests.values_mut().filter(|guest| which(guest)) {
             guest.let_go(up);
-            let named = guest.nics().iter().enumerate();
-            let named = named.map(|(nic, device)| (format!("{}:{nic}", guest.name()), device));
             // What somebody has unplugged stays so.
-            let plugged = named.filter(|(name, _)| !up || self.fabric.is_plugged(name));
+            let plugged = guest.cabled().filter(|(name, _)| !up || self.fabric.is_plugged(name));
             nics.extend(plugged.map(|(_, device)| device.clone()));
         }
         E1000::set_links(&nics, up);
@@ -319,9 +314,7 @@ impl RunningLab {
             cable.set_plugged(up);
         }
         for guest in self.guests.values().filter(|guest| guest.is_let_go()) {
-            let named = guest.nics().iter().enumerate();
-            let mut named = named.map(|(nic, device)| (format!("{}:{nic}", guest.name()), device));
-            if let Some((_, device)) = named.find(|(cable, _)| cable == name) {
+            if let Some((_, device)) = guest.cabled().find(|(cable, _)| cable == name) {
                 E1000::set_links(std::slice::from_ref(device), up);
             }
         }
@@ -351,7 +344,7 @@ impl RunningLab {
         self.guests.values().for_each(RunningGuest::populate);
         let deadline = Instant::now() + BOOT_TIME;
         while let Some(waiting) = self.first_in(&State::Starting) {
-            if self.happens(Some(deadline)).await?.is_none() {
+            if self.happens(deadline).await?.is_none() {
                 let name = self.name(waiting);
                 let message = format!("guest `{name}` was not ready after {BOOT_TIME:?}");
                 return Err(Error::new(Exit::Timeout, message));
@@ -377,7 +370,7 @@ impl RunningLab {
             if let Some(report) = report {
                 return Ok(Some(report.clone()));
             }
-            if self.happens(Some(deadline)).await?.is_none() {
+            if self.happens(deadline).await?.is_none() {
                 return Ok(None);
             }
         }
@@ -395,16 +388,10 @@ impl RunningLab {
 
     /// As [`next`](Self::next), but a guest's failure is an error, and `deadline` ends the waiting
     /// however much the guests print.
-    async fn happens(&mut self, deadline: Option<Instant>) -> Result<Option<Happening>, Error> {
-        let soon = async {
-            match deadline {
-                Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
-                None => pending().await,
-            }
-        };
+    async fn happens(&mut self, deadline: Instant) -> Result<Option<Happening>, Error> {
         let happening = tokio::select! {
             biased;
-            () = soon => {
+            () = tokio::time::sleep_until(deadline.into()) => {
                 self.look();
                 self.happened.iter().rev().find_map(|happening| match happening {
                     Happening::Failed(guest) => Some(Happening::Failed(*guest)),
@@ -450,11 +437,16 @@ impl RunningLab {
         changed.extend(alive);
         if !changed.is_empty() {
             // All that those printed who have ended is there, because their serial port is gone.
-            for _ in 0..self.lines.len() {
-                self.lines.try_recv().into_iter().for_each(|line| self.take(line));
-            }
+            self.take_printed();
         }
         self.happened.extend(changed);
+    }
+
+    /// Takes the lines that are there by now: a guest that goes on printing keeps nobody for ever.
+    fn take_printed(&mut self) {
+        for _ in 0..self.lines.len() {
+            self.lines.try_recv().into_iter().for_each(|line| self.take(line));
+        }
     }
 
     /// Notes what a line reports.

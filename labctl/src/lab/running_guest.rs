@@ -213,6 +213,17 @@ impl RunningGuest {
         self.vm.machine().into_iter().for_each(Machine::populate);
     }
 
+    /// Its NICs with the names of their cables.
+    pub(super) fn cabled(&self) -> impl Iterator<Item = (String, &Arc<E1000>)> {
+        let nics = self.nics().iter().enumerate();
+        nics.map(|(nic, device)| (self.cable_name(nic), device))
+    }
+
+    /// What people call the cable of NIC `nic`.
+    pub fn cable_name(&self, nic: usize) -> String {
+        format!("{}:{nic}", self.name)
+    }
+
     /// What its machine has counted.
     pub fn counters(&self) -> (VcpuCounters, Vec<NicCounters>) {
         self.vm.counters()

@@ -10,8 +10,6 @@
 
 use std::time::Duration;
 
-use serde::Serialize;
-
 use super::Supervisor;
 use crate::control::protocol::{Change, ChangeKind, Changes};
 use crate::error::{Error, Exit};
@@ -21,7 +19,7 @@ use crate::policy::Choice;
 use crate::topology::{Action, Boot, CableId, Guest, Lab, Link, SwitchKind, human_mac};
 
 /// All that makes a guest the one it is.
-#[derive(PartialEq, Serialize)]
+#[derive(PartialEq)]
 struct Fingerprint<'a> {
     memory_mib: u32,
     boot: Option<&'a Boot>,
@@ -31,7 +29,7 @@ struct Fingerprint<'a> {
     nics: Vec<NicPrint<'a>>,
 }
 
-#[derive(PartialEq, Serialize)]
+#[derive(PartialEq)]
 struct NicPrint<'a> {
     mac: String,
     switch: &'a str,
