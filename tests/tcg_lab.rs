@@ -156,8 +156,10 @@ fn linux_and_pktguests_share_a_switch() {
     assert!(log.contains(" 0% packet loss"), "{log}");
     // Its answers are a handful; the others are what the second pktguest sends.
     let received = linux["nics"][0]["counters"]["rx_frames"].as_u64();
-    assert!(received > Some(1000), "{linux:#}");
-    assert_eq!(guest(host, "answers")["state"], "running");
+    assert!(received > Some(100), "{linux:#}");
+    for pktguest in ["answers", "sends"] {
+        assert_eq!(guest(host, pktguest)["state"], "running");
+    }
     done(host, "labctl down");
 }
 
