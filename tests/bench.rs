@@ -208,6 +208,58 @@ fn assertions_decide_the_exit_code() {
     assert!(!said.contains("::error"), "{said}");
 }
 
+/// Over good and bad cables, two switches, and a guest that forwards.
+const FAR: &str = "\
+name: far
+switches: { sw0: {}, sw1: {}, sw2: {} }
+links: [{ ends: [sw0, sw1] }]
+defaults: { memory: 48MiB, ring: 256 }
+guests:
+  left: { nics: [sw0] }
+  middle: { nics: [sw1, sw2], workload: { role: forward, duration: 1s } }
+  far: { nics: [{ switch: sw2 }] }
+  bystander: { nics: [{ switch: sw1, loss: 50%, duplicate: 50% }] }
+bench:
+  throughput: { from: left, to: far, duration: 50ms }
+  rr: { from: left, to: far, duration: 50ms }
+  rounds: 2
+  matrix: { optimizations.csb: [false, true] }
+  cells:
+    bad-cable: { set: { \"links[0].loss\": 10%, \"links[0].duplicate\": 10% } }
+    slow-cable:
+      set:
+        guests.far.nics[0].delay: 2ms
+        guests.far.nics[0].jitter: 1ms
+        guests.far.nics[0].reorder: 20%
+        guests.far.nics[0].duplicate: 5%
+  assert:
+    - bad-cable.loss > 0
+";
+
+#[test]
+fn packets_are_accounted_for_across_switches_guests_and_bad_cables() {
+    let Some(_turn) = kvm() else { return };
+    let dir = Scratch::new("far");
+    let file = dir.file("far.lab.yaml", FAR);
+    let results = dir.path("results.json").into_os_string().into_string().unwrap();
+    let printed = output(labctl(&["bench", &file, "--results", &results, "-o", "json"]), 0);
+    let document: Value = serde_json::from_str(&printed).expect("JSON on stdout");
+    let cells = document["cells"].as_array().expect("cells");
+    assert_eq!(cells.len(), 4);
+    for cell in cells {
+        for sample in cell["samples"].as_array().expect("samples") {
+            assert!(sample["void_reason"].is_null(), "{sample:#}");
+            let count = |key: &str| sample[key].as_u64().unwrap_or_default();
+            assert!(count("received") > 0 && count("received") <= count("sent"), "{sample:#}");
+            if sample["kind"] == "throughput" {
+                assert_eq!(count("duplicated") > 0, cell["name"].is_string(), "{sample:#}");
+                let out = count("received") + count("repeated") + count("dropped");
+                assert_eq!(count("sent") + count("duplicated"), out, "{sample:#}");
+            }
+        }
+    }
+}
+
 #[test]
 fn a_plan_is_made_without_anything_started() {
     let plan = output(labctl(&["plan", LAB, "-o", "json"]), 0);

@@ -232,7 +232,7 @@ fn latency(cell: &Cell, ns: fn(&Latency) -> u64) -> Option<Value> {
 mod tests {
     use super::*;
     use crate::bench::summary;
-    use crate::results::{CellId, Counters, Sample};
+    use crate::results::{CellId, Sample};
     use std::path::Path;
 
     const LAB: &str = "
@@ -250,25 +250,17 @@ bench:
     /// A trial of half a second and one of transactions.
     fn samples(received: u64, dropped: u64, p50_us: u64) -> [Sample; 2] {
         let load = Sample {
-            kind: TrialKind::Throughput,
-            round: 1,
-            order: 0,
             elapsed_ns: 500_000_000,
             sent: received + dropped,
             received,
-            per_pair_mpps: Vec::new(),
-            payload_bytes: None,
             dropped,
             drops: vec![crate::results::Drop {
                 place: "p".into(),
                 cause: "c".into(),
                 frames: dropped,
             }],
-            lost: 0,
             conserved: true,
-            void_reason: None,
-            latency: None,
-            counters: Counters::default(),
+            ..Sample::new(TrialKind::Throughput, 1, 0)
         };
         let ns = p50_us * 1000;
         let latency = Some(Latency { p50_ns: ns, p99_ns: 3 * ns, ..Latency::default() });

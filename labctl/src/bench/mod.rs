@@ -3,6 +3,7 @@
 pub mod assertions;
 pub mod audit;
 pub mod compare;
+pub mod drops;
 pub mod effects;
 pub mod peer;
 pub mod runner;

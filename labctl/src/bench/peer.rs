@@ -74,30 +74,15 @@ mod tests {
     use crate::lab::network::PortStats;
 
     fn sample(sent: u64, received: u64, dropped: u64) -> Sample {
-        Sample {
-            kind: TrialKind::Throughput,
-            round: 1,
-            order: 0,
-            elapsed_ns: 1,
-            sent,
-            received,
-            per_pair_mpps: Vec::new(),
-            payload_bytes: None,
-            dropped,
-            drops: vec![],
-            lost: 0,
-            conserved: false,
-            void_reason: None,
-            latency: None,
-            counters: Counters::default(),
-        }
+        let counted = Sample::new(TrialKind::Throughput, 1, 0);
+        Sample { elapsed_ns: 1, sent, received, dropped, ..counted }
     }
 
     /// One TAP takes `written` frames, of which the other gives `read` to its reader.
     fn taps(written: u64, read: u64, queue_full: u64) -> FabricCounters {
         let port = |written, read, queue_full| {
             let kernel = PortStats { written, read, queue_full, ..PortStats::default() };
-            TapCount { interface: "tap".to_owned(), ours: None, kernel }
+            TapCount { interface: "tap".to_owned(), guest: None, ours: None, kernel }
         };
         let taps = vec![port(written, 0, 0), port(0, read, queue_full)];
         FabricCounters { taps, ..FabricCounters::default() }

@@ -55,25 +55,16 @@ fn ratio(
 mod tests {
     use super::*;
     use crate::bench::summary;
-    use crate::results::{CellId, Counters, Latency, Setting, TrialSettings};
+    use crate::results::{CellId, Latency, Setting, TrialSettings};
 
     fn sample(kind: TrialKind, round: u32, figure: u64) -> Sample {
         Sample {
-            kind,
-            round,
-            order: 0,
             elapsed_ns: 1_000_000,
             sent: figure,
             received: figure,
-            per_pair_mpps: Vec::new(),
-            payload_bytes: None,
-            dropped: 0,
-            drops: vec![],
-            lost: 0,
             conserved: true,
-            void_reason: None,
             latency: Some(Latency { p50_ns: figure, ..Latency::default() }),
-            counters: Counters::default(),
+            ..Sample::new(kind, round, 0)
         }
     }
 

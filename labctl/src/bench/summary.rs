@@ -129,23 +129,15 @@ mod tests {
 
     fn load(received: u64, dropped: u64) -> Sample {
         Sample {
-            kind: TrialKind::Throughput,
-            round: 1,
-            order: 0,
             elapsed_ns: 500_000_000,
             sent: received + dropped,
             received,
-            per_pair_mpps: Vec::new(),
-            payload_bytes: None,
             dropped,
             drops: vec![
                 Drop { place: "sw0:1".into(), cause: "ring full".into(), frames: dropped },
                 Drop { place: "sw0:1".into(), cause: "too short".into(), frames: 0 },
             ],
-            lost: 0,
             conserved: true,
-            void_reason: None,
-            latency: None,
             counters: Counters {
                 exits: [("mmio_write".into(), received / 2), ("pio_in".into(), 3)].into(),
                 tdt_writes: received / 4,
@@ -155,6 +147,7 @@ mod tests {
                 cpu_ns: received * 50,
                 ..Counters::default()
             },
+            ..Sample::new(TrialKind::Throughput, 1, 0)
         }
     }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use vmm_core::e1000::NicCounters;
 use vmm_core::kvm::Hypervisor;
 
-use super::{audit, peer};
+use super::{audit, drops, peer};
 use crate::error::Error;
 use crate::lab::{Final, LabCounters, RunningLab};
 use crate::results::{Counters, Drop, Latency, Protocol, Sample, TrialKind, Vmm};
@@ -58,6 +58,8 @@ fn assigned(lab: &Lab, kind: TrialKind, spec: &TrialSpec) -> Lab {
             (TrialKind::Throughput, Some(_)) => Role::receiver(spec.protocol),
             (TrialKind::Rr, Some(Pair { to, .. })) if starts => Role::Ping { to },
             (TrialKind::Rr, Some(_)) => Role::Pong,
+            // Frames may have to pass through it.
+            (_, None) if work.role == Role::Forward => Role::Forward,
             (_, None) => Role::Idle,
         };
         work.frame = spec.frame;
@@ -95,11 +97,13 @@ async fn measure(
 
     let drops = match spec.protocol {
         Protocol::Raw | Protocol::Udp => {
-            audit::since(&audit::drops(running, spec, &before), audit::drops(running, spec, &after))
+            let [earlier, all] = [&before, &after].map(|then| drops::drops(lab, spec, then));
+            [drops::since(&earlier, all), drops::in_guests(lab, spec, &reports)].concat()
         }
         // A frame that is dropped is sent again: no part of the stream is.
         Protocol::Tcp => Vec::new(),
     };
+    let [earlier, duplicated] = [&before, &after].map(|then| drops::duplicated(lab, spec, then));
     let counters = counted(&before, &after, cpu_ns);
     if let Some(silent) = reports.iter().position(Option::is_none) {
         let reason = format!("guest `{}` did not finish in time", running.name(silent));
@@ -110,7 +114,7 @@ async fn measure(
     let sender = Final::total(ends.iter().map(|(sender, _)| *sender));
     let receiver = Final::total(ends.iter().map(|(_, receiver)| *receiver));
     let (sent, received) = match kind {
-        TrialKind::Throughput => (sender.packets, receiver.packets),
+        TrialKind::Throughput => (sender.packets, receiver.unique_packets()),
         TrialKind::Rr => (sender.sent, sender.packets),
     };
     // Frames that drain after the sender has stopped take time, too.
@@ -126,21 +130,18 @@ async fn measure(
         Vmm::Qemu => peer::counted(&reports, cpu_ns),
     };
     let mut sample = Sample {
-        kind,
-        round: place.round,
-        order: place.order,
         elapsed_ns,
         sent,
         received,
         per_pair_mpps,
         payload_bytes: (!spec.protocol.is_raw()).then_some(receiver.bytes),
+        duplicated: duplicated - earlier,
+        repeated: receiver.duplicates,
         dropped,
         drops,
-        lost: 0,
-        conserved: false,
-        void_reason: None,
         latency: (kind == TrialKind::Rr && sender.packets > 0).then(|| latency(ends[0].0)),
         counters,
+        ..Sample::new(kind, place.round, place.order)
     };
     let cables = || lab.cables().map(|cable| lab.impairments(cable));
     let in_order = !cables().any(|cable| cable.reorder > 0.0 || cable.jitter_us > 0);
@@ -222,21 +223,11 @@ pub fn void(
     reason: String,
 ) -> Sample {
     Sample {
-        kind,
-        round: place.round,
-        order: place.order,
-        elapsed_ns: 0,
-        sent: 0,
-        received: 0,
-        per_pair_mpps: Vec::new(),
-        payload_bytes: None,
         dropped: drops.iter().map(|drop| drop.frames).sum(),
         drops,
-        lost: 0,
-        conserved: false,
         void_reason: Some(reason),
-        latency: None,
         counters,
+        ..Sample::new(kind, place.round, place.order)
     }
 }
 

@@ -104,6 +104,8 @@ pub struct Final {
     pub lost: u64,
     pub reordered: u64,
     pub duplicates: u64,
+    pub drops_forth: u64,
+    pub drops_back: u64,
     pub min_ns: u64,
     pub mean_ns: u64,
     pub p50_ns: u64,
@@ -133,6 +135,11 @@ impl Final {
             halts: sum.halts + report.halts,
             ..sum
         })
+    }
+
+    /// Packets received, each counted once however often it came.
+    pub fn unique_packets(&self) -> u64 {
+        self.packets.saturating_sub(self.duplicates)
     }
 }
 

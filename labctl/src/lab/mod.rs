@@ -31,7 +31,7 @@ use vmm_core::kvm::{ExitReason, Hypervisor, HypervisorError, IoThreads, VcpuCoun
 
 pub use console::{Line, Screen, Watcher};
 pub use exec::{Agent, ExecError, Output, Running};
-pub use fabric::{Fabric, FabricCounters, FabricError, RunningCable, TapCount};
+pub use fabric::{CableCount, Fabric, FabricCounters, FabricError, RunningCable, TapCount};
 pub use files::check as check_files;
 pub use guest::{Final, Report, command_line};
 use running_guest::Voices;
@@ -41,7 +41,7 @@ use crate::error::{Error, Exit};
 use crate::policy;
 use crate::topology::Lab;
 use console::Console;
-use fabric::Plug;
+use fabric::OwnedPlug;
 use qemu::Qemu;
 
 /// How long a guest may take to boot.
@@ -462,7 +462,8 @@ impl RunningLab {
     /// # Errors
     /// If the kernel does not tell.
     pub async fn settle(&mut self) -> Result<(), Error> {
-        Ok(self.fabric.settle(self.plugs()).await?)
+        let forward = self.guests.values().any(RunningGuest::forwards);
+        Ok(self.fabric.settle(&self.plugs(), forward).await?)
     }
 
     /// All counters, now.
@@ -472,12 +473,13 @@ impl RunningLab {
     pub async fn counters(&self) -> Result<LabCounters, Error> {
         Ok(LabCounters {
             guests: self.guests.values().map(RunningGuest::counters).collect(),
-            fabric: self.fabric.counters(self.plugs()).await?,
+            fabric: self.fabric.counters(&self.plugs()).await?,
         })
     }
 
-    fn plugs(&self) -> Vec<&Plug> {
-        self.guests.values().flat_map(RunningGuest::plugs).collect()
+    fn plugs(&self) -> Vec<OwnedPlug<'_>> {
+        let guests = self.guests.values();
+        guests.flat_map(|guest| guest.plugs().iter().map(|plug| (guest.name(), plug))).collect()
     }
 
     /// Stops everything. Returns why each of our own guests ended.

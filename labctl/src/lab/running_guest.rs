@@ -16,7 +16,7 @@ use super::qemu::Qemu;
 use super::vm::Vm;
 use super::{Line, linux};
 use crate::error::{Error, Exit};
-use crate::topology::{Guest, System};
+use crate::topology::{Guest, Role};
 
 /// How a guest is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,9 +60,8 @@ pub struct RunningGuest {
     cpu: Option<usize>,
     /// Whether its cables were plugged in: it may send.
     let_go: bool,
-    /// Whether its workload starts a conversation, so that the others should listen before.
-    starts: bool,
-    pktguest: bool,
+    /// What pktguest does; `None`: it runs something else.
+    role: Option<Role>,
     pub(super) linux: bool,
     /// What a line of its console contains once it is ready.
     ready: Option<String>,
@@ -89,14 +88,9 @@ impl RunningGuest {
         voices: Voices,
     ) -> Self {
         let ready = guest.boot().and_then(|boot| boot.ready.clone());
-        let (pktguest, linux) = match guest.system {
-            System::Pktguest(_) => (true, false),
-            System::Linux(_) => (false, true),
-            System::Pvh(_) => (false, false),
-        };
-        let starts = guest.pktguest().is_some_and(|guest| guest.workload.role.starts());
+        let role = guest.pktguest().map(|pktguest| pktguest.workload.role);
         // A kernel of its own says nothing that could be waited for, unless the file tells what.
-        let waits = pktguest || ready.is_some();
+        let waits = role.is_some() || ready.is_some();
         let state = if waits { State::Starting } else { State::Running };
         let (name, since, report) = (guest.name.clone(), SystemTime::now(), None);
         Self {
@@ -105,9 +99,8 @@ impl RunningGuest {
             vm,
             cpu,
             let_go: false,
-            starts,
-            pktguest,
-            linux,
+            role,
+            linux: guest.is_linux(),
             ready,
             voices,
             state,
@@ -149,12 +142,17 @@ impl RunningGuest {
 
     /// Whether it runs pktguest.
     pub(super) fn is_pktguest(&self) -> bool {
-        self.pktguest
+        self.role.is_some()
     }
 
-    /// Whether its workload starts a conversation.
+    /// Whether its workload starts a conversation, so that the others should listen before.
     pub(super) fn starts(&self) -> bool {
-        self.starts
+        self.role.is_some_and(Role::starts)
+    }
+
+    /// Whether it passes frames on from one NIC to another.
+    pub(super) fn forwards(&self) -> bool {
+        self.role == Some(Role::Forward)
     }
 
     /// Its account of its workload, once that is over.
@@ -175,7 +173,7 @@ impl RunningGuest {
     /// Looks whether it hangs; true if that has changed. Only of pktguest is it known: other kernels
     /// may compute for as long as they like.
     pub(super) fn look_for_life(&mut self) -> bool {
-        let Some(used) = self.cpu_time().filter(|_| self.pktguest) else { return false };
+        let Some(used) = self.cpu_time().filter(|_| self.is_pktguest()) else { return false };
         let (vcpu, nics) = self.counters();
         let of_nic = |nic: &NicCounters| nic.tx.frames + nic.rx.frames + nic.interrupts;
         let signs = vcpu.total() + nics.iter().map(of_nic).sum::<u64>();
@@ -264,14 +262,16 @@ impl RunningGuest {
     pub(super) fn hear(&mut self, line: &Line) -> Option<State> {
         match (&self.state, &line.report) {
             (State::Done | State::Failed(_), _) => return None,
-            (_, Some(Report::Final(report))) if self.pktguest => {
+            (_, Some(Report::Final(report))) if self.is_pktguest() => {
                 self.report = Some((**report).clone());
                 self.state = State::Done;
             }
-            (_, Some(Report::Error { message })) if self.pktguest => {
+            (_, Some(Report::Error { message })) if self.is_pktguest() => {
                 self.fail(format!("failed: {}", printable(message)), false);
             }
-            (State::Starting, Some(Report::Ready)) if self.pktguest => self.state = State::Running,
+            (State::Starting, Some(Report::Ready)) if self.is_pktguest() => {
+                self.state = State::Running
+            }
             // There is no power switch: this is as far as it can go.
             _ if self.linux && linux::has_halted(&line.text) => self.state = State::Done,
             (State::Starting, _) if self.says_ready(&line.text) => self.state = State::Running,
@@ -300,7 +300,7 @@ impl RunningGuest {
         } else {
             match self.vm.exited() {
                 None => return false,
-                Some(ExitReason::Reset) if !self.pktguest => self.state = State::Done,
+                Some(ExitReason::Reset) if !self.is_pktguest() => self.state = State::Done,
                 Some(reason) => {
                     let ours = reason == ExitReason::Panicked;
                     self.fail(format!("died: {reason}"), ours);

@@ -396,8 +396,14 @@ pub struct Sample {
     pub elapsed_ns: u64,
     /// Packets sent; in an `rr` trial, requests; with TCP, records of one segment's length.
     pub sent: u64,
-    /// Packets received by the workload; in an `rr` trial, answered requests.
+    /// Packets received by the workload, each counted once; in an `rr` trial, answered requests.
     pub received: u64,
+    /// Copies that impaired cables made of packets.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub duplicated: u64,
+    /// Packets that the workload received again.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub repeated: u64,
     /// Millions of packets received per second by each pair, in its own time and the file's order;
     /// empty with a single pair.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -413,7 +419,7 @@ pub struct Sample {
     /// what it drops.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub lost: u64,
-    /// True if `sent = received + dropped`.
+    /// True if `sent + duplicated = received + repeated + dropped`.
     pub conserved: bool,
     /// Why this trial does not count, if so. One in which nothing arrived is void too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -430,6 +436,29 @@ fn is_zero(count: &u64) -> bool {
 }
 
 impl Sample {
+    /// A trial in which nothing has been counted yet.
+    pub fn new(kind: TrialKind, round: u32, order: u32) -> Self {
+        Self {
+            kind,
+            round,
+            order,
+            elapsed_ns: 0,
+            sent: 0,
+            received: 0,
+            duplicated: 0,
+            repeated: 0,
+            per_pair_mpps: Vec::new(),
+            payload_bytes: None,
+            dropped: 0,
+            drops: Vec::new(),
+            lost: 0,
+            conserved: false,
+            void_reason: None,
+            latency: None,
+            counters: Counters::default(),
+        }
+    }
+
     /// Does it count?
     pub fn is_valid(&self) -> bool {
         self.void_reason.is_none()
@@ -438,7 +467,10 @@ impl Sample {
     /// Is every packet accounted for?
     pub fn adds_up(&self) -> bool {
         let known: u64 = self.drops.iter().map(|d| d.frames).sum();
-        known == self.dropped && self.received.checked_add(self.dropped) == Some(self.sent)
+        let sum =
+            |counts: &[u64]| counts.iter().try_fold(0, |sum: u64, count| sum.checked_add(*count));
+        let arrived = sum(&[self.received, self.repeated, self.dropped]);
+        known == self.dropped && arrived.is_some() && arrived == sum(&[self.sent, self.duplicated])
     }
 
     /// Gigabits of payload received per second; `None` if nothing arrived, or not through sockets.
@@ -591,21 +623,13 @@ mod tests {
 
     fn sample() -> Sample {
         Sample {
-            kind: TrialKind::Throughput,
-            round: 1,
-            order: 0,
             elapsed_ns: 1_000_000,
             sent: 100,
             received: 90,
-            per_pair_mpps: Vec::new(),
-            payload_bytes: None,
             dropped: 10,
             drops: vec![Drop { place: "sw0:1".into(), cause: "ring full".into(), frames: 10 }],
-            lost: 0,
             conserved: true,
-            void_reason: None,
-            latency: None,
-            counters: Counters::default(),
+            ..Sample::new(TrialKind::Throughput, 1, 0)
         }
     }
 
@@ -630,6 +654,10 @@ mod tests {
         sample.drops[0].frames = 10;
         sample.received = 91;
         assert!(!sample.adds_up(), "a packet out of nowhere");
+        (sample.received, sample.repeated, sample.duplicated) = (90, 1, 2);
+        assert!(!sample.adds_up(), "a copy that has vanished");
+        sample.duplicated = 1;
+        assert!(sample.adds_up());
         sample.received = u64::MAX;
         assert!(!sample.adds_up(), "must not overflow");
     }

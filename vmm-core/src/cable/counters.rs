@@ -2,16 +2,13 @@
 
 use serde::Serialize;
 
-/// Frames that went into one end of a cable and what became of them, while anything was asked of it:
-/// impairments, captures, or to be unplugged. What passes otherwise is for the ends to count.
+/// Frames that went into one end of a cable and what became of them.
 ///
 /// At any time `frames + duplicated == delivered + refused + dropped + held`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct CableCounters {
     /// Frames that went in.
     pub frames: u64,
-    /// Their bytes, without the frame check sequence.
-    pub bytes: u64,
     /// Copies made on purpose.
     pub duplicated: u64,
     /// Taken at the other end. A switch or a TAP takes all, and counts what becomes of them.

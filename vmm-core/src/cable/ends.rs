@@ -1,6 +1,7 @@
 //! What is plugged into a cable: whoever sends holds one of these, whoever delivers another.
 //!
-//! As long as nothing is asked of their lane, both are one load away from what they stand for.
+//! As long as nothing is asked of their lane, both are one load away from what they stand for, and add
+//! to a counter once a batch.
 
 use std::mem;
 use std::sync::Arc;
@@ -101,13 +102,16 @@ impl Backend for FromNic {
     fn transmit(&mut self, batch: &FrameBatch<'_>) {
         match self.direct() {
             Some(backend) => backend.transmit(batch),
-            None => self.carry(batch),
+            None => return self.carry(batch),
         }
+        self.lane.pass(batch.len(), batch.len());
     }
 
     fn transmit_while_room(&mut self, batch: &FrameBatch<'_>) -> usize {
         if let Some(backend) = self.direct() {
-            return backend.transmit_while_room(batch);
+            let sent = backend.transmit_while_room(batch);
+            self.lane.pass(sent, sent);
+            return sent;
         }
         if self.lane.is_managed() {
             // What is full drops, as a queue does; a sender that waited would not be called back.
@@ -156,7 +160,9 @@ impl Exit for ToNic {
 impl Receiver for ToNic {
     fn receive(&self, batch: &FrameBatch<'_>, picks: &[u32]) -> usize {
         if self.lane.is_idle() {
-            return self.nic.receive(batch, picks);
+            let taken = self.nic.receive(batch, picks);
+            self.lane.pass(picks.len(), taken);
+            return taken;
         }
         self.lane.carry(batch, picks, self)
     }
@@ -198,6 +204,7 @@ impl Receiver for ToBackend {
             && hops < MAX_HOPS
             && let Some(taken) = self.gate.deliver(batch, picks, hops == 0)
         {
+            self.lane.pass(picks.len(), taken);
             return taken;
         }
         self.lane.carry(batch, picks, self)

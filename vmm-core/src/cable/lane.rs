@@ -10,7 +10,7 @@
 use std::collections::VecDeque;
 use std::iter::repeat_n;
 use std::mem;
-use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
 
 use parking_lot::{Mutex, MutexGuard};
@@ -37,6 +37,10 @@ const MANAGED: u8 = 2;
 pub(super) struct Lane {
     /// What is asked of it: [`WATCHED`] and [`MANAGED`].
     asked: AtomicU8,
+    /// Frames that passed it by while nothing was.
+    passed: AtomicU64,
+    /// How many of those the NIC at its end turned away.
+    turned_away: AtomicU64,
     agenda: Arc<Agenda>,
     this: Weak<Lane>,
     state: Mutex<State>,
@@ -92,6 +96,8 @@ impl Lane {
         };
         Arc::new_cyclic(|this| Self {
             asked: AtomicU8::new(0),
+            passed: AtomicU64::new(0),
+            turned_away: AtomicU64::new(0),
             agenda,
             this: this.clone(),
             state: Mutex::new(state),
@@ -102,6 +108,15 @@ impl Lane {
     #[inline]
     pub fn is_idle(&self) -> bool {
         self.asked.load(Relaxed) == 0
+    }
+
+    /// Notes frames that passed it by, and how many of them were taken.
+    #[inline]
+    pub fn pass(&self, frames: usize, taken: usize) {
+        self.passed.fetch_add(frames as u64, Relaxed);
+        if taken < frames {
+            self.turned_away.fetch_add((frames - taken) as u64, Relaxed);
+        }
     }
 
     /// Whether it keeps or loses frames, or may.
@@ -145,7 +160,17 @@ impl Lane {
 
     pub fn counters(&self) -> CableCounters {
         let state = self.state.lock();
-        CableCounters { held: state.waiting + state.leaving, ..state.counters }
+        let counted = state.counters;
+        // Of a batch that passes right now either may be seen first.
+        let turned_away = self.turned_away.load(Relaxed);
+        let passed = self.passed.load(Relaxed).max(turned_away);
+        CableCounters {
+            frames: counted.frames + passed,
+            delivered: counted.delivered + passed - turned_away,
+            refused: counted.refused + turned_away,
+            held: state.waiting + state.leaving,
+            ..counted
+        }
     }
 
     /// Takes the picked frames in, those that nothing keeps right through to `exit`; returns how
@@ -187,13 +212,10 @@ impl Lane {
         for direction in [Direction::Outbound, Direction::Inbound] {
             state.observers.see(direction, timestamp, batch, &all);
         }
-        let counters = &mut state.counters;
-        counters.frames += frames as u64;
-        counters.bytes +=
-            all.iter().map(|pick| batch.frame(*pick as usize).len() as u64).sum::<u64>();
-        counters.delivered += frames as u64;
         all.clear();
         state.spare = all;
+        drop(state);
+        self.pass(frames, frames);
     }
 
     pub fn timestamp(&self) -> u64 {
@@ -284,7 +306,6 @@ impl State {
         for pick in picks {
             let frame = batch.frame(*pick as usize);
             self.counters.frames += 1;
-            self.counters.bytes += frame.len() as u64;
             let Some(copies) = self.let_in() else { continue };
             match self.model.send(now, frame.len() as u64 * u64::from(copies)) {
                 Due::At(due) if due > now || self.keeps_frames() => {

@@ -8,7 +8,7 @@
 //!                                              holds copies, which the Courier hands on
 //! ```
 //!
-//! As long as nothing is asked of a cable, a batch passes it for one relaxed load and a call. While
+//! As long as nothing is asked of a cable, a batch passes it for a load, an addition and a call. While
 //! something is, receivers cannot ask through it for frames that wait (policy `pull`): who sends is
 //! told that there is room, and what does not fit is dropped and counted. A capture alone changes
 //! nothing of that.

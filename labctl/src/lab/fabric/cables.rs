@@ -167,15 +167,20 @@ impl RunningCable {
         self.ports.iter().rev().find(|port| !port.is_empty()).map_or("", |port| port)
     }
 
-    /// What became of frames that went in at an end, as far as something was asked of it.
+    /// What became of frames that went in at an end.
     pub fn counters(&self, from: End) -> CableCounters {
         self.cable.counters(from)
     }
 
-    /// What it has counted, if anything was asked of it so far.
-    pub(super) fn count(&self) -> Option<CableCount> {
+    /// What it has counted.
+    pub(super) fn count(&self) -> CableCount {
         let [forth, back] = [End::A, End::B].map(|end| self.cable.counters(end));
-        let used = forth.frames + back.frames > 0;
-        used.then(|| CableCount { cable: self.name().to_owned(), forth, back })
+        CableCount { cable: self.name().to_owned(), guest: self.guest.clone(), forth, back }
+    }
+
+    /// Whether frames may be on their way in it.
+    pub(super) fn may_hold(&self) -> bool {
+        let held = |end| self.cable.counters(end).held > 0;
+        !self.impairments.is_none() || held(End::A) || held(End::B)
     }
 }

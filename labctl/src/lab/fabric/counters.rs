@@ -14,10 +14,8 @@ pub struct FabricCounters {
     pub switches: Vec<(String, Vec<(u8, PortCounters)>)>,
     /// In the order of guests and NICs, then those of other cables.
     pub taps: Vec<TapCount>,
-    /// Of cables that something was asked of: others do not count.
+    /// Of all cables, by name.
     pub cables: Vec<CableCount>,
-    /// Cables that are not a guest's.
-    pub links: usize,
 }
 
 /// What was counted at a TAP.
@@ -25,6 +23,8 @@ pub struct FabricCounters {
 pub struct TapCount {
     /// Its interface.
     pub interface: String,
+    /// The guest that is on it, if one is.
+    pub guest: Option<String>,
     /// By us; `None` if another VMM holds it.
     pub ours: Option<TapCounters>,
     /// By the kernel.
@@ -36,6 +36,8 @@ pub struct TapCount {
 pub struct CableCount {
     /// Its name.
     pub cable: String,
+    /// The guest whose it is, if it is one's.
+    pub guest: Option<String>,
     /// From its first end: from the guest.
     pub forth: CableCounters,
     /// From its second end: to the guest.
@@ -43,9 +45,8 @@ pub struct CableCount {
 }
 
 impl FabricCounters {
-    /// Whether frames are known to wait somewhere, and how many have moved so far; `None` if there
-    /// are only VALE switches and cables that do nothing, which hold none.
-    pub(super) fn in_motion(&self) -> Option<(bool, u64)> {
+    /// Whether frames are known to wait somewhere, and how many have moved so far.
+    pub(super) fn in_motion(&self) -> (bool, u64) {
         let unread = |tap: &TapCount| {
             let unread = tap.ours.is_some_and(|ours| ours.rx_frames < tap.kernel.read);
             unread || tap.kernel.qdisc_queued > 0
@@ -58,7 +59,6 @@ impl FabricCounters {
         let through_cable = |cable: &CableCount| cable.forth.frames + cable.back.frames;
         let moved = self.taps.iter().map(through_tap).sum::<u64>()
             + self.cables.iter().map(through_cable).sum::<u64>();
-        let waiting = self.taps.iter().any(unread) || self.cables.iter().any(held);
-        (!self.taps.is_empty() || !self.cables.is_empty()).then_some((waiting, moved))
+        (self.taps.iter().any(unread) || self.cables.iter().any(held), moved)
     }
 }

@@ -20,7 +20,7 @@ use super::network::{Bridge, HostLinks, HostNetwork, NetworkError, TapPort};
 use crate::platform::Link;
 use crate::topology::{self, CableId, Lab, LinkEnd, SwitchKind};
 pub use cables::RunningCable;
-pub use counters::{FabricCounters, TapCount};
+pub use counters::{CableCount, FabricCounters, TapCount};
 pub use error::FabricError;
 
 /// How long frames may take to leave the kernel's queues, and cables.
@@ -94,7 +94,14 @@ pub enum Plug {
     Lent(Option<TapPort>),
 }
 
+/// What a guest is plugged into, with the guest's name.
+pub type OwnedPlug<'a> = (&'a str, &'a Plug);
+
 impl Plug {
+    fn is_vale(&self) -> bool {
+        matches!(self, Self::Vale { .. })
+    }
+
     /// The port's number, or the TAP's name.
     pub fn port(&self) -> String {
         match self {
@@ -380,24 +387,27 @@ impl Fabric {
     }
 
     /// Waits until every frame written to a TAP has been read from another, or dropped, and none is
-    /// on its way in a cable. A frame through a VALE switch is delivered before its sender's kick
-    /// returns.
+    /// on its way in a cable or, if they `forward`, in a guest. A frame through a VALE switch is
+    /// delivered before its sender's kick returns.
     ///
     /// # Errors
     /// If the kernel does not tell.
-    pub async fn settle(&self, plugs: Vec<&Plug>) -> Result<(), FabricError> {
+    pub async fn settle(&self, plugs: &[OwnedPlug<'_>], forward: bool) -> Result<(), FabricError> {
         if self.switches.iter().any(|switch| matches!(switch.medium, Medium::Sockets(_))) {
             tokio::time::sleep(SOCKET_SETTLE_TIME).await;
+            return Ok(());
+        }
+        let links = self.links.values().flatten();
+        let mut all = plugs.iter().map(|(_, plug)| *plug).chain(links);
+        if !forward && all.all(Plug::is_vale) && !self.cables.values().any(RunningCable::may_hold) {
             return Ok(());
         }
         let mut quiet = 0;
         let mut before = None;
         let deadline = tokio::time::Instant::now() + SETTLE_TIME;
-        while let Some((waiting, moved)) = self.counters(plugs.clone()).await?.in_motion() {
+        while quiet < QUIET_LOOKS && tokio::time::Instant::now() < deadline {
+            let (waiting, moved) = self.counters(plugs).await?.in_motion();
             quiet = if !waiting && before == Some(moved) { quiet + 1 } else { 0 };
-            if quiet == QUIET_LOOKS || tokio::time::Instant::now() > deadline {
-                break;
-            }
             before = Some(moved);
             tokio::time::sleep(LOOK_PAUSE).await;
         }
@@ -408,26 +418,28 @@ impl Fabric {
     ///
     /// # Errors
     /// If the kernel does not tell its own.
-    pub async fn counters(&self, plugs: Vec<&Plug>) -> Result<FabricCounters, FabricError> {
+    pub async fn counters(&self, plugs: &[OwnedPlug<'_>]) -> Result<FabricCounters, FabricError> {
         let of = |switch: &RunningSwitch| match &switch.medium {
             Medium::Vale(vale) => Some((switch.name.clone(), vale.counters())),
             Medium::Bridge(_) | Medium::Sockets(_) => None,
         };
         let mut taps = Vec::new();
-        for plug in plugs.into_iter().chain(self.links.values().flatten()) {
+        let links = self.links.values().flatten().map(|plug| (None, plug));
+        let guests = plugs.iter().map(|(guest, plug)| (Some(*guest), *plug));
+        for (guest, plug) in guests.chain(links) {
             let (port, ours) = match plug {
                 Plug::Tap { tap, port, .. } => (port, Some(tap.counters())),
                 Plug::Lent(Some(port)) => (port, None),
                 Plug::Lent(None) | Plug::Vale { .. } => continue,
             };
             let (interface, kernel) = (port.name().to_owned(), port.stats().await?);
-            taps.push(TapCount { interface, ours, kernel });
+            let guest = guest.map(str::to_owned);
+            taps.push(TapCount { interface, guest, ours, kernel });
         }
         Ok(FabricCounters {
             switches: self.switches.iter().filter_map(of).collect(),
             taps,
-            cables: self.cables.values().filter_map(RunningCable::count).collect(),
-            links: self.links.len(),
+            cables: self.cables.values().map(RunningCable::count).collect(),
         })
     }
 }

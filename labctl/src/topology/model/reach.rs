@@ -1,6 +1,6 @@
 //! Who reaches whom, and through which NICs.
 
-use super::{Lab, LinkEnd, Role};
+use super::{Guest, Lab, LinkEnd, Role};
 
 /// A partition of things numbered from 0 (union-find).
 #[derive(Clone, Debug)]
@@ -33,25 +33,49 @@ impl Segments {
 impl Lab {
     /// The switches that frames pass between, through links and forwarding guests.
     pub fn segments(&self) -> Segments {
+        self.segments_through(|guest| self.forwards(guest))
+    }
+
+    /// Whether a guest passes frames from one of its NICs to another.
+    fn forwards(&self, guest: usize) -> bool {
+        let spec = self.guests.get(guest).and_then(Guest::pktguest);
+        spec.is_some_and(|pktguest| pktguest.workload.role == Role::Forward)
+    }
+
+    fn segments_through(&self, passes: impl Fn(usize) -> bool) -> Segments {
         let mut segments = Segments::new(self.switches.len());
         for link in &self.links {
             if let [LinkEnd::Switch(one), LinkEnd::Switch(other)] = link.ends {
                 segments.join(one, other);
             }
         }
-        for guest in &self.guests {
-            let forwards = guest.pktguest().is_some_and(|g| g.workload.role == Role::Forward);
-            if let (true, [one, other, ..]) = (forwards, guest.nics.as_slice()) {
+        for (number, guest) in self.guests.iter().enumerate() {
+            if let (true, [one, other, ..]) = (passes(number), guest.nics.as_slice()) {
                 segments.join(one.switch, other.switch);
             }
         }
         segments
     }
 
+    /// The forwarding guests that frames from one guest to another pass through.
+    pub fn between(&self, from: usize, to: usize) -> Vec<usize> {
+        let others = (0..self.guests.len()).filter(|guest| ![from, to].contains(guest));
+        let forwarding = others.filter(|guest| self.forwards(*guest));
+        // There is one way at most: without any guest on it there is none.
+        let is_needed = |without: &usize| {
+            let segments = self.segments_through(|guest| guest != *without && self.forwards(guest));
+            self.link_in(&segments, from, to).is_none()
+        };
+        forwarding.filter(is_needed).collect()
+    }
+
     /// The NIC of `from` and the NIC of `to` that reach each other: on one switch if there is one
     /// that both are on, or else the first ones with any way between them.
     pub fn link(&self, from: usize, to: usize) -> Option<(usize, usize)> {
-        let segments = self.segments();
+        self.link_in(&self.segments(), from, to)
+    }
+
+    fn link_in(&self, segments: &Segments, from: usize, to: usize) -> Option<(usize, usize)> {
         let [from, to] = [self.guests.get(from)?, self.guests.get(to)?];
         let first = |near: &dyn Fn(usize, usize) -> bool| {
             from.nics.iter().enumerate().find_map(|(i, nic)| {
@@ -111,5 +135,16 @@ mod tests {
         assert!(!segments.join(0, 2), "they are one already");
         assert!((0..4).all(|thing| segments.of(thing) == segments.of(0)));
         assert_eq!(segments.of(9), 9);
+    }
+    #[test]
+    fn frames_pass_through_those_guests_that_connect_their_ends() {
+        let text = "name: t\nswitches: { s0: {}, s1: {}, s2: {}, s3: {} }\nlinks: [s1 -- s2]\n\
+                    guests: { a: { nics: [s0] }, b: { nics: [s3] }, c: { nics: [s0] }, \
+                    f: { nics: [s0, s1], workload: { role: forward } }, \
+                    g: { nics: [s2, s3], workload: { role: forward } } }";
+        let lab = Lab::parse(std::path::Path::new("t.lab.yaml"), text).unwrap();
+        assert_eq!(lab.between(0, 1), [3, 4]);
+        assert_eq!(lab.between(0, 2), [0; 0], "they share a switch");
+        assert_eq!(lab.between(0, 4), [3], "the ends are not between");
     }
 }

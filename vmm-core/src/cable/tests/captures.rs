@@ -69,9 +69,11 @@ fn a_dropped_capture_leaves_the_cable_idle() {
     drop(one);
     bench.send(&[1]);
     assert_eq!(tags_and_ways(&other).len(), 1);
+    assert!(!bench.cable.lane(End::A).is_idle());
     drop(other);
+    assert!([End::A, End::B].iter().all(|end| bench.cable.lane(*end).is_idle()));
     bench.send(&[2]);
-    assert_eq!(bench.audit()[0].frames, 1);
+    assert_eq!(bench.audit()[0].delivered, 2);
     assert_eq!(bench.port.take(), [1, 2]);
 }
 

@@ -54,8 +54,6 @@ proptest! {
     #[test]
     fn frames_are_conserved(steps in prop::collection::vec(step(), 1..60)) {
         let mut bench = Bench::new();
-        // Never idle: so that everything is counted.
-        let _watcher = bench.cable.capture(End::A, CaptureLimits::default()).unwrap();
         let (mut capture, mut sent, mut delivered) = (None, 0, 0);
         let mut taken = 0;
         for step in steps {
@@ -85,7 +83,6 @@ proptest! {
             }
             let [forth, back] = bench.audit();
             prop_assert_eq!((forth.frames, back.frames), (sent, delivered));
-            prop_assert_eq!(forth.bytes, sent * 60);
             prop_assert_eq!(bench.port.got.lock().len() as u64, forth.delivered);
             prop_assert_eq!(bench.nic.got.lock().len() as u64, back.delivered);
         }
