@@ -69,7 +69,6 @@ impl Street {
             console: Box::new(io::sink()),
             agent: None,
             clock: self.clock.clone(),
-            cpu: None,
             io: IoThreads::default(),
         };
         let machine = Machine::start(&self.kvm, config)?;

@@ -9,30 +9,11 @@ use std::io::Write;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use common::labs::{Labs, repository, text};
+use common::labs::{Labs, PAIR, repository, text};
 use common::{eventually, kvm, may_use_tap, say};
 use rustix::fs::{OFlags, fcntl_setfl};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
-
-const PAIR: &str = "\
-name: pair
-switches: { sw0: {} }
-defaults: { nics: [sw0], spin: 0 }
-guests:
-  left: { workload: { role: ping, to: right, rate: 1kpps } }
-  right: { workload: { role: pong } }
-  third: {}
-";
-
-fn events(labs: &Labs) -> Vec<(String, Option<String>)> {
-    let out = labs.run(&["events"]);
-    let event = |line: &str| -> (String, Option<String>) {
-        let event: Value = serde_json::from_str(line).expect("an event");
-        (event["event"].as_str().expect("a name").into(), event["subject"].as_str().map(Into::into))
-    };
-    out.lines().map(event).collect()
-}
 
 #[test]
 fn a_lab_comes_up_tells_how_it_is_and_goes_without_residue() {
@@ -44,7 +25,7 @@ fn a_lab_comes_up_tells_how_it_is_and_goes_without_residue() {
     assert_eq!(status[0]["state"], "running", "{status:#}");
     let guest = labs.guest("left");
     assert_eq!((&guest["state"], &guest["nics"][0]["up"]), (&"running".into(), &true.into()));
-    let happened: Vec<_> = events(&labs).into_iter().map(|(event, _)| event).collect();
+    let happened: Vec<_> = labs.events().into_iter().map(|(event, _)| event).collect();
     let ready = happened.iter().filter(|event| *event == "guest-ready").count();
     assert_eq!((ready, happened.last().unwrap().as_str()), (3, "lab-ready"), "{happened:?}");
     eventually("frames flow", || {
@@ -66,51 +47,6 @@ fn a_lab_comes_up_tells_how_it_is_and_goes_without_residue() {
     assert!(labs.is_clean(), "{:?}", fs::read_dir(labs.state()).map(Iterator::collect::<Vec<_>>));
     let code = labs.try_run(&["down", "--lab", "pair"]).status.code();
     assert_eq!(code, Some(4), "there is no such lab any more");
-}
-
-#[test]
-fn up_changes_only_what_the_file_has_changed() {
-    let Some(_kvm) = kvm() else { return };
-    let labs = Labs::new("converge");
-    let file = labs.file("pair", PAIR);
-    labs.run(&["up", "--wait", &file]);
-    let before = ["left", "right", "third"].map(|guest| labs.guest(guest)["started_ms"].clone());
-    let changed = PAIR
-        .replace("switches: { sw0: {} }", "switches: { sw0: {}, sw1: {} }\nlinks: [sw0 -- sw1]")
-        .replace("third: {}", "third: { memory: 96MiB }\n  fourth: { nics: [sw1] }")
-        .replace("right: {", "right: { nics: [{ switch: sw0, delay: 2ms }],");
-    labs.file("pair", &changed);
-    let plan = labs.try_run(&["up", "--dry-run", &file]);
-    assert!(plan.status.success(), "{plan:?}");
-    let steps = |output: &std::process::Output| {
-        let text = text(&output.stderr);
-        let step = |line: &&str| line.starts_with(['+', '-', '!', '~']);
-        text.lines().filter(step).map(str::to_owned).collect::<Vec<_>>()
-    };
-    assert_eq!(labs.guest("third")["memory_mib"], 64, "nothing was done yet");
-    let done = labs.try_run(&["up", "--wait", &file]);
-    assert!(done.status.success(), "{done:?}");
-    assert_eq!(steps(&plan), steps(&done), "what was said is what was done");
-    let subjects: Vec<_> = steps(&done)
-        .iter()
-        .map(|step| step.split_whitespace().take(2).collect::<Vec<_>>().join(" "))
-        .collect();
-    assert_eq!(subjects, ["~ right:0", "! third", "+ sw0--sw1", "+ fourth", "+ sw1"]);
-    let after = ["left", "right", "third"].map(|guest| labs.guest(guest)["started_ms"].clone());
-    assert_eq!(before[..2], after[..2], "untouched guests keep running");
-    assert_ne!(before[2], after[2]);
-    assert_eq!(labs.guest("third")["memory_mib"], 96);
-    let link = &labs.json(&["link", "show", "right:0"])[0];
-    assert_eq!(link["impairments"]["delay_us"], 2000, "{link:#}");
-    // And back again.
-    labs.file("pair", PAIR);
-    labs.run(&["up", "--wait", &file]);
-    assert_eq!(labs.json(&["ps"])[0]["guests"].as_array().unwrap().len(), 3);
-    assert_eq!(labs.guest("left")["started_ms"], before[0]);
-    // A file with a mistake changes nothing.
-    labs.file("pair", "name: pair\n");
-    assert_eq!(labs.try_run(&["up", &file]).status.code(), Some(10));
-    assert_eq!(labs.guest("left")["started_ms"], before[0]);
 }
 
 #[test]
@@ -145,7 +81,7 @@ fn a_guest_that_fails_is_named_and_comes_back() {
     let restarts = labs.guest("faults")["restarts"].as_u64();
     labs.run(&["restart", "faults"]);
     assert_eq!(labs.guest("faults")["restarts"].as_u64(), restarts.map(|n| n + 1));
-    let named = events(&labs);
+    let named = labs.events();
     assert!(named.contains(&("guest-hangs".into(), Some("hangs".into()))), "{named:?}");
     for guest in ["crashes", "faults"] {
         assert!(named.contains(&("guest-failed".into(), Some(guest.into()))), "{named:?}");
@@ -156,79 +92,6 @@ fn a_guest_that_fails_is_named_and_comes_back() {
     eventually("a guest that did not fail starts anew, too", || {
         labs.guest("left")["state"] == "running"
     });
-}
-
-#[test]
-fn what_cannot_start_is_told_and_tried_again() {
-    let Some(_kvm) = kvm() else { return };
-    let labs = Labs::new("absent");
-    let kernel = labs.path("kernel");
-    fs::write(&kernel, images::PKTGUEST).unwrap();
-    let lab = PAIR.replace("name: pair", "name: absent").replace(
-        "third: {}",
-        &format!(
-            "third: {{ spin: 0 }}\n  own: {{ kind: pvh, kernel: {}, cmdline: \"role=idle\" }}\n\
-             events: [{{ at: 300ms, restart: own }}, {{ at: 301ms, link: \"left:0\", up: false }}]",
-            kernel.display()
-        ),
-    );
-    let lab = lab.replace("nics: [sw0], spin: 0", "nics: [sw0]");
-    let file = labs.file("absent", &lab);
-    labs.run(&["up", "--wait", &file]);
-    // A file that went away keeps the guest that runs, and what is to happen else happens.
-    fs::remove_file(&kernel).unwrap();
-    eventually("the event after the one that fails", || {
-        !labs.guest("left")["nics"][0]["up"].as_bool().unwrap()
-    });
-    assert!(events(&labs).contains(&("event-failed".into(), Some("own".into()))));
-    assert_eq!(labs.guest("own")["state"], "running");
-    assert_eq!(labs.try_run(&["restart", "own"]).status.code(), Some(10));
-    assert_eq!(labs.guest("own")["state"], "running");
-    // One that is no kernel costs the guest, and is named.
-    fs::write(&kernel, "no kernel").unwrap();
-    assert_eq!(labs.try_run(&["restart", "own"]).status.code(), Some(10));
-    let own = labs.guest("own");
-    assert_eq!(own["state"], "failed");
-    assert!(own["reason"].as_str().unwrap().contains("cannot start"), "{own:#}");
-    assert_eq!(labs.json(&["ps"])[0]["state"], "degraded");
-    let again = labs.try_run(&["up", "--wait", &file]);
-    assert_eq!(again.status.code(), Some(10), "{again:?}");
-    fs::write(&kernel, images::PKTGUEST).unwrap();
-    let again = labs.try_run(&["up", "--wait", &file]);
-    assert!(again.status.success(), "{again:?}");
-    assert!(text(&again.stderr).contains("+ own"), "{again:?}");
-    assert_eq!(
-        (&labs.guest("own")["state"], &labs.json(&["ps"])[0]["state"]),
-        (&"running".into(), &"running".into())
-    );
-}
-
-#[test]
-fn cables_stay_as_they_were_changed_until_the_file_is_applied() {
-    let Some(_kvm) = kvm() else { return };
-    let labs = Labs::new("live");
-    let file = labs.file("pair", PAIR);
-    labs.run(&["up", "--wait", &file]);
-    labs.run(&["link", "set", "right:0", "--delay", "3ms", "--down"]);
-    labs.run(&["restart", "right"]);
-    eventually("it runs again", || labs.guest("right")["state"] == "running");
-    let cable = || labs.json(&["link", "show", "right:0"])[0].clone();
-    assert_eq!(
-        (
-            &cable()["impairments"]["delay_us"],
-            &cable()["up"],
-            &labs.guest("right")["nics"][0]["up"]
-        ),
-        (&3000.into(), &false.into(), &false.into())
-    );
-    let out = labs.try_run(&["up", &file]);
-    assert!(text(&out.stderr).contains("~ right:0"), "{out:?}");
-    assert_eq!((&cable()["impairments"]["delay_us"], &cable()["up"]), (&0.into(), &true.into()));
-    eventually("frames flow", || {
-        labs.guest("right")["nics"][0]["counters"]["rx_frames"].as_u64() > Some(10)
-    });
-    let out = labs.try_run(&["up", &file]);
-    assert!(text(&out.stderr).contains("nothing to change"), "{out:?}");
 }
 
 #[test]

@@ -8,6 +8,17 @@ use serde_json::Value;
 
 use super::{Scratch, labctl};
 
+/// Two guests that talk, and one that does not.
+pub const PAIR: &str = "\
+name: pair
+switches: { sw0: {} }
+defaults: { nics: [sw0], spin: 0 }
+guests:
+  left: { workload: { role: ping, to: right, rate: 1kpps } }
+  right: { workload: { role: pong } }
+  third: {}
+";
+
 /// A directory of labs; what runs there at the end is taken down.
 pub struct Labs {
     scratch: Scratch,
@@ -65,6 +76,17 @@ impl Labs {
         let labs = self.json(&["ps"]);
         let guests = labs[0]["guests"].as_array().expect("guests");
         guests.iter().find(|guest| guest["name"] == name).expect("the guest").clone()
+    }
+
+    /// What has happened in the only lab, and to whom.
+    pub fn events(&self) -> Vec<(String, Option<String>)> {
+        let out = self.run(&["events"]);
+        let event = |line: &str| -> (String, Option<String>) {
+            let event: Value = serde_json::from_str(line).expect("an event");
+            let name = event["event"].as_str().expect("a name").to_owned();
+            (name, event["subject"].as_str().map(Into::into))
+        };
+        out.lines().map(event).collect()
     }
 
     /// Whether nothing of any lab is left.

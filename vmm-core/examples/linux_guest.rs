@@ -45,7 +45,6 @@ fn main() -> Result<(), Box<dyn Error>> {
             console: Box::new(io::stdout()),
             agent: None,
             clock: Arc::new(MonotonicClock::new()),
-            cpu: None,
             io: IoThreads::default(),
         },
     )?;

@@ -66,7 +66,6 @@ fn main() -> Result<(), Box<dyn Error>> {
                 console: Box::new(Lines::new(Console(sender))),
                 agent: None,
                 clock: clock.clone(),
-                cpu: None,
                 io: IoThreads::default(),
             },
         )?;

@@ -51,8 +51,6 @@ pub struct MachineConfig {
     pub agent: Option<Box<dyn Write + Send>>,
     /// The devices' time.
     pub clock: Arc<dyn Clock>,
-    /// The host CPU that its vCPU stays on; `None` leaves that to the scheduler.
-    pub cpu: Option<usize>,
     /// The threads that move frames where a NIC's policy asks for any.
     pub io: IoThreads,
 }
@@ -97,8 +95,7 @@ pub struct Machine {
 impl Machine {
     /// Builds a guest and starts it.
     pub fn start(hypervisor: &Hypervisor, config: MachineConfig) -> Result<Self, MachineError> {
-        let MachineConfig { name, ram_bytes, kernel, nics, console, agent, clock, cpu, io } =
-            config;
+        let MachineConfig { name, ram_bytes, kernel, nics, console, agent, clock, io } = config;
         if nics.len() > MAX_NICS {
             return Err(MachineError::TooManyNics(nics.len()));
         }
@@ -153,8 +150,8 @@ impl Machine {
 
         let timers =
             TimerThread::spawn(format!("timer:{name}"), timers).map_err(failed("timer thread"))?;
-        let vcpu = VcpuThread::spawn(format!("vcpu:{name}"), vcpu, bus, cpu)
-            .map_err(failed("vCPU thread"))?;
+        let vcpu =
+            VcpuThread::spawn(format!("vcpu:{name}"), vcpu, bus).map_err(failed("vCPU thread"))?;
         Ok(Self {
             vcpu,
             _timers: timers,
@@ -203,6 +200,14 @@ impl Machine {
     /// CPU time that the guest and its exits have used; `None` if the host does not tell.
     pub fn cpu_time(&self) -> Option<Duration> {
         self.vcpu.cpu_time()
+    }
+
+    /// Keeps its vCPU on some of the host's CPUs, until told otherwise.
+    ///
+    /// # Errors
+    /// The kernel's, such as EINVAL for CPUs that are not there or not allowed.
+    pub fn keep_on(&self, cpus: &[usize]) -> io::Result<()> {
+        self.vcpu.keep_on(cpus)
     }
 
     /// Why the guest ended by itself; `None` while it runs.

@@ -45,7 +45,6 @@ fn two_hundred_lives_leak_no_descriptor_and_no_thread() {
             console: Box::new(std::io::sink()),
             agent: None,
             clock: Arc::new(MonotonicClock::new()),
-            cpu: None,
             io: IoThreads::default(),
         };
         let machine = Machine::start(&hypervisor, config).unwrap();

@@ -127,7 +127,6 @@ impl Lab {
             console: Box::new(Lines::new(Console(sender))),
             agent: None,
             clock: self.clock.clone(),
-            cpu: None,
             io: IoThreads::default(),
         };
         let machine = Machine::start(&self.hypervisor, config).expect("a guest");

@@ -12,7 +12,7 @@ use crate::control::client::Client;
 use crate::control::directory::LabDirectory;
 use crate::control::protocol::{Change, ChangeKind, Changes, Request};
 use crate::error::{Error, Exit};
-use crate::topology::{Lab, parse_time};
+use crate::topology::{Lab, parse_time, variables_of};
 
 use super::args::{LabFile, Source};
 use super::{next, note};
@@ -126,6 +126,7 @@ fn change(args: &Args, source: &Source, directory: &LabDirectory) -> Result<Exit
     let request = Request::Apply {
         path: source.absolute().display().to_string(),
         text: source.text.clone(),
+        variables: variables_of(&source.text),
         dry_run: args.dry_run,
     };
     let changes: Changes =

@@ -23,7 +23,7 @@ use serde_json::Value;
 
 use crate::error::{Error, Exit};
 use crate::impairments::Impairments;
-use crate::topology::SwitchKind;
+use crate::topology::{Problem, SwitchKind, Variables};
 
 /// The version of everything in this module.
 pub const VERSION: u32 = 1;
@@ -61,6 +61,8 @@ pub enum Request {
         path: String,
         /// Its text.
         text: String,
+        /// The variables that it mentions, as they are where it was written.
+        variables: Variables,
         /// Only say what would be done?
         dry_run: bool,
     },
@@ -151,7 +153,8 @@ pub struct Refusal {
 
 impl From<&Error> for Refusal {
     fn from(error: &Error) -> Self {
-        let mut causes = Vec::new();
+        let place = |problem: &Problem| format!("line {}: {problem}", problem.position().0);
+        let mut causes: Vec<_> = error.problems().iter().map(place).collect();
         let mut cause = std::error::Error::source(error);
         while let Some(inner) = cause {
             causes.push(inner.to_string());

@@ -26,8 +26,10 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio::time::timeout_at;
 use vmm_core::clock::MonotonicClock;
+use vmm_core::cpus;
 use vmm_core::e1000::{E1000, NicCounters};
 use vmm_core::kvm::{ExitReason, Hypervisor, HypervisorError, IoThreads, VcpuCounters};
+use vmm_core::policy::Policy;
 
 pub use console::{Line, Screen, Watcher};
 pub use exec::{Agent, ExecError, Output, Running};
@@ -71,6 +73,7 @@ pub struct RunningLab {
     guests: BTreeMap<usize, RunningGuest>,
     fabric: Fabric,
     clock: Arc<MonotonicClock>,
+    policy: Policy,
     io: IoThreads,
     lines: mpsc::UnboundedReceiver<Line>,
     sender: mpsc::UnboundedSender<Line>,
@@ -127,50 +130,73 @@ impl RunningLab {
         let (sender, lines) = mpsc::unbounded_channel();
         let fabric = Fabric::new(lab, clock.clone()).await?;
         let policy = policy::of(lab, hypervisor.kind());
-        let (cpus, io) = (vm::cpus_for(lab, policy), vm::io_threads(lab, policy));
         let mut running = Self {
             guests: BTreeMap::new(),
             fabric,
             clock,
-            io,
+            policy,
+            io: vm::io_threads(lab, policy),
             lines,
             sender,
             happened: VecDeque::new(),
             next_look: Instant::now(),
         };
         for guest in 0..lab.guests.len() {
-            let cpu = cpus.get(guest).copied();
-            running.start_guest(hypervisor, lab, guest, guest, cpu).await?;
+            running.start_guest(hypervisor, lab, guest, guest).await?;
             // Whoever wants to end a large lab is heard before all of it has started.
             tokio::task::yield_now().await;
         }
         // They have all begun by now, so that nobody waits for the sum of their starts.
-        for guest in running.guests.values_mut() {
-            guest.boot()?;
+        let cpus = vm::cpus_for(lab, policy);
+        for (number, guest) in &mut running.guests {
+            guest.boot(cpus.get(*number).copied())?;
         }
+        running.place(lab);
         Ok(running)
     }
 
-    /// Starts guest `index` of `lab` as number `number`, its links down, its vCPU on `cpu` if given.
+    /// What moves the frames.
+    pub fn policy(&self) -> Policy {
+        self.policy
+    }
+
+    /// What moves the frames of guests of `lab` that start from now on.
+    pub fn set_policy(&mut self, lab: &Lab, policy: Policy) {
+        if policy != self.policy {
+            (self.policy, self.io) = (policy, vm::io_threads(lab, policy));
+        }
+    }
+
+    /// Gives each guest of `lab` a CPU to itself if there are enough, and all of them to all if not.
+    pub fn place(&self, lab: &Lab) {
+        let own = vm::cpus_for(lab, self.policy);
+        let Ok(all) = cpus::allowed() else { return };
+        for (index, spec) in lab.guests.iter().enumerate() {
+            let guest = self.find(&spec.name).and_then(|number| self.guests.get(&number));
+            let cpus = own.get(index).map_or(&all[..], std::slice::from_ref);
+            guest.into_iter().for_each(|guest| guest.keep_on(cpus));
+        }
+    }
+
+    /// Starts guest `index` of `lab` as number `number`, its links down.
     async fn start_guest(
         &mut self,
         hypervisor: &Hypervisor,
         lab: &Lab,
         index: usize,
         number: usize,
-        cpu: Option<usize>,
     ) -> Result<(), Error> {
         let console = Console::new(number, &lab.guests[index].name, self.sender.clone());
         let (panic, screen) = (console.panic(), console.screen());
         let agent = Agent::default();
-        let place = vm::Place { hypervisor, lab, index, cpu, io: &self.io };
+        let place = vm::Place { hypervisor, lab, index, policy: self.policy, io: &self.io };
         let (vm, plugs) = if lab.qemu.is_some() {
             vm::start_qemu(place, &mut self.fabric, console).await?
         } else {
             vm::start_machine(place, &mut self.fabric, &self.clock, console, &agent).await?
         };
         let guest =
-            RunningGuest::new(&lab.guests[index], cpu, vm, plugs, Voices { panic, screen, agent });
+            RunningGuest::new(&lab.guests[index], vm, plugs, Voices { panic, screen, agent });
         if guest.state() == &State::Running {
             self.happened.push_back(Happening::Ready(number));
         }
@@ -189,12 +215,12 @@ impl RunningLab {
         index: usize,
         number: usize,
     ) -> Result<(), Error> {
-        let cpu = self.stop_guest(number);
-        self.start_guest(hypervisor, lab, index, number, cpu).await?;
-        match self.guests.get_mut(&number) {
-            Some(guest) => guest.boot(),
-            None => Ok(()),
-        }
+        self.remove_guest(number);
+        self.start_guest(hypervisor, lab, index, number).await?;
+        let cpu = vm::cpus_for(lab, self.policy).get(index).copied();
+        self.guests.get_mut(&number).map_or(Ok(()), |guest| guest.boot(cpu))?;
+        self.place(lab);
+        Ok(())
     }
 
     /// Starts guest `index` of `lab` beside the others; returns its number.
@@ -212,18 +238,10 @@ impl RunningLab {
         Ok(number)
     }
 
-    /// Stops a guest that does not come back.
+    /// Stops a guest. Its cables stay, for whoever comes in its place.
     pub fn remove_guest(&mut self, number: usize) {
-        let name = self.name(number).to_owned();
-        self.stop_guest(number);
-        self.fabric.remove_cables_of(&name);
-    }
-
-    /// Stops a guest. Returns the CPU that it had to itself.
-    fn stop_guest(&mut self, number: usize) -> Option<usize> {
         self.set_link(number, false);
-        let guest = self.guests.remove(&number)?;
-        let cpu = guest.cpu();
+        let Some(guest) = self.guests.remove(&number) else { return };
         guest.stop();
         // Its last words must not pass for those of whoever has its number next.
         self.take_printed();
@@ -234,7 +252,6 @@ impl RunningLab {
             | Happening::Failed(of)
             | Happening::Hang(of) => *of != number,
         });
-        cpu
     }
 
     /// How many guests there are.

@@ -57,7 +57,6 @@ pub struct RunningGuest {
     // Stopped before the machine: it delivers into the machine's NICs.
     plugs: Vec<Plug>,
     vm: Vm,
-    cpu: Option<usize>,
     /// Whether its cables were plugged in: it may send.
     let_go: bool,
     /// What pktguest does; `None`: it runs something else.
@@ -80,13 +79,7 @@ const HANG_TIME: Duration = Duration::from_secs(4);
 
 impl RunningGuest {
     /// The guest that has just been started as `vm`.
-    pub(super) fn new(
-        guest: &Guest,
-        cpu: Option<usize>,
-        vm: Vm,
-        plugs: Vec<Plug>,
-        voices: Voices,
-    ) -> Self {
+    pub(super) fn new(guest: &Guest, vm: Vm, plugs: Vec<Plug>, voices: Voices) -> Self {
         let ready = guest.boot().and_then(|boot| boot.ready.clone());
         let role = guest.pktguest().map(|pktguest| pktguest.workload.role);
         // A kernel of its own says nothing that could be waited for, unless the file tells what.
@@ -97,7 +90,6 @@ impl RunningGuest {
             name,
             plugs,
             vm,
-            cpu,
             let_go: false,
             role,
             linux: guest.is_linux(),
@@ -124,11 +116,6 @@ impl RunningGuest {
     /// When it was started.
     pub fn since(&self) -> SystemTime {
         self.since
-    }
-
-    /// The host CPU that its vCPU stays on, if one was given.
-    pub(super) fn cpu(&self) -> Option<usize> {
-        self.cpu
     }
 
     /// Whether its cables were plugged in.
@@ -249,9 +236,16 @@ impl RunningGuest {
         &self.plugs
     }
 
-    /// Sets a machine going that rests at first.
-    pub(super) fn boot(&mut self) -> Result<(), Error> {
-        let cpu = self.cpu;
+    /// Keeps our own machine's vCPU on some of the host's CPUs.
+    pub(super) fn keep_on(&self, cpus: &[usize]) {
+        let kept = self.vm.machine().map(|machine| machine.keep_on(cpus));
+        if let Some(Err(error)) = kept {
+            tracing::warn!(guest = self.name, ?cpus, %error, "cannot place the vCPU");
+        }
+    }
+
+    /// Sets a machine going that rests at first, with its vCPU on `cpu` if given.
+    pub(super) fn boot(&mut self, cpu: Option<usize>) -> Result<(), Error> {
         match self.vm.qemu_mut().map(|qemu| qemu.boot(cpu)) {
             Some(Err(words)) => Err(self.fail(format!("failed: {words}"), false).error()),
             Some(Ok(())) | None => Ok(()),

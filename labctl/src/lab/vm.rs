@@ -97,9 +97,9 @@ pub struct Place<'a> {
     pub lab: &'a Lab,
     /// Its number there.
     pub index: usize,
-    /// The host CPU for its vCPU, if it is to have one to itself.
-    pub cpu: Option<usize>,
-    /// The threads that move frames, if the lab's policy asks for any.
+    /// What moves the lab's frames.
+    pub policy: Policy,
+    /// The threads that do, if the policy asks for any.
     pub io: &'a IoThreads,
 }
 
@@ -108,7 +108,7 @@ pub struct Place<'a> {
 /// # Errors
 /// As [`RunningLab::start`](super::RunningLab::start).
 pub async fn start_machine(
-    Place { hypervisor, lab, index, cpu, io }: Place<'_>,
+    Place { hypervisor, lab, index, policy, io }: Place<'_>,
     fabric: &mut Fabric,
     clock: &Arc<MonotonicClock>,
     console: Console,
@@ -121,13 +121,7 @@ pub async fn start_machine(
         let attached = fabric.attach(lab, index, number).await;
         let (backend, socket) = attached?;
         let on = lab.optimizations_of(guest, nic);
-        nics.push(NicConfig {
-            mac: nic.mac,
-            itr: on.itr,
-            csb: on.csb,
-            policy: policy::of(lab, hypervisor.kind()),
-            backend,
-        });
+        nics.push(NicConfig { mac: nic.mac, itr: on.itr, csb: on.csb, policy, backend });
         sockets.push(socket);
     }
     let config = MachineConfig {
@@ -138,7 +132,6 @@ pub async fn start_machine(
         console: Box::new(console),
         agent: guest.is_linux().then(|| agent.port()),
         clock: clock.clone(),
-        cpu,
         io: io.clone(),
     };
     let machine = Machine::start(hypervisor, config).map_err(|error| cannot_start(guest, error))?;

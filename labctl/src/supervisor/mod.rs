@@ -6,7 +6,8 @@
 //! whoever is interested reads it. Nothing is on disk that matters: the supervisor ends with the
 //! lab, and the lab with the supervisor.
 
-mod changes;
+mod apply;
+mod difference;
 mod history;
 mod requests;
 mod serve;
@@ -26,7 +27,7 @@ pub use serve::{Serving, serve};
 pub use unix_time::now_ms;
 
 use crate::control::protocol::LabState;
-use crate::error::Error;
+use crate::error::{Error, Exit};
 use crate::lab::{self, Happening, LabCounters, RunningLab, State};
 use crate::topology::{Action, Guest, Lab, TimedEvent};
 
@@ -157,11 +158,15 @@ impl Supervisor {
         self.running.stop()
     }
 
-    /// The error that the lab ends with: its first guest's that has failed, if one has.
+    /// The error that the lab ends with: its first guest's that has failed or is not there, if any.
     pub fn failure(&self) -> Option<Error> {
         let guests = self.numbers().into_iter().filter_map(|number| self.running.guest(number));
         let mut failed = guests.filter(|guest| matches!(guest.state(), State::Failed(_)));
-        failed.next().map(|guest| guest.error())
+        let absent = || {
+            let (name, why) = self.absent.first_key_value()?;
+            Some(Error::new(Exit::Failed, format!("guest `{name}` {why}")))
+        };
+        failed.next().map(|guest| guest.error()).or_else(absent)
     }
 
     fn numbers(&self) -> Vec<usize> {
@@ -179,7 +184,7 @@ impl Supervisor {
             let state = self.running.guest(number).map(|guest| guest.state());
             state.is_none_or(|state| matches!(state, State::Done | State::Failed(_)))
         };
-        self.running.numbers().all(ended)
+        self.absent.is_empty() && self.running.numbers().all(ended)
     }
 
     async fn note(&mut self, happening: Happening) {

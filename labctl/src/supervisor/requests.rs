@@ -69,8 +69,8 @@ impl Supervisor {
             Request::Wait { timeout_ms } => {
                 Reply::Ready(self.readiness(), Duration::from_millis(timeout_ms))
             }
-            Request::Apply { path, text, dry_run } => {
-                let lab = Lab::parse(Path::new(&path), &text)?;
+            Request::Apply { path, text, variables, dry_run } => {
+                let lab = Lab::parse_with(Path::new(&path), &text, &variables)?;
                 document(&self.apply(lab, dry_run).await?)?
             }
             Request::Down => {

@@ -49,10 +49,9 @@ impl Supervisor {
             Some(State::Failed(failure)) => (GuestState::Failed, Some(failure.message.clone())),
             None => (GuestState::Failed, self.absent.get(&spec.name).cloned()),
         };
-        let (kind, work) = match &spec.system {
-            System::Pktguest(pktguest) => ("pktguest", pktguest.workload.role.as_str().to_owned()),
-            System::Linux(boot) => ("linux", boot.kernel.display().to_string()),
-            System::Pvh(boot) => ("pvh", boot.kernel.display().to_string()),
+        let work = match &spec.system {
+            System::Pktguest(pktguest) => pktguest.workload.role.as_str().to_owned(),
+            System::Linux(boot) | System::Pvh(boot) => boot.kernel.display().to_string(),
         };
         let counters = running.map(RunningGuest::counters).unwrap_or_default();
         let nics = spec.nics.iter().enumerate().map(|(number, nic)| {
@@ -70,7 +69,7 @@ impl Supervisor {
         });
         GuestStatus {
             name: spec.name.clone(),
-            kind: kind.to_owned(),
+            kind: spec.system.kind().to_owned(),
             state,
             reason,
             work,

@@ -49,6 +49,7 @@ pub(crate) use problem::did_you_mean;
 pub use schema::schema;
 
 pub use units::{Network, human_mac, human_memory, human_time, parse_time};
+pub use variables::{Variables, variables_of};
 
 use crate::error::Error;
 
@@ -62,23 +63,32 @@ impl Lab {
         Lab::parse(path, &read(path)?)
     }
 
-    /// Checks a lab file's text; `path` is only its name in messages.
+    /// Checks a lab file's text, with the variables of this process's environment; `path` is its name
+    /// in messages, and paths in it begin where that is.
     ///
     /// # Errors
     /// As [`Lab::load`].
     pub fn parse(path: &Path, text: &str) -> Result<Lab, Error> {
+        Self::parse_with(path, text, &variables_of(text))
+    }
+
+    /// As [`parse`](Self::parse), with these variables instead.
+    ///
+    /// # Errors
+    /// As [`Lab::load`].
+    pub fn parse_with(path: &Path, text: &str, variables: &Variables) -> Result<Lab, Error> {
         // Some editors begin a file with a byte order mark; it is not part of the text.
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let mut document = Document::new(path, text)
             .map_err(|problem| Error::invalid_file(path, vec![*problem]))?;
-        let lab = read_lab(path, &mut document).filter(|_| document.is_sound());
+        let lab = read_lab(path, &mut document, variables).filter(|_| document.is_sound());
         lab.ok_or_else(|| Error::invalid_file(path, document.into_problems()))
     }
 }
 
 /// The lab as far as the text can be made sense of.
-fn read_lab(path: &Path, document: &mut Document) -> Option<Lab> {
-    let mut tree = tree::parse(document)?;
+fn read_lab(path: &Path, document: &mut Document, variables: &Variables) -> Option<Lab> {
+    let mut tree = tree::parse(document, variables)?;
     let file = decode::decode(document, &mut tree)?;
     let mut lab = resolve::resolve(path, &file, document);
     if let (Some(spec), Some(bench)) = (&file.bench, &mut lab.bench) {

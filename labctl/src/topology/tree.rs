@@ -11,15 +11,15 @@ use serde_yaml::{Mapping, Value};
 use super::{
     document::Document,
     index::{Fault, Index},
-    variables,
+    variables::{self, Variables},
 };
 
 /// The tree that a document's text means, with variables, aliases and merge keys (`<<`) resolved.
 /// `None` if there is none, which has been reported.
-pub fn parse(document: &mut Document) -> Option<Value> {
+pub fn parse(document: &mut Document, variables: &Variables) -> Option<Value> {
     let tree = read(document.text(), document.index());
     let merged = tree.and_then(|mut tree| {
-        variables::expand(&mut tree, document);
+        variables::expand(&mut tree, document, variables);
         let index = document.index();
         tree.apply_merge().map_err(|error| Fault::new(index.merge_key(), &error.to_string()))?;
         Ok(tree)

@@ -1,5 +1,7 @@
 //! Variables of the environment in a lab file's values: `${NAME}` and `${NAME:-default}`.
 
+use std::collections::BTreeMap;
+
 use serde_yaml::Value;
 
 use super::{document::Document, index::join, tree};
@@ -13,12 +15,23 @@ enum Fault {
     Unset(String),
 }
 
+/// Variables of an environment, by name.
+pub type Variables = BTreeMap<String, String>;
+
+/// What this process's environment says of the variables that a text may mean.
+pub fn variables_of(text: &str) -> Variables {
+    let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let names = text.split("${").skip(1).filter_map(|after| after.split(|c| !is_part(c)).next());
+    let set = names.filter_map(|name| Some((name.to_owned(), std::env::var(name).ok()?)));
+    set.collect()
+}
+
 /// Replaces the variables in all values of a tree; what cannot be is taken out and reported.
 ///
 /// A plain scalar is typed anew, so that `ring: ${RING:-1024}` is a number. Aliases and merge keys
 /// must not have been followed yet, as it is their targets that say how a scalar is written.
-pub fn expand(tree: &mut Value, document: &mut Document) {
-    let lookup = |name: &str| std::env::var(name).ok();
+pub fn expand(tree: &mut Value, document: &mut Document, variables: &Variables) {
+    let lookup = |name: &str| variables.get(name).cloned();
     expand_at(tree, "", document, &lookup);
 }
 
@@ -120,6 +133,12 @@ mod tests {
     fn lookup(name: &str) -> Option<String> {
         let known = [("A", "x"), ("EMPTY", ""), ("N", "7"), ("YES", "true"), ("D", "${A}")];
         known.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
+    }
+
+    #[test]
+    fn only_what_a_text_mentions_is_taken_from_the_environment() {
+        let found = variables_of("a: ${PATH}\nb: ${LABCTL_NOT_SET:-x} $HOME ${} ${1 $${PATH:-y}");
+        assert_eq!(found, [("PATH".to_owned(), std::env::var("PATH").unwrap())].into());
     }
 
     #[test]

@@ -106,7 +106,7 @@ pub fn probe_costs(hypervisor: &Hypervisor) -> Result<HostCosts, ProbeError> {
     guest::install(vm.ram(), &vcpu)?;
     let com1 = Arc::new(KvmIrqLine::new(vm.clone(), COM1_GSI));
     let bus = Bus::new(PciRoot::new(), Serial::new(com1, Box::new(io::sink())), None);
-    let probe = Probe { vcpu: VcpuThread::spawn("vcpu:probe".into(), vcpu, bus, None)?, vm };
+    let probe = Probe { vcpu: VcpuThread::spawn("vcpu:probe".into(), vcpu, bus)?, vm };
 
     let timed = "the guest's own exits";
     probe.wait(timed, || probe.state() == guest::SPINNING)?;

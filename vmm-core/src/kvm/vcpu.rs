@@ -126,17 +126,13 @@ pub struct VcpuThread {
 }
 
 impl VcpuThread {
-    /// Starts a thread `name` that runs `vcpu`, with `bus` for everything KVM does not emulate, on
-    /// host CPU `cpu` if one is given.
-    pub fn spawn(name: String, vcpu: Vcpu, mut bus: Bus, cpu: Option<usize>) -> io::Result<Self> {
+    /// Starts a thread `name` that runs `vcpu`, with `bus` for everything KVM does not emulate.
+    pub fn spawn(name: String, vcpu: Vcpu, mut bus: Bus) -> io::Result<Self> {
         register_signal_handler(SIGRTMIN(), interrupt_run)?;
         let shared = Arc::<Shared>::default();
         let run = KvmRunWrapper::mmap_from_fd(vcpu.fd(), vcpu.vm.fd().run_size())?;
         let theirs = shared.clone();
         let thread = thread::Builder::new().name(name).spawn(move || {
-            if let Some(Err(error)) = cpu.map(cpus::pin_this_thread) {
-                tracing::warn!(cpu, %error, "cannot pin the vCPU: it may run anywhere");
-            }
             let exit = run_guest(vcpu, &mut bus, &theirs);
             tracing::debug!(%exit, "guest ended");
             // This thread is the only one to set it, once.
@@ -163,6 +159,11 @@ impl VcpuThread {
                 && libc::clock_gettime(clock, &mut time) == 0
         };
         told.then(|| Duration::new(time.tv_sec as u64, time.tv_nsec as u32))
+    }
+
+    /// Keeps it on some of the host's CPUs, if it still runs.
+    pub fn keep_on(&self, cpus: &[usize]) -> io::Result<()> {
+        self.thread.as_ref().map_or(Ok(()), |thread| cpus::keep_on(thread, cpus))
     }
 
     /// Why the guest ended; `None` while it runs.

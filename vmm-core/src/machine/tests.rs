@@ -52,7 +52,6 @@ fn start_with(
         console,
         agent,
         clock: Arc::new(MonotonicClock::new()),
-        cpu: None,
         io: IoThreads::default(),
     };
     Some(Machine::start(&hypervisor, config).unwrap())
@@ -331,7 +330,6 @@ fn a_bad_configuration_is_refused() {
         console: Box::new(io::sink()),
         agent: None,
         clock: Arc::new(MonotonicClock::new()),
-        cpu: None,
         io: IoThreads::default(),
     };
     let refused = |nics, ram| Machine::start(&hypervisor, config(nics, ram)).err();

@@ -61,10 +61,6 @@ impl RunningCable {
         self.cable.name()
     }
 
-    pub(super) fn guest(&self) -> Option<&str> {
-        self.guest.as_deref()
-    }
-
     pub(super) fn set_switch(&mut self, switch: &str) {
         self.ends[1] = switch.to_owned();
     }

@@ -307,9 +307,9 @@ impl Fabric {
         Ok(plug)
     }
 
-    /// Forgets the cables of a guest that does not come back.
-    pub fn remove_cables_of(&mut self, guest: &str) {
-        self.cables.retain(|_, cable| cable.guest() != Some(guest));
+    /// Forgets cables that are not wanted any more.
+    pub fn keep_cables(&mut self, is_wanted: impl Fn(&str) -> bool) {
+        self.cables.retain(|name, _| is_wanted(name));
     }
 
     /// All cables, by name.

@@ -66,6 +66,17 @@ pub enum System {
     Pvh(Boot),
 }
 
+impl System {
+    /// What the file calls its kind.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Pktguest(_) => "pktguest",
+            Self::Linux(_) => "linux",
+            Self::Pvh(_) => "pvh",
+        }
+    }
+}
+
 /// What a guest boots that has a kernel of its own.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Boot {
@@ -99,7 +110,7 @@ pub struct Pktguest {
 /// A network card and where its cable leads.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Nic {
-    /// Index into [`Lab::switches`](super::Lab::switches)(super::Lab::switches).
+    /// Index into [`Lab::switches`](super::Lab::switches).
     pub switch: usize,
     /// Unicast address, unique in the lab.
     #[serde(serialize_with = "mac_as_text")]
@@ -129,7 +140,7 @@ pub struct Workload {
     pub duration_ms: u64,
 }
 
-/// The part a guest plays; `to` is an index into [`Lab::guests`](super::Lab::guests)(super::Lab::guests).
+/// The part a guest plays; `to` is an index into [`Lab::guests`](super::Lab::guests).
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
 #[serde(tag = "name", rename_all = "kebab-case")]
 pub enum Role {
@@ -176,7 +187,7 @@ pub enum Role {
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Target {
-    /// Index into [`Lab::guests`](super::Lab::guests)(super::Lab::guests).
+    /// Index into [`Lab::guests`](super::Lab::guests).
     Guest(usize),
     /// Every other guest that answers pings.
     All,

@@ -23,7 +23,7 @@ pub struct Link {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LinkEnd {
-    /// Index into [`Lab::switches`](super::Lab::switches)(super::Lab::switches).
+    /// Index into [`Lab::switches`](super::Lab::switches).
     Switch(usize),
     /// A TAP of the host.
     Host(HostTap),
@@ -81,7 +81,7 @@ pub enum Action {
     },
     /// Starts a guest anew.
     Restart {
-        /// Index into [`Lab::guests`](super::Lab::guests)(super::Lab::guests).
+        /// Index into [`Lab::guests`](super::Lab::guests).
         guest: usize,
     },
 }
@@ -92,11 +92,11 @@ pub enum Action {
 pub enum CableId {
     /// A guest's.
     Nic {
-        /// Index into [`Lab::guests`](super::Lab::guests)(super::Lab::guests).
+        /// Index into [`Lab::guests`](super::Lab::guests).
         guest: usize,
         /// Index into [`Guest::nics`](super::Guest::nics)(super::Guest::nics).
         nic: usize,
     },
-    /// Index into [`Lab::links`](super::Lab::links)(super::Lab::links).
+    /// Index into [`Lab::links`](super::Lab::links).
     Link(usize),
 }
