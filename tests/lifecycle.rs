@@ -73,6 +73,7 @@ fn a_guest_that_fails_is_named_and_comes_back() {
     assert_eq!(labs.guest("hangs")["state"], "hanging");
     let reason = |guest| labs.guest(guest)["reason"].as_str().unwrap_or_default().to_owned();
     assert!(reason("faults").contains("triple-fault"), "{}", reason("faults"));
+    assert_eq!(labs.guest("faults")["nics"][0]["up"], false, "a dead NIC has no carrier");
     assert!(!reason("crashes").is_empty());
     assert_eq!(labs.json(&["ps"])[0]["state"], "degraded");
     let frames = || labs.guest("right")["nics"][0]["counters"]["rx_frames"].as_u64();

@@ -60,7 +60,7 @@ fn every_cell_accounts_for_its_packets() {
 #[track_caller]
 fn done(host: &mut tcg::Host, commands: &str) -> String {
     let labctl = format!("labctl() {{ NO_COLOR=1 {} \"$@\"; }}", env!("CARGO_BIN_EXE_labctl"));
-    let outcome = host.run(&format!("set -e; {labctl}; {commands}"), 3 * MINUTE);
+    let outcome = host.run(&format!("set -e; {labctl}; {commands}"), 12 * MINUTE);
     assert_eq!(outcome.status, 0, "{commands}\n{}\n{}", outcome.stdout, outcome.stderr);
     outcome.stdout
 }
@@ -76,7 +76,7 @@ fn guest(host: &mut tcg::Host, name: &str) -> Value {
 fn a_linux_guest_is_driven_from_outside() {
     let host = &mut *tcg::host();
     let file = tcg::project().join("tests/tcg/driven.lab.yaml");
-    let up = format!("labctl up --wait --timeout 120s {}", file.display());
+    let up = format!("labctl up --wait --timeout 600s {}", file.display());
     let interfaces = done(host, "ls /sys/class/net");
 
     // Once it is ready it takes commands; both streams and the status come back.
@@ -142,8 +142,8 @@ fn a_linux_guest_is_driven_from_outside() {
 fn linux_and_pktguests_share_a_switch() {
     let host = &mut *tcg::host();
     let file = tcg::project().join("topologies/mixed.lab.yaml");
-    done(host, &format!("labctl up --wait --timeout 120s {}", file.display()));
-    let deadline = Instant::now() + 2 * MINUTE;
+    done(host, &format!("labctl up --wait --timeout 600s {}", file.display()));
+    let deadline = Instant::now() + 10 * MINUTE;
     let linux = loop {
         let linux = guest(host, "linux");
         if linux["state"] != "running" || Instant::now() > deadline {

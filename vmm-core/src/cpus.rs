@@ -42,7 +42,7 @@ pub fn keep_on<T>(thread: &JoinHandle<T>, cpus: &[usize]) -> io::Result<()> {
     if error == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(error)) }
 }
 
-/// Keeps thread `tid` of any process on one CPU.
+/// Keeps thread `tid` of any process on one CPU; 0 is the calling thread.
 ///
 /// # Errors
 /// The kernel's, as above, and ESRCH if there is no such thread.

@@ -112,7 +112,8 @@ impl Supervisor {
 
     /// Whether a guest's NIC has carrier.
     fn is_up(&self, guest: &RunningGuest, nic: usize) -> bool {
-        guest.is_let_go() && self.running.fabric().is_plugged(&guest.cable_name(nic))
+        let lives = !matches!(guest.state(), State::Failed(_));
+        lives && guest.is_let_go() && self.running.fabric().is_plugged(&guest.cable_name(nic))
     }
 
     /// All cables, in the file's order.

@@ -118,7 +118,22 @@ impl Resolver<'_> {
                 self.document.value_problem(&pointer, &message, label).help(help);
             }
         }
+        if qemu.is_none() && self.file.optimizations.vale.is_some() {
+            self.check_switches_without_kind();
+        }
         on
+    }
+
+    /// `vale` is about the switches that do not say themselves what they are.
+    fn check_switches_without_kind(&mut self) {
+        let pointer = "/optimizations/vale";
+        let switches = &self.cabling.switches;
+        let none_asks = !switches.is_empty() && switches.iter().all(|switch| switch.kind.is_some());
+        if none_asks && self.document.speaks_of(pointer) {
+            self.document
+                .key_problem(pointer, "every switch has a `kind` of its own", "without effect")
+                .help("leave `kind` out where `vale` is to say it");
+        }
     }
 }
 

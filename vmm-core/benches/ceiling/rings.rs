@@ -88,7 +88,7 @@ fn cross(from: &Ring, to: &Ring, mover: Mover, frames: u64, cpus: [usize; 2]) ->
         Mover::Sender => to,
         Mover::Receiver => from,
     };
-    let on_cpu = |cpu| cpus::pin_this_thread(cpu).expect("the CPU is one of those allowed");
+    let on_cpu = |cpu| cpus::pin_thread(0, cpu).expect("the CPU is one of those allowed");
     let start = Instant::now();
     thread::scope(|scope| {
         scope.spawn(|| {
