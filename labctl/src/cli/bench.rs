@@ -14,6 +14,7 @@ use crate::error::{Error, Exit};
 use crate::lab::{open_hypervisor, qemu};
 use crate::plan::{self, Plan};
 use crate::report;
+use crate::report::number::things;
 use crate::results::{Results, Verdict};
 use crate::topology::Lab;
 
@@ -88,10 +89,10 @@ pub fn run(args: Args) -> Result<Exit, Error> {
         return Err(Error::new(Exit::HostLacks, message));
     }
     note(&format!(
-        "{}: {} cells, about {} trials in {} (seed {seed})",
+        "{}: {}, about {} in {} (seed {seed})",
         lab.name,
-        plan.cells.iter().filter(|cell| cell.skipped.is_none()).count(),
-        plan.expected_trials(),
+        things(plan.cells.iter().filter(|cell| cell.skipped.is_none()).count(), "cell"),
+        things(plan.expected_trials(), "trial"),
         report::number::duration(plan.expected_duration().as_secs_f64()),
     ));
 
@@ -248,7 +249,7 @@ impl Display {
         self.bar.set_position(done as u64);
         self.bar.set_message(text.clone());
         if self.lines && done % (self.per_round / 4).max(1) == 0 {
-            note(&format!("{done} trials, {text}"));
+            note(&format!("{}, {text}", things(done, "trial")));
         }
     }
 }

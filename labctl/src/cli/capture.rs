@@ -11,6 +11,7 @@ use super::{LabName, next, note};
 use crate::control::client::ByteReader;
 use crate::control::protocol::Request;
 use crate::error::{Error, Exit};
+use crate::report::number::things;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -79,7 +80,7 @@ pub fn run(args: Args) -> Result<Exit, Error> {
         }
         Ok::<_, Error>(sink.blocks.frames)
     })??;
-    note(&format!("{frames} frames"));
+    note(&things(frames as usize, "frame"));
     let flag = args.lab.flag();
     next(&match to_stdout {
         true => format!("labctl capture{flag} {} -w capture.pcapng", args.place),

@@ -7,7 +7,7 @@ use crate::control::client::Client;
 use crate::control::protocol::{GuestStatus, LabStatus, NicStatus, Request, SwitchStatus};
 use crate::error::{Error, Exit};
 use crate::report::listing::{Column, Field, Listing, Output, figures, words};
-use crate::report::number::{age, count};
+use crate::report::number::{age, count, things};
 use crate::results::rfc3339_ms;
 use crate::topology::human_memory;
 
@@ -124,13 +124,13 @@ fn summary(status: &LabStatus, now_ms: u64) -> String {
     let since = age(now_ms.saturating_sub(*started_ms) / 1000);
     let switch = |SwitchStatus { name, kind, ports, macs }: &SwitchStatus| {
         let kind = kind.as_str();
-        let macs = macs.map_or_else(String::new, |macs| format!(", {macs} addresses learned"));
-        format!("{name}: {kind} with {ports} ports{macs}\n")
+        let macs = macs.map_or_else(String::new, |n| format!(", {} learned", things(n, "address")));
+        format!("{name}: {kind} with {}{macs}\n", things(*ports, "port"))
     };
     let switches = switches.iter().map(switch).collect::<String>();
-    let guests = guests.len();
+    let guests = things(guests.len(), "guest");
     format!(
-        "{lab}: {state} for {since}, {guests} guests, process {pid}, from {file}\n{}",
+        "{lab}: {state} for {since}, {guests}, process {pid}, from {file}\n{}",
         switches.trim_end()
     )
 }

@@ -80,10 +80,11 @@ pub fn run(args: Args) -> Result<Exit, Error> {
     print(&listing(&forecast).render(&forecast, args.output)?)?;
     let measured = forecast.cells.iter().filter(|cell| cell.skipped.is_none()).count();
     note(&format!(
-        "{}: {measured} cells, {} rounds, {} trials, about {}",
+        "{}: {}, {}, {}, about {}",
         forecast.lab,
-        forecast.rounds,
-        forecast.trials,
+        number::things(measured, "cell"),
+        number::things(forecast.rounds as usize, "round"),
+        number::things(forecast.trials as usize, "trial"),
         number::duration(forecast.seconds)
     ));
     let quick = if args.quick { " --quick" } else { "" };

@@ -6,6 +6,7 @@ use crate::{
     report::{
         Output,
         listing::{Field, Listing, words},
+        number::things,
     },
     topology::{
         Action, Bench, Guest, Lab, Link, LinkEnd, Overrides, Role, Switch, SwitchKind, System,
@@ -183,11 +184,12 @@ fn workload(lab: &Lab, workload: &Workload) -> String {
 
 fn bench_lines(lab: &Lab, bench: &Bench) -> String {
     let axes: Vec<_> = bench.matrix.iter().map(|axis| axis.key.as_str()).collect();
-    let mut text = format!("bench          {} cells", bench.cells.len());
+    let mut text = format!("bench          {}", things(bench.cells.len(), "cell"));
     if !axes.is_empty() {
         text += &format!(" ({})", axes.join(", "));
     }
-    text += &format!(", {} rounds, within {}\n", bench.rounds, human_time(bench.budget));
+    let rounds = things(bench.rounds as usize, "round");
+    text += &format!(", {rounds}, within {}\n", human_time(bench.budget));
     let name = |guest: usize| lab.guests.get(guest).map_or("?", |guest| &guest.name);
     let line = |kind: &str, trial: &TrialSpec| {
         let pairs = trial.pairs().map(|pair| format!("{} -> {}", name(pair.from), name(pair.to)));

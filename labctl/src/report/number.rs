@@ -33,6 +33,12 @@ pub fn count(n: u64) -> String {
     if n < 1000 { n.to_string() } else { metric(n as f64) }
 }
 
+/// So many things of a kind: `1 cell`, `2 cells`, `2 addresses`.
+pub fn things(n: usize, thing: &str) -> String {
+    let plural = if thing.ends_with('s') { "es" } else { "s" };
+    format!("{n} {thing}{}", if n == 1 { "" } else { plural })
+}
+
 /// A fraction as a percentage: `0.031` is `3.1 %`.
 pub fn percent(fraction: f64) -> String {
     match fraction.abs() * 100.0 {

@@ -7,7 +7,7 @@ use tabled::settings::{Alignment, Style};
 
 use super::assertions;
 use super::glyphs::Glyphs;
-use super::number::duration;
+use super::number::{duration, things};
 use super::side_by_side::side_by_side;
 use super::tables::{self, Align, Table, describe};
 use crate::results::{Results, Settings, TrialKind, TrialSettings};
@@ -38,10 +38,10 @@ pub fn terminal(results: &Results, g: &Glyphs) -> String {
 fn summary(results: &Results) -> String {
     let (settings, host) = (&results.settings, &results.host);
     format!(
-        "{}: ring {}, {} rounds in {}, seed {}\n{}{}, {} cores, {}, Linux {}",
+        "{}: ring {}, {} in {}, seed {}\n{}{}, {} cores, {}, Linux {}",
         results.lab.name,
         settings.ring,
-        settings.rounds,
+        things(settings.rounds as usize, "round"),
         duration(results.duration_s),
         results.seed,
         trials(settings),

@@ -17,7 +17,7 @@ use crate::cli::{block_on, interrupted, next, note, print_while_read};
 use crate::control::directory::LabDirectory;
 use crate::control::protocol::{Event, LabStatus, LogLine, Request, Traffic};
 use crate::error::{Error, Exit};
-use crate::report::number::metric;
+use crate::report::number::{metric, things};
 use crate::supervisor::{Call, Follower, Reply, Supervisor};
 use crate::topology::Lab;
 
@@ -170,7 +170,8 @@ impl Watcher {
         let detail = event.detail.as_deref().unwrap_or_default();
         match event.event.as_str() {
             "lab-ready" => {
-                note(&format!("{}: {} guests up, Ctrl-C ends it", self.lab, self.guests));
+                let guests = things(self.guests, "guest");
+                note(&format!("{}: {guests} up, Ctrl-C ends it", self.lab));
             }
             "guest-failed" => {
                 note(&format!("guest `{guest}` {detail}"));
