@@ -166,7 +166,7 @@ bench:
     - { name: better, optimizations.csb: true, guests.left.spin: 1ms }
   rounds: 3
   seed: 7
-  quick: { rounds: 2, duration: 20ms }
+  quick: { rounds: 3, duration: 20ms }
   assert:
     - { name: it helps, that: better.throughput > step-0.throughput }
     - better.throughput >= 100 * step-0.throughput * 100

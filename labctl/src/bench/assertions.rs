@@ -3,9 +3,10 @@
 //! A figure is a median with its interval. Intervals are carried through an expression by the distances
 //! of their ends from the median, as root of the sum of squares (G. Zou, A. Donner: "Construction of
 //! confidence limits about effect measures", Statistics in Medicine 27, 2008): for sums as they are, for
-//! products on logarithms. A comparison holds if its whole interval lies on one side.
+//! products on logarithms. A comparison holds if its whole interval lies on one side, and if there were
+//! trials enough for an interval that means something.
 
-use super::stats;
+use super::stats::{self, LEAST_COVERAGE};
 use crate::results::{Assertion, Cell, Check, Estimate, Figure, Latency, TrialKind, Verdict};
 use crate::topology::{self, Dimension, Metric, Operator, Relation, Subject, Term};
 
@@ -46,6 +47,9 @@ fn check(assertion: &topology::Assertion, cells: &[Cell], each: Option<&Cell>) -
     };
     let figures = (figure(&left), figure(&right));
     let (verdict, reason) = match (left, right) {
+        (Ok(left), Ok(right)) if left.coverage.min(right.coverage) < LEAST_COVERAGE => {
+            (Verdict::Inconclusive, Some("one or two trials have no spread to judge by".to_owned()))
+        }
         (Ok(left), Ok(right)) => (left.compared(assertion.relation, right), None),
         (Err(Missing(verdict, reason)), _) | (_, Err(Missing(verdict, reason))) => {
             (verdict, Some(reason))
@@ -60,11 +64,13 @@ struct Value {
     median: f64,
     low: f64,
     high: f64,
+    /// How probably it lies there, by the trials with the fewest.
+    coverage: f64,
 }
 
 impl Value {
     fn exact(number: f64) -> Self {
-        Self { median: number, low: number, high: number }
+        Self { median: number, low: number, high: number, coverage: 1.0 }
     }
 
     fn is_exact(self) -> bool {
@@ -73,11 +79,11 @@ impl Value {
 
     fn map(self, f: impl Fn(f64) -> f64) -> Self {
         let (a, b) = (f(self.low), f(self.high));
-        Self { median: f(self.median), low: a.min(b), high: a.max(b) }
+        Self { median: f(self.median), low: a.min(b), high: a.max(b), ..self }
     }
 
     fn figure(self, unit: Dimension) -> Figure {
-        let Self { median, low, high } = self;
+        let Self { median, low, high, .. } = self;
         Figure { median, low, high, unit: unit.unit().to_owned() }
     }
 
@@ -85,7 +91,8 @@ impl Value {
         let median = self.median + other.median;
         let below = (self.median - self.low).hypot(other.median - other.low);
         let above = (self.high - self.median).hypot(other.high - other.median);
-        Self { median, low: median - below, high: median + above }
+        let coverage = self.coverage.min(other.coverage);
+        Self { median, low: median - below, high: median + above, coverage }
     }
 
     fn minus(self, other: Self) -> Self {
@@ -128,8 +135,8 @@ impl Value {
 }
 
 impl From<Estimate> for Value {
-    fn from(Estimate { median, low, high, .. }: Estimate) -> Self {
-        Self { median, low, high }
+    fn from(Estimate { median, low, high, coverage, .. }: Estimate) -> Self {
+        Self { median, low, high, coverage }
     }
 }
 
@@ -316,6 +323,19 @@ bench:
         ] {
             assert_eq!(judged(that, &cells()).verdict, verdict, "{that}");
         }
+    }
+
+    #[test]
+    fn two_trials_prove_nothing_that_has_an_interval() {
+        let mut cells = cells();
+        for cell in &mut cells {
+            cell.samples.truncate(4);
+            *cell = summary::cell(cell.id.clone(), cell.samples.clone());
+        }
+        let found = judged("fast.throughput >= slow.throughput", &cells);
+        assert_eq!(found.verdict, Verdict::Inconclusive);
+        assert!(found.checks[0].reason.as_deref().unwrap().contains("no spread"), "{found:?}");
+        assert_eq!(judged("fast.loss = 0", &cells).verdict, Verdict::Pass, "it was counted");
     }
 
     #[test]

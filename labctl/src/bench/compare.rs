@@ -5,7 +5,7 @@
 
 use serde::Serialize;
 
-use super::stats;
+use super::stats::{self, LEAST_COVERAGE};
 pub use crate::results::Verdict;
 use crate::results::{Cell, CellId, Estimate, Ratio, Results};
 
@@ -116,9 +116,6 @@ fn change(
     };
     Some(Change { old, new, ratio, verdict })
 }
-
-/// An interval that holds the truth less often than this supports no verdict.
-const LEAST_COVERAGE: f64 = 0.7;
 
 fn judge(ratio: Ratio, better: Better, threshold: f64) -> Verdict {
     // How much worse, as a fraction, at either end of the interval.

@@ -10,6 +10,9 @@ use std::f64::consts::LN_2;
 
 use crate::results::{CONFIDENCE, Estimate, Ratio};
 
+/// An interval that holds the truth less often than this supports no verdict: that of one or two trials.
+pub const LEAST_COVERAGE: f64 = 0.7;
+
 /// The value below which a fraction `q` of the values lie, interpolated linearly between
 /// neighbours. `None` if there are no values. Values must not be NaN.
 pub fn quantile(values: &[f64], q: f64) -> Option<f64> {
