@@ -287,6 +287,13 @@ pub struct TapReceiver {
     thread: Option<JoinHandle<()>>,
 }
 
+impl TapReceiver {
+    /// Whether it delivers no more, because the interface is gone.
+    pub fn has_ended(&self) -> bool {
+        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+}
+
 impl Drop for TapReceiver {
     fn drop(&mut self) {
         // Fails only if the counter would overflow, and then the signal is already there.
