@@ -2,8 +2,9 @@
 
 use std::collections::HashMap;
 use std::io::{self, Write};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use vmm_core::serial::{Lines, SerialInput};
 
@@ -65,7 +66,7 @@ impl Agent {
 
     /// Whether it has said that it is there.
     pub fn has_greeted(&self) -> bool {
-        self.lock().version.is_some()
+        self.commands.lock().version.is_some()
     }
 
     /// Runs a command for the guest's shell; `keyboard` is its second serial port.
@@ -74,7 +75,7 @@ impl Agent {
     /// If there is no agent, or it cannot take the command.
     pub fn exec(&self, command: &str, keyboard: &SerialInput) -> Result<Running, ExecError> {
         let (sender, outputs) = mpsc::channel(UNREAD_MAX);
-        let mut commands = self.lock();
+        let mut commands = self.commands.lock();
         match commands.version {
             Some(agent::VERSION) => {}
             Some(other) => return Err(ExecError::Version(other)),
@@ -93,7 +94,7 @@ impl Agent {
     }
 
     fn hear(&self, line: &str) {
-        let mut commands = self.lock();
+        let mut commands = self.commands.lock();
         let (id, output) = match agent::parse(line) {
             Some(Event::Hello { version }) => {
                 commands.version = Some(version);
@@ -110,11 +111,6 @@ impl Agent {
         if ended || lost {
             commands.running.remove(&id);
         }
-    }
-
-    /// Nothing here is left half done by a panic.
-    fn lock(&self) -> MutexGuard<'_, Commands> {
-        self.commands.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -135,7 +131,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        let runs = self.agent.lock().running.remove(&self.id).is_some();
+        let runs = self.agent.commands.lock().running.remove(&self.id).is_some();
         if let Some(line) = agent::signal(self.id, "HUP").filter(|_| runs) {
             self.keyboard.send(line.as_bytes());
         }
@@ -159,7 +155,7 @@ impl Write for Port {
 impl Drop for Port {
     fn drop(&mut self) {
         // The guest has ended: nobody waits for its commands any more.
-        self.0.lock().running.clear();
+        self.0.commands.lock().running.clear();
     }
 }
 

@@ -2,8 +2,9 @@
 //! more.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tokio::sync::broadcast::{self, error::RecvError};
 
 use super::now_ms;
@@ -54,7 +55,7 @@ impl History {
     /// Notes a line that a guest has printed.
     pub fn line(&self, guest: &str, text: &str) {
         let line = LogLine { at_ms: now_ms(), guest: guest.to_owned(), text: text.to_owned() };
-        lock(&self.log).push(line, |line| line.text.len() + size_of::<LogLine>());
+        self.log.lock().push(line, |line| line.text.len() + size_of::<LogLine>());
     }
 
     /// Notes that something has happened.
@@ -63,7 +64,7 @@ impl History {
         let (subject, detail) = (own(subject), own(detail));
         tracing::info!(event, subject, detail);
         let event = Event { at_ms: now_ms(), event: event.to_owned(), subject, detail };
-        lock(&self.events).push(event, |_| 1);
+        self.events.lock().push(event, |_| 1);
     }
 
     /// What guests have printed: the last `tail` lines, or all that are kept, of one guest or all;
@@ -71,12 +72,12 @@ impl History {
     pub fn log(&self, guest: Option<&str>, tail: Option<usize>, follow: bool) -> Follower<LogLine> {
         let guest = guest.map(str::to_owned);
         let wanted = move |line: &LogLine| guest.as_ref().is_none_or(|guest| *guest == line.guest);
-        lock(&self.log).follow(Box::new(wanted), tail, follow)
+        self.log.lock().follow(Box::new(wanted), tail, follow)
     }
 
     /// What has happened, and what happens from now on if `follow`.
     pub fn events(&self, follow: bool) -> Follower<Event> {
-        lock(&self.events).follow(Box::new(|_| true), None, follow)
+        self.events.lock().follow(Box::new(|_| true), None, follow)
     }
 }
 
@@ -125,11 +126,6 @@ impl<T> Follower<T> {
     }
 }
 
-/// Nothing here is left half done by a panic.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -161,7 +157,7 @@ mod tests {
         let history = History::default();
         let text = "x".repeat(1 << 16);
         (0..200).for_each(|_| history.line("a", &text));
-        let kept = lock(&history.log);
+        let kept = history.log.lock();
         assert!(kept.items.len() < 64 && kept.items.len() > 60, "{}", kept.items.len());
     }
 }
