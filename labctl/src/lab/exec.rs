@@ -86,11 +86,12 @@ impl Agent {
         let line = agent::exec(id, command).ok_or(ExecError::TooLong)?;
         commands.running.insert(id, sender);
         drop(commands);
-        let running = Running { id, outputs, agent: self.clone(), keyboard: keyboard.clone() };
-        match keyboard.send(line.as_bytes()) == line.len() {
-            true => Ok(running),
-            false => Err(ExecError::Stuck),
+        // Without the lock: whoever hears the port's other end waits for it with the port in hand.
+        if !keyboard.send_whole(line.as_bytes()) {
+            self.commands.lock().running.remove(&id);
+            return Err(ExecError::Stuck);
         }
+        Ok(Running { id, outputs, agent: self.clone(), keyboard: keyboard.clone() })
     }
 
     fn hear(&self, line: &str) {
@@ -133,7 +134,7 @@ impl Drop for Running {
     fn drop(&mut self) {
         let runs = self.agent.commands.lock().running.remove(&self.id).is_some();
         if let Some(line) = agent::signal(self.id, "HUP").filter(|_| runs) {
-            self.keyboard.send(line.as_bytes());
+            self.keyboard.send_whole(line.as_bytes());
         }
     }
 }
@@ -174,10 +175,56 @@ mod tests {
         fn set_level(&self, _high: bool) {}
     }
 
+    fn serial() -> Serial {
+        Serial::new(Arc::new(NoLine), Box::new(io::sink()))
+    }
+
+    /// An agent that has greeted, and its port.
+    fn greeted() -> (Agent, Box<dyn Write + Send>) {
+        let agent = Agent::default();
+        let mut port = agent.port();
+        port.write_all(b"{\"event\":\"hello\",\"version\":1}\n").unwrap();
+        (agent, port)
+    }
+
+    /// All that waits for the guest to read it.
+    fn read(serial: &mut Serial) -> String {
+        let mut register = |offset| {
+            let mut data = [0];
+            serial.read(offset, &mut data);
+            data[0]
+        };
+        let mut text = String::new();
+        // Looking at an empty FIFO has it filled.
+        while register(5) & 1 != 0 || register(5) & 1 != 0 {
+            text.push(register(0).into());
+        }
+        text
+    }
+
+    #[test]
+    fn a_command_is_typed_whole_or_not_at_all() {
+        let ((agent, _port), mut serial) = (greeted(), serial());
+        let (keyboard, long) = (serial.input(), "x".repeat(agent::COMMAND_MAX));
+        let mut running = Vec::new();
+        let refused = loop {
+            match agent.exec(&long, &keyboard) {
+                Ok(command) => running.push(command),
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(refused, ExecError::Stuck);
+        let whole: String =
+            running.iter().map(|command| agent::exec(command.id, &long).unwrap()).collect();
+        assert!(read(&mut serial) == whole, "there is something of the one that was refused");
+        let next = agent.exec("true", &keyboard).unwrap();
+        assert_eq!(read(&mut serial), agent::exec(next.id, "true").unwrap());
+    }
+
     #[tokio::test]
     async fn a_command_hears_its_own_output_only() {
         let agent = Agent::default();
-        let serial = Serial::new(Arc::new(NoLine), Box::new(io::sink()));
+        let serial = serial();
         let keyboard = serial.input();
         let mut port = agent.port();
         assert_eq!(agent.exec("true", &keyboard).err(), Some(ExecError::NoAgent));
