@@ -35,7 +35,8 @@ struct Commands {
     /// The version of the protocol that it speaks, once it has said so.
     version: Option<u32>,
     last: u64,
-    running: HashMap<u64, mpsc::Sender<Output>>,
+    /// Where the output of each goes; nowhere any more if it was not read fast enough.
+    running: HashMap<u64, Option<mpsc::Sender<Output>>>,
 }
 
 /// Why a command cannot be run.
@@ -84,7 +85,7 @@ impl Agent {
         commands.last += 1;
         let id = commands.last;
         let line = agent::exec(id, command).ok_or(ExecError::TooLong)?;
-        commands.running.insert(id, sender);
+        commands.running.insert(id, Some(sender));
         drop(commands);
         // Without the lock: whoever hears the port's other end waits for it with the port in hand.
         if !keyboard.send_whole(line.as_bytes()) {
@@ -107,9 +108,12 @@ impl Agent {
             None => return,
         };
         let ended = matches!(output, Output::Exit(_));
-        // Whoever does not read is not waited for: the guest would stand still.
-        let lost = commands.running.get(&id).is_some_and(|to| to.try_send(output).is_err());
-        if ended || lost {
+        if let Some(to) = commands.running.get_mut(&id) {
+            // Whoever does not read is not waited for: the guest would stand still. The command runs
+            // on until it is hung up on.
+            to.take_if(|to| to.try_send(output).is_err());
+        }
+        if ended {
             commands.running.remove(&id);
         }
     }
@@ -219,6 +223,23 @@ mod tests {
         assert!(read(&mut serial) == whole, "there is something of the one that was refused");
         let next = agent.exec("true", &keyboard).unwrap();
         assert_eq!(read(&mut serial), agent::exec(next.id, "true").unwrap());
+    }
+
+    #[test]
+    fn a_command_that_nobody_reads_is_hung_up_on() {
+        let ((agent, mut port), mut serial) = (greeted(), serial());
+        for ends in [false, true] {
+            let running = agent.exec("yes", &serial.input()).unwrap();
+            read(&mut serial);
+            let id = running.id;
+            (0..=UNREAD_MAX).for_each(|_| writeln!(port, "out {id} eQo=").unwrap());
+            if ends {
+                writeln!(port, "exit {id} 0").unwrap();
+            }
+            drop(running);
+            let signal = agent::signal(id, "HUP").filter(|_| !ends);
+            assert_eq!(read(&mut serial), signal.unwrap_or_default());
+        }
     }
 
     #[tokio::test]
