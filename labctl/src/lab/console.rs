@@ -120,8 +120,6 @@ impl Screen {
         shared.recent.extend(bytes);
         let surplus = shared.recent.len().saturating_sub(RECENT_MAX);
         shared.recent.drain(..surplus);
-        // Who has gone away has dropped its own handle.
-        shared.watchers.retain(|watcher| Arc::strong_count(watcher) > 1);
         for watcher in &shared.watchers {
             let mut unseen = watcher.bytes.lock();
             let room = UNSEEN_MAX - unseen.len();
@@ -149,6 +147,14 @@ impl Watcher {
                 (true, false) => self.unseen.more.notified().await,
             }
         }
+    }
+}
+
+impl Drop for Watcher {
+    fn drop(&mut self) {
+        // Here and not when the next byte is shown: there may be none.
+        let gone = |watcher: &Arc<Unseen>| Arc::ptr_eq(watcher, &self.unseen);
+        self.screen.shared.lock().watchers.retain(|watcher| !gone(watcher));
     }
 }
 
@@ -217,6 +223,21 @@ mod tests {
         assert_eq!(watcher.read().await.unwrap().len(), UNSEEN_MAX, "the rest was not kept");
         drop(console);
         assert_eq!(watcher.read().await, None);
+    }
+
+    #[test]
+    fn who_has_gone_away_is_forgotten_whether_the_guest_prints_or_not() {
+        let (console, _lines) = console();
+        let screen = console.screen();
+        let stays = screen.watch();
+        for _ in 0..10 {
+            drop(screen.watch());
+        }
+        assert_eq!(screen.shared.lock().watchers.len(), 1);
+        drop(console);
+        drop(screen.watch());
+        drop(stays);
+        assert_eq!(screen.shared.lock().watchers.len(), 0, "its guest has ended");
     }
 
     #[test]
