@@ -29,24 +29,29 @@ struct Kept<T> {
     /// What the items weigh together, and may.
     weight: usize,
     most: usize,
+    missed: Missed<T>,
     followers: broadcast::Sender<Arc<T>>,
 }
 
-/// Somebody who reads a history from some point on. However many there are and however slow, they
-/// share what they have not read yet.
+/// Somebody who reads a history from some point on. Those who began at about the same time share
+/// what they have not read yet.
 pub struct Follower<T> {
     past: VecDeque<Arc<T>>,
     future: Option<broadcast::Receiver<Arc<T>>>,
     wanted: Wanted<T>,
+    missed: Missed<T>,
 }
+
+/// What is told at some time instead of so many items.
+type Missed<T> = fn(u64, u64) -> T;
 
 type Wanted<T> = Box<dyn Fn(&T) -> bool + Send + Sync>;
 
 impl Default for History {
     fn default() -> Self {
         Self {
-            log: Arc::new(Mutex::new(Kept::new(LOG_MAX))),
-            events: Arc::new(Mutex::new(Kept::new(EVENTS_MAX))),
+            log: Arc::new(Mutex::new(Kept::new(LOG_MAX, LogLine::missed))),
+            events: Arc::new(Mutex::new(Kept::new(EVENTS_MAX, Event::missed))),
         }
     }
 }
@@ -54,7 +59,8 @@ impl Default for History {
 impl History {
     /// Notes a line that a guest has printed.
     pub fn line(&self, guest: &str, text: &str) {
-        let line = LogLine { at_ms: now_ms(), guest: guest.to_owned(), text: text.to_owned() };
+        let (guest, text) = (guest.to_owned(), text.to_owned());
+        let line = LogLine { at_ms: now_ms(), guest, text, missed: None };
         self.log.lock().push(line, |line| line.text.len() + size_of::<LogLine>());
     }
 
@@ -82,9 +88,9 @@ impl History {
 }
 
 impl<T> Kept<T> {
-    fn new(most: usize) -> Self {
+    fn new(most: usize, missed: Missed<T>) -> Self {
         let (followers, _) = broadcast::channel(LAG_MAX);
-        Self { items: VecDeque::new(), weight: 0, most, followers }
+        Self { items: VecDeque::new(), weight: 0, most, missed, followers }
     }
 
     fn push(&mut self, item: T, weight: impl Fn(&T) -> usize) {
@@ -105,12 +111,13 @@ impl<T> Kept<T> {
             self.items.iter().filter(|item| wanted(item)).cloned().collect();
         let surplus = tail.map_or(0, |tail| past.len().saturating_sub(tail));
         past.drain(..surplus);
-        Follower { past, future: follow.then(|| self.followers.subscribe()), wanted }
+        let future = follow.then(|| self.followers.subscribe());
+        Follower { past, future, wanted, missed: self.missed }
     }
 }
 
 impl<T> Follower<T> {
-    /// The next item; `None` at the end. What it was too slow for is missing.
+    /// The next item; `None` at the end. Where it was too slow, an item says how much is missing.
     pub async fn next(&mut self) -> Option<Arc<T>> {
         if let Some(item) = self.past.pop_front() {
             return Some(item);
@@ -119,7 +126,9 @@ impl<T> Follower<T> {
             match self.future.as_mut()?.recv().await {
                 Ok(item) if (self.wanted)(&item) => return Some(item),
                 Ok(_) => {}
-                Err(RecvError::Lagged(missed)) => tracing::debug!(missed, "a reader is too slow"),
+                Err(RecvError::Lagged(count)) => {
+                    return Some(Arc::new((self.missed)(now_ms(), count)));
+                }
                 Err(RecvError::Closed) => return None,
             }
         }
@@ -150,6 +159,25 @@ mod tests {
         assert_eq!(count, 6);
         drop(history);
         assert!(follower.next().await.is_none(), "the lab is gone");
+    }
+
+    #[tokio::test]
+    async fn whoever_was_too_slow_is_told_so() {
+        let history = History::default();
+        let (mut log, mut events) = (history.log(Some("a"), None, true), history.events(true));
+        for number in 0..LAG_MAX + 10 {
+            history.line("a", &number.to_string());
+            history.event("lab-ready", None, Some(&number.to_string()));
+        }
+        let told = serde_json::to_value(&*log.next().await.unwrap()).unwrap();
+        assert_eq!((&told["guest"], &told["missed"]), (&"".into(), &10.into()), "{told}");
+        assert!(told["text"].as_str().unwrap().contains("10 lines"), "{told}");
+        let line = serde_json::to_value(&*log.next().await.unwrap()).unwrap();
+        assert_eq!((&line["text"], line.get("missed")), (&"10".into(), None));
+        let told = events.next().await.unwrap();
+        assert_eq!(told.event, "events-missed");
+        assert!(told.detail.as_ref().unwrap().contains("10 events"), "{told:?}");
+        assert_eq!(events.next().await.unwrap().detail.as_deref(), Some("10"));
     }
 
     #[test]
