@@ -164,6 +164,15 @@ fn a_console_is_the_guests_until_one_leaves() {
     shell.shows("\na sane terminal\n");
     assert_eq!(shell.labs.guest("third")["state"], "running");
 
+    // Fed by a pipe it stops as any command does.
+    shell.clear();
+    shell.enter("(echo stats; sleep 100) | labctl console third");
+    shell.shows("\"event\":\"stats\"");
+    shell.press("C-z");
+    shell.shows("Stopped");
+    shell.enter("kill %; fg; echo over with $?");
+    shell.shows("\nover with");
+
     // The terminal goes away, the lab does not.
     shell.clear();
     shell.enter("labctl console third");

@@ -83,14 +83,17 @@ impl SerialInput {
     /// Types `bytes` and returns how many were taken: all of them, unless more than [`INPUT_MAX`]
     /// would wait for the guest to read them. 0 after the guest's end.
     pub fn send(&self, bytes: &[u8]) -> usize {
-        let Some(port) = self.port.upgrade() else {
-            return 0;
-        };
-        let mut port = port.lock();
-        let taken = bytes.len().min(INPUT_MAX - port.typed.len());
-        port.typed.extend(&bytes[..taken]);
-        port.refill();
-        taken
+        self.port.upgrade().map_or(0, |port| port.lock().take(bytes))
+    }
+
+    /// Types all of `bytes` or, if there is no room for them or the guest has ended, nothing: what
+    /// is cut off reads as something else. Returns whether they were taken.
+    pub fn send_whole(&self, bytes: &[u8]) -> bool {
+        self.port.upgrade().is_some_and(|port| {
+            let mut port = port.lock();
+            let fits = bytes.len() <= port.room();
+            fits && port.take(bytes) == bytes.len()
+        })
     }
 }
 
@@ -101,6 +104,19 @@ struct Port {
 }
 
 impl Port {
+    /// How many more bytes may be typed.
+    fn room(&self) -> usize {
+        INPUT_MAX.saturating_sub(self.typed.len())
+    }
+
+    /// Takes of `bytes` what there is room for.
+    fn take(&mut self, bytes: &[u8]) -> usize {
+        let taken = bytes.len().min(self.room());
+        self.typed.extend(&bytes[..taken]);
+        self.refill();
+        taken
+    }
+
     /// Fills the FIFO if it is empty.
     ///
     /// Not as soon as the guest takes its last byte, but when it has had a chance to see that: a
@@ -265,6 +281,26 @@ mod tests {
         assert_eq!(seen, typed[..taken + more]);
         assert_eq!(register(&mut serial, 5) & 1, 0, "that was all");
         assert_eq!(input.send(b"x"), 1, "there is room again");
+    }
+
+    #[test]
+    fn what_must_be_whole_is_not_typed_in_part() {
+        let mut serial = Serial::new(Arc::new(Edges::default()), Box::new(io::sink()));
+        let input = serial.input();
+        // The FIFO's share makes room.
+        assert!(input.send_whole(&[b'x'; 64]) && input.send_whole(&[b'x'; INPUT_MAX - 1]));
+        assert!(!input.send_whole(b"yy"), "there is room for one");
+        assert!(input.send_whole(b"z"));
+        assert!(!input.send_whole(b"y") && input.send_whole(b""));
+        let mut seen = Vec::new();
+        while seen.len() < INPUT_MAX + 64 {
+            while register(&mut serial, 5) & 1 != 0 {
+                seen.push(register(&mut serial, 0));
+            }
+        }
+        assert!(seen.ends_with(b"xz") && !seen.contains(&b'y'));
+        drop(serial);
+        assert!(!input.send_whole(b"x"), "the guest is gone");
     }
 
     #[test]

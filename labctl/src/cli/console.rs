@@ -3,7 +3,7 @@
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::terminal::{Mode, Terminal, read_stdin};
 use super::{LabName, next, note};
@@ -74,8 +74,14 @@ async fn talk(
     mut writer: ByteWriter,
     terminal: Option<&Terminal>,
 ) -> Result<(), Error> {
-    let mut stop =
-        signal(SignalKind::from_raw(rustix::process::Signal::TSTP.as_raw())).map_err(lost)?;
+    // Without a terminal to give back, Ctrl-Z does what it does to any command.
+    let mut stop = match terminal {
+        Some(terminal) => {
+            let kind = SignalKind::from_raw(rustix::process::Signal::TSTP.as_raw());
+            Some((terminal, signal(kind).map_err(lost)?))
+        }
+        None => None,
+    };
     let mut keys = read_stdin();
     let mut escape = Escape::default();
     let (mut unread, mut open) = (Vec::new(), true);
@@ -110,13 +116,17 @@ async fn talk(
                 unread.drain(..written.map_err(broken)?);
             }
             () = tokio::time::sleep(QUIET), if !open && unread.is_empty() => return Ok(()),
-            _ = stop.recv() => {
-                if let Some(terminal) = terminal {
-                    terminal.suspend().map_err(lost)?;
-                }
+            Some(terminal) = asked_to_stop(&mut stop), if stop.is_some() => {
+                terminal.suspend().map_err(lost)?;
             }
         }
     }
+}
+
+/// Completes when somebody wants us to stop for a while; with the terminal to give back meanwhile.
+async fn asked_to_stop<'a>(stop: &mut Option<(&'a Terminal, Signal)>) -> Option<&'a Terminal> {
+    let (terminal, signal) = stop.as_mut()?;
+    signal.recv().await.map(|()| *terminal)
 }
 
 fn broken(error: io::Error) -> Error {

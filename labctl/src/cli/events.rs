@@ -16,7 +16,8 @@ Examples:
 /// Show what has happened in a lab
 ///
 /// Guests that became ready, ended or failed, links that were changed, and so on. Unlike other
-/// verbs its form is `json` unless said otherwise: one document a line.
+/// verbs its form is `json` unless said otherwise: one document a line. If you follow and read too
+/// slowly, the event `events-missed` says so.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {

@@ -198,11 +198,13 @@ fn logs() {
         at_ms: START + after,
         guest: guest.into(),
         text: text.into(),
+        missed: None,
     };
     let lines = [
         line(123, "left", "pktguest: ready"),
         line(2_000, "right", "a, \"quoted\" | line"),
         line(2_001, "left", ""),
+        LogLine::missed(START + 3_000, 12),
     ];
     let render = |output, color| {
         let mut out = logs::Lines {
@@ -230,6 +232,7 @@ fn events() {
         event(0, "lab-started", None, None),
         event(140, "guest-ready", Some("left"), None),
         event(9_000, "link-changed", Some("left:0"), Some("up, delay 1.5ms, loss 0.5%")),
+        Event::missed(START + 9_500, 12),
     ];
     check("events", |output| {
         let mut stream = Stream::new(output);

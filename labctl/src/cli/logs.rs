@@ -19,7 +19,8 @@ Examples:
 
 /// Show what guests have printed on their consoles
 ///
-/// Each line comes behind its guest's name. JSON is one document a line.
+/// Each line comes behind its guest's name. JSON is one document a line. If you follow and read too
+/// slowly, a line without a guest says how many lines are missing (`missed` in JSON).
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {

@@ -37,7 +37,6 @@ use std::{
     io::{self, IsTerminal, Write},
     panic::{self, PanicHookInfo, UnwindSafe},
     sync::OnceLock,
-    time::{SystemTime, UNIX_EPOCH},
 };
 
 pub use args::{LabFile, LabName, OutputFlag};
@@ -49,6 +48,7 @@ use tracing_subscriber::filter::LevelFilter;
 
 use crate::error::{Error, Exit};
 use crate::lab::network::Privileges;
+use crate::supervisor::now_ms;
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -297,11 +297,6 @@ fn use_color(stream: &impl IsTerminal) -> bool {
             env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()) && stream.is_terminal()
         }
     }
-}
-
-/// Milliseconds of Unix time.
-fn now_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis() as u64)
 }
 
 /// The word for a cable that is plugged in, or out.

@@ -1,8 +1,8 @@
 //! The terminal, taken over for a while and given back whatever happens.
 
 use std::io::{self, IsTerminal, Read, Write};
-use std::sync::{Mutex, PoisonError};
 
+use parking_lot::Mutex;
 use rustix::process::{Signal, getpid, kill_process};
 use rustix::termios::{
     LocalModes, OptionalActions, OutputModes, SpecialCodeIndex, Termios, tcgetattr, tcgetwinsize,
@@ -75,7 +75,7 @@ fn set(mode: Mode) -> io::Result<()> {
             ("\x1b[?1049h\x1b[?25l", "\x1b[?25h\x1b[?1049l")
         }
     };
-    *BEFORE.lock().unwrap_or_else(PoisonError::into_inner) = Some((before, leave));
+    *BEFORE.lock() = Some((before, leave));
     tcsetattr(io::stdin(), OptionalActions::Now, &now)?;
     io::stdout().write_all(enter.as_bytes())?;
     io::stdout().flush()
@@ -83,7 +83,7 @@ fn set(mode: Mode) -> io::Result<()> {
 
 /// Gives the terminal back, if it was taken.
 pub fn restore() {
-    let before = BEFORE.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let before = BEFORE.lock().take();
     if let Some((before, leave)) = before {
         // If it is gone there is nothing to give back.
         let mut stdout = io::stdout();

@@ -13,6 +13,10 @@
 //! | `capture` | a pcapng file, as bytes |
 //! | any other | closed |
 //!
+//! The supervisor waits for no client. One that follows and reads too slowly misses something, and is
+//! told where: by a [`LogLine`] with [`missed`](LogLine::missed), or an [`Event`] called
+//! [`EVENTS_MISSED`].
+//!
 //! A client that meets a protocol of another [`VERSION`] says so and stops: labs are short-lived, so
 //! there is no need to speak two.
 
@@ -399,15 +403,28 @@ pub struct MacEntry {
     pub guest: Option<String>,
 }
 
-/// One line that a guest printed.
+/// One line that a guest printed, or what stands for those that were missed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LogLine {
     /// When, in milliseconds of Unix time.
     pub at_ms: u64,
-    /// Who.
+    /// Who; empty if lines were missed.
     pub guest: String,
     /// What, without control characters.
     pub text: String,
+    /// So many lines of all guests were missed here, because the client had not read those before;
+    /// `text` says so, too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missed: Option<u64>,
+}
+
+impl LogLine {
+    /// What a follower gets instead of `missed` lines.
+    pub fn missed(at_ms: u64, missed: u64) -> Self {
+        let lines = if missed == 1 { "line" } else { "lines" };
+        let text = format!("{missed} {lines} of all guests not read in time");
+        Self { at_ms, guest: String::new(), text, missed: Some(missed) }
+    }
 }
 
 /// Something that happened.
@@ -415,12 +432,25 @@ pub struct LogLine {
 pub struct Event {
     /// When, in milliseconds of Unix time.
     pub at_ms: u64,
-    /// What: `lab-started`, `guest-ready`, `guest-failed`, `link-changed` and so on.
+    /// What: `lab-started`, `guest-ready`, `guest-failed`, `link-changed` and so on, or
+    /// [`EVENTS_MISSED`].
     pub event: String,
     /// The guest, cable or switch that it happened to.
     pub subject: Option<String>,
     /// In words.
     pub detail: Option<String>,
+}
+
+/// The event that stands for others, which a client had not read in time.
+pub const EVENTS_MISSED: &str = "events-missed";
+
+impl Event {
+    /// What a follower gets instead of `missed` events.
+    pub fn missed(at_ms: u64, missed: u64) -> Self {
+        let events = if missed == 1 { "event" } else { "events" };
+        let detail = format!("{missed} {events} not read in time");
+        Self { at_ms, event: EVENTS_MISSED.to_owned(), subject: None, detail: Some(detail) }
+    }
 }
 
 /// A part of a command's output.

@@ -180,6 +180,16 @@ mod tests {
     }
 
     #[test]
+    fn a_signal_right_behind_its_command_reaches_it() {
+        let mut agent = Agent::start();
+        agent.ask(signal(1, "HUP"));
+        for id in 1..=5 {
+            agent.ask(Some(exec(id, "sleep 5").unwrap() + &signal(id, "HUP").unwrap()));
+            assert_eq!(agent.results(1)[&id].2, 128 + 1);
+        }
+    }
+
+    #[test]
     fn commands_run_side_by_side_and_their_output_streams() {
         let mut agent = Agent::start();
         agent.ask(exec(1, "head -c 50000 /dev/zero; echo first; sleep 1000"));

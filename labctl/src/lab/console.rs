@@ -2,9 +2,9 @@
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
-use std::sync::{Arc, OnceLock, PoisonError};
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, OnceLock};
 
+use parking_lot::Mutex;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
 use vmm_core::serial::Lines;
 
@@ -107,23 +107,21 @@ pub struct Watcher {
 impl Screen {
     /// Watches from now on; what was just shown comes first.
     pub fn watch(&self) -> Watcher {
-        let mut shared = lock(&self.shared);
+        let mut shared = self.shared.lock();
         let unseen = Arc::new(Unseen::default());
-        lock(&unseen.bytes).extend(&shared.recent);
+        unseen.bytes.lock().extend(&shared.recent);
         unseen.more.notify_one();
         shared.watchers.push(unseen.clone());
         Watcher { screen: self.clone(), unseen }
     }
 
     fn show(&self, bytes: &[u8]) {
-        let mut shared = lock(&self.shared);
+        let mut shared = self.shared.lock();
         shared.recent.extend(bytes);
         let surplus = shared.recent.len().saturating_sub(RECENT_MAX);
         shared.recent.drain(..surplus);
-        // Who has gone away has dropped its own handle.
-        shared.watchers.retain(|watcher| Arc::strong_count(watcher) > 1);
         for watcher in &shared.watchers {
-            let mut unseen = lock(&watcher.bytes);
+            let mut unseen = watcher.bytes.lock();
             let room = UNSEEN_MAX - unseen.len();
             unseen.extend(&bytes[..bytes.len().min(room)]);
             watcher.more.notify_one();
@@ -131,7 +129,7 @@ impl Screen {
     }
 
     fn close(&self) {
-        let mut shared = lock(&self.shared);
+        let mut shared = self.shared.lock();
         shared.closed = true;
         shared.watchers.iter().for_each(|watcher| watcher.more.notify_one());
     }
@@ -141,8 +139,8 @@ impl Watcher {
     /// What has been shown since; `None` once the guest has ended and all was seen.
     pub async fn read(&mut self) -> Option<Vec<u8>> {
         loop {
-            let closed = lock(&self.screen.shared).closed;
-            let seen: Vec<u8> = lock(&self.unseen.bytes).drain(..).collect();
+            let closed = self.screen.shared.lock().closed;
+            let seen: Vec<u8> = self.unseen.bytes.lock().drain(..).collect();
             match (seen.is_empty(), closed) {
                 (false, _) => return Some(seen),
                 (true, true) => return None,
@@ -152,9 +150,12 @@ impl Watcher {
     }
 }
 
-/// Nothing here is left half done by a panic.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+impl Drop for Watcher {
+    fn drop(&mut self) {
+        // Here and not when the next byte is shown: there may be none.
+        let gone = |watcher: &Arc<Unseen>| Arc::ptr_eq(watcher, &self.unseen);
+        self.screen.shared.lock().watchers.retain(|watcher| !gone(watcher));
+    }
 }
 
 /// Makes [`Line`]s of what [`Lines`] has collected.
@@ -222,6 +223,21 @@ mod tests {
         assert_eq!(watcher.read().await.unwrap().len(), UNSEEN_MAX, "the rest was not kept");
         drop(console);
         assert_eq!(watcher.read().await, None);
+    }
+
+    #[test]
+    fn who_has_gone_away_is_forgotten_whether_the_guest_prints_or_not() {
+        let (console, _lines) = console();
+        let screen = console.screen();
+        let stays = screen.watch();
+        for _ in 0..10 {
+            drop(screen.watch());
+        }
+        assert_eq!(screen.shared.lock().watchers.len(), 1);
+        drop(console);
+        drop(screen.watch());
+        drop(stays);
+        assert_eq!(screen.shared.lock().watchers.len(), 0, "its guest has ended");
     }
 
     #[test]

@@ -2,8 +2,9 @@
 
 use std::collections::HashMap;
 use std::io::{self, Write};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use vmm_core::serial::{Lines, SerialInput};
 
@@ -34,7 +35,8 @@ struct Commands {
     /// The version of the protocol that it speaks, once it has said so.
     version: Option<u32>,
     last: u64,
-    running: HashMap<u64, mpsc::Sender<Output>>,
+    /// Where the output of each goes; nowhere any more if it was not read fast enough.
+    running: HashMap<u64, Option<mpsc::Sender<Output>>>,
 }
 
 /// Why a command cannot be run.
@@ -65,7 +67,7 @@ impl Agent {
 
     /// Whether it has said that it is there.
     pub fn has_greeted(&self) -> bool {
-        self.lock().version.is_some()
+        self.commands.lock().version.is_some()
     }
 
     /// Runs a command for the guest's shell; `keyboard` is its second serial port.
@@ -74,7 +76,7 @@ impl Agent {
     /// If there is no agent, or it cannot take the command.
     pub fn exec(&self, command: &str, keyboard: &SerialInput) -> Result<Running, ExecError> {
         let (sender, outputs) = mpsc::channel(UNREAD_MAX);
-        let mut commands = self.lock();
+        let mut commands = self.commands.lock();
         match commands.version {
             Some(agent::VERSION) => {}
             Some(other) => return Err(ExecError::Version(other)),
@@ -83,17 +85,18 @@ impl Agent {
         commands.last += 1;
         let id = commands.last;
         let line = agent::exec(id, command).ok_or(ExecError::TooLong)?;
-        commands.running.insert(id, sender);
+        commands.running.insert(id, Some(sender));
         drop(commands);
-        let running = Running { id, outputs, agent: self.clone(), keyboard: keyboard.clone() };
-        match keyboard.send(line.as_bytes()) == line.len() {
-            true => Ok(running),
-            false => Err(ExecError::Stuck),
+        // Without the lock: whoever hears the port's other end waits for it with the port in hand.
+        if !keyboard.send_whole(line.as_bytes()) {
+            self.commands.lock().running.remove(&id);
+            return Err(ExecError::Stuck);
         }
+        Ok(Running { id, outputs, agent: self.clone(), keyboard: keyboard.clone() })
     }
 
     fn hear(&self, line: &str) {
-        let mut commands = self.lock();
+        let mut commands = self.commands.lock();
         let (id, output) = match agent::parse(line) {
             Some(Event::Hello { version }) => {
                 commands.version = Some(version);
@@ -105,16 +108,14 @@ impl Agent {
             None => return,
         };
         let ended = matches!(output, Output::Exit(_));
-        // Whoever does not read is not waited for: the guest would stand still.
-        let lost = commands.running.get(&id).is_some_and(|to| to.try_send(output).is_err());
-        if ended || lost {
+        if let Some(to) = commands.running.get_mut(&id) {
+            // Whoever does not read is not waited for: the guest would stand still. The command runs
+            // on until it is hung up on.
+            to.take_if(|to| to.try_send(output).is_err());
+        }
+        if ended {
             commands.running.remove(&id);
         }
-    }
-
-    /// Nothing here is left half done by a panic.
-    fn lock(&self) -> MutexGuard<'_, Commands> {
-        self.commands.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -135,9 +136,9 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        let runs = self.agent.lock().running.remove(&self.id).is_some();
+        let runs = self.agent.commands.lock().running.remove(&self.id).is_some();
         if let Some(line) = agent::signal(self.id, "HUP").filter(|_| runs) {
-            self.keyboard.send(line.as_bytes());
+            self.keyboard.send_whole(line.as_bytes());
         }
     }
 }
@@ -159,7 +160,7 @@ impl Write for Port {
 impl Drop for Port {
     fn drop(&mut self) {
         // The guest has ended: nobody waits for its commands any more.
-        self.0.lock().running.clear();
+        self.0.commands.lock().running.clear();
     }
 }
 
@@ -178,10 +179,73 @@ mod tests {
         fn set_level(&self, _high: bool) {}
     }
 
+    fn serial() -> Serial {
+        Serial::new(Arc::new(NoLine), Box::new(io::sink()))
+    }
+
+    /// An agent that has greeted, and its port.
+    fn greeted() -> (Agent, Box<dyn Write + Send>) {
+        let agent = Agent::default();
+        let mut port = agent.port();
+        port.write_all(b"{\"event\":\"hello\",\"version\":1}\n").unwrap();
+        (agent, port)
+    }
+
+    /// All that waits for the guest to read it.
+    fn read(serial: &mut Serial) -> String {
+        let mut register = |offset| {
+            let mut data = [0];
+            serial.read(offset, &mut data);
+            data[0]
+        };
+        let mut text = String::new();
+        // Looking at an empty FIFO has it filled.
+        while register(5) & 1 != 0 || register(5) & 1 != 0 {
+            text.push(register(0).into());
+        }
+        text
+    }
+
+    #[test]
+    fn a_command_is_typed_whole_or_not_at_all() {
+        let ((agent, _port), mut serial) = (greeted(), serial());
+        let (keyboard, long) = (serial.input(), "x".repeat(agent::COMMAND_MAX));
+        let mut running = Vec::new();
+        let refused = loop {
+            match agent.exec(&long, &keyboard) {
+                Ok(command) => running.push(command),
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(refused, ExecError::Stuck);
+        let whole: String =
+            running.iter().map(|command| agent::exec(command.id, &long).unwrap()).collect();
+        assert!(read(&mut serial) == whole, "there is something of the one that was refused");
+        let next = agent.exec("true", &keyboard).unwrap();
+        assert_eq!(read(&mut serial), agent::exec(next.id, "true").unwrap());
+    }
+
+    #[test]
+    fn a_command_that_nobody_reads_is_hung_up_on() {
+        let ((agent, mut port), mut serial) = (greeted(), serial());
+        for ends in [false, true] {
+            let running = agent.exec("yes", &serial.input()).unwrap();
+            read(&mut serial);
+            let id = running.id;
+            (0..=UNREAD_MAX).for_each(|_| writeln!(port, "out {id} eQo=").unwrap());
+            if ends {
+                writeln!(port, "exit {id} 0").unwrap();
+            }
+            drop(running);
+            let signal = agent::signal(id, "HUP").filter(|_| !ends);
+            assert_eq!(read(&mut serial), signal.unwrap_or_default());
+        }
+    }
+
     #[tokio::test]
     async fn a_command_hears_its_own_output_only() {
         let agent = Agent::default();
-        let serial = Serial::new(Arc::new(NoLine), Box::new(io::sink()));
+        let serial = serial();
         let keyboard = serial.input();
         let mut port = agent.port();
         assert_eq!(agent.exec("true", &keyboard).err(), Some(ExecError::NoAgent));

@@ -2,8 +2,9 @@
 //! more.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tokio::sync::broadcast::{self, error::RecvError};
 
 use super::now_ms;
@@ -28,24 +29,29 @@ struct Kept<T> {
     /// What the items weigh together, and may.
     weight: usize,
     most: usize,
+    missed: Missed<T>,
     followers: broadcast::Sender<Arc<T>>,
 }
 
-/// Somebody who reads a history from some point on. However many there are and however slow, they
-/// share what they have not read yet.
+/// Somebody who reads a history from some point on. Those who began at about the same time share
+/// what they have not read yet.
 pub struct Follower<T> {
     past: VecDeque<Arc<T>>,
     future: Option<broadcast::Receiver<Arc<T>>>,
     wanted: Wanted<T>,
+    missed: Missed<T>,
 }
+
+/// What is told at some time instead of so many items.
+type Missed<T> = fn(u64, u64) -> T;
 
 type Wanted<T> = Box<dyn Fn(&T) -> bool + Send + Sync>;
 
 impl Default for History {
     fn default() -> Self {
         Self {
-            log: Arc::new(Mutex::new(Kept::new(LOG_MAX))),
-            events: Arc::new(Mutex::new(Kept::new(EVENTS_MAX))),
+            log: Arc::new(Mutex::new(Kept::new(LOG_MAX, LogLine::missed))),
+            events: Arc::new(Mutex::new(Kept::new(EVENTS_MAX, Event::missed))),
         }
     }
 }
@@ -53,8 +59,9 @@ impl Default for History {
 impl History {
     /// Notes a line that a guest has printed.
     pub fn line(&self, guest: &str, text: &str) {
-        let line = LogLine { at_ms: now_ms(), guest: guest.to_owned(), text: text.to_owned() };
-        lock(&self.log).push(line, |line| line.text.len() + size_of::<LogLine>());
+        let (guest, text) = (guest.to_owned(), text.to_owned());
+        let line = LogLine { at_ms: now_ms(), guest, text, missed: None };
+        self.log.lock().push(line, |line| line.text.len() + size_of::<LogLine>());
     }
 
     /// Notes that something has happened.
@@ -63,7 +70,7 @@ impl History {
         let (subject, detail) = (own(subject), own(detail));
         tracing::info!(event, subject, detail);
         let event = Event { at_ms: now_ms(), event: event.to_owned(), subject, detail };
-        lock(&self.events).push(event, |_| 1);
+        self.events.lock().push(event, |_| 1);
     }
 
     /// What guests have printed: the last `tail` lines, or all that are kept, of one guest or all;
@@ -71,19 +78,19 @@ impl History {
     pub fn log(&self, guest: Option<&str>, tail: Option<usize>, follow: bool) -> Follower<LogLine> {
         let guest = guest.map(str::to_owned);
         let wanted = move |line: &LogLine| guest.as_ref().is_none_or(|guest| *guest == line.guest);
-        lock(&self.log).follow(Box::new(wanted), tail, follow)
+        self.log.lock().follow(Box::new(wanted), tail, follow)
     }
 
     /// What has happened, and what happens from now on if `follow`.
     pub fn events(&self, follow: bool) -> Follower<Event> {
-        lock(&self.events).follow(Box::new(|_| true), None, follow)
+        self.events.lock().follow(Box::new(|_| true), None, follow)
     }
 }
 
 impl<T> Kept<T> {
-    fn new(most: usize) -> Self {
+    fn new(most: usize, missed: Missed<T>) -> Self {
         let (followers, _) = broadcast::channel(LAG_MAX);
-        Self { items: VecDeque::new(), weight: 0, most, followers }
+        Self { items: VecDeque::new(), weight: 0, most, missed, followers }
     }
 
     fn push(&mut self, item: T, weight: impl Fn(&T) -> usize) {
@@ -104,12 +111,13 @@ impl<T> Kept<T> {
             self.items.iter().filter(|item| wanted(item)).cloned().collect();
         let surplus = tail.map_or(0, |tail| past.len().saturating_sub(tail));
         past.drain(..surplus);
-        Follower { past, future: follow.then(|| self.followers.subscribe()), wanted }
+        let future = follow.then(|| self.followers.subscribe());
+        Follower { past, future, wanted, missed: self.missed }
     }
 }
 
 impl<T> Follower<T> {
-    /// The next item; `None` at the end. What it was too slow for is missing.
+    /// The next item; `None` at the end. Where it was too slow, an item says how much is missing.
     pub async fn next(&mut self) -> Option<Arc<T>> {
         if let Some(item) = self.past.pop_front() {
             return Some(item);
@@ -118,16 +126,13 @@ impl<T> Follower<T> {
             match self.future.as_mut()?.recv().await {
                 Ok(item) if (self.wanted)(&item) => return Some(item),
                 Ok(_) => {}
-                Err(RecvError::Lagged(missed)) => tracing::debug!(missed, "a reader is too slow"),
+                Err(RecvError::Lagged(count)) => {
+                    return Some(Arc::new((self.missed)(now_ms(), count)));
+                }
                 Err(RecvError::Closed) => return None,
             }
         }
     }
-}
-
-/// Nothing here is left half done by a panic.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -156,12 +161,31 @@ mod tests {
         assert!(follower.next().await.is_none(), "the lab is gone");
     }
 
+    #[tokio::test]
+    async fn whoever_was_too_slow_is_told_so() {
+        let history = History::default();
+        let (mut log, mut events) = (history.log(Some("a"), None, true), history.events(true));
+        for number in 0..LAG_MAX + 10 {
+            history.line("a", &number.to_string());
+            history.event("lab-ready", None, Some(&number.to_string()));
+        }
+        let told = serde_json::to_value(&*log.next().await.unwrap()).unwrap();
+        assert_eq!((&told["guest"], &told["missed"]), (&"".into(), &10.into()), "{told}");
+        assert!(told["text"].as_str().unwrap().contains("10 lines"), "{told}");
+        let line = serde_json::to_value(&*log.next().await.unwrap()).unwrap();
+        assert_eq!((&line["text"], line.get("missed")), (&"10".into(), None));
+        let told = events.next().await.unwrap();
+        assert_eq!(told.event, "events-missed");
+        assert!(told.detail.as_ref().unwrap().contains("10 events"), "{told:?}");
+        assert_eq!(events.next().await.unwrap().detail.as_deref(), Some("10"));
+    }
+
     #[test]
     fn only_so_much_is_kept() {
         let history = History::default();
         let text = "x".repeat(1 << 16);
         (0..200).for_each(|_| history.line("a", &text));
-        let kept = lock(&history.log);
+        let kept = history.log.lock();
         assert!(kept.items.len() < 64 && kept.items.len() > 60, "{}", kept.items.len());
     }
 }

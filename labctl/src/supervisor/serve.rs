@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD as BASE64;
+use futures_util::FutureExt;
 use serde::Serialize;
 use serde_json::Value;
 use tokio::io::unix::AsyncFd;
@@ -30,8 +31,8 @@ const REQUEST_MAX: u64 = 8 << 20;
 /// How long a client may take to say what it wants.
 const REQUEST_TIME: Duration = Duration::from_secs(10);
 
-/// How long typed bytes wait for a guest that does not read.
-const TYPING_PAUSE: Duration = Duration::from_millis(5);
+/// How long typed bytes wait for a guest that does not read, at first and in the end.
+const TYPING_PAUSES: [Duration; 2] = [Duration::from_millis(5), Duration::from_millis(250)];
 
 /// How long clients may take to read the last of what they asked for.
 const LAST_WORDS: Duration = Duration::from_millis(500);
@@ -279,11 +280,15 @@ impl Client {
                     return io::Result::Ok(());
                 }
                 let Some(keyboard) = &keyboard else { continue };
-                let mut left = &typed[..count];
+                let (mut left, [mut pause, longest]) = (&typed[..count], TYPING_PAUSES);
                 while !left.is_empty() {
-                    left = &left[keyboard.send(left)..];
-                    if !left.is_empty() {
-                        tokio::time::sleep(TYPING_PAUSE).await;
+                    match keyboard.send(left) {
+                        0 if has_hung_up(from.get_ref()) => return Ok(()),
+                        0 => {
+                            tokio::time::sleep(pause).await;
+                            pause = longest.min(2 * pause);
+                        }
+                        taken => (left, pause) = (&left[taken..], TYPING_PAUSES[0]),
                     }
                 }
             }
@@ -292,5 +297,85 @@ impl Client {
             shown = show => shown,
             typed = type_in => typed,
         }
+    }
+}
+
+/// Whether a client has closed the connection, whatever it has sent that was not read yet. One that
+/// has only no more to send still listens.
+fn has_hung_up(from: &OwnedReadHalf) -> bool {
+    let state = from.ready(Interest::WRITABLE).now_or_never();
+    matches!(state, Some(Ok(state)) if state.is_write_closed())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use vmm_core::irq::InterruptLine;
+    use vmm_core::serial::{INPUT_MAX, Serial};
+
+    use super::*;
+    use crate::lab::Screen;
+
+    struct NoLine;
+
+    impl InterruptLine for NoLine {
+        fn set_level(&self, _high: bool) {}
+    }
+
+    /// A silent guest's serial port, a client's end of its console, and the task between them.
+    async fn console() -> (Serial, UnixStream, JoinHandle<io::Result<()>>) {
+        let serial = Serial::new(Arc::new(NoLine), Box::new(io::sink()));
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let (from, to) = ours.into_split();
+        let client = Client { from: BufReader::new(from), to };
+        let watcher = Screen::default().watch();
+        let task = tokio::spawn(client.console(watcher, Some(serial.input())));
+        let mut answer = String::new();
+        BufReader::new(&mut theirs).read_line(&mut answer).await.unwrap();
+        assert_eq!(answer, "{\"ok\":null}\n");
+        (serial, theirs, task)
+    }
+
+    #[tokio::test]
+    async fn who_hangs_up_on_a_guest_that_does_not_read_is_gone() {
+        let (_serial, mut client, task) = console().await;
+        client.write_all(&[b'x'; 2 * INPUT_MAX]).await.unwrap();
+        // Until the guest takes no more.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        assert!(!task.is_finished());
+        drop(client);
+        tokio::time::timeout(Duration::from_secs(5), task)
+            .await
+            .expect("it ends")
+            .unwrap()
+            .unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_guest_that_reads_late_gets_all_that_was_typed() {
+        let (mut serial, mut client, task) = console().await;
+        let typed: Vec<u8> = (0..2 * INPUT_MAX).map(|byte| byte as u8).collect();
+        client.write_all(&typed).await.unwrap();
+        client.shutdown().await.unwrap();
+        let mut register = |offset| {
+            let mut data = [0];
+            serial.read(offset, &mut data);
+            data[0]
+        };
+        let mut seen = Vec::new();
+        let read_all = async {
+            while seen.len() < typed.len() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+                for _ in 0..100 {
+                    while register(5) & 1 != 0 {
+                        seen.push(register(0));
+                    }
+                }
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), read_all).await.expect("all of it");
+        assert!(seen == typed);
+        task.await.unwrap().unwrap();
     }
 }

@@ -2,7 +2,11 @@
 
 use serde_yaml::{Mapping, Value};
 
-use super::{decode::child, problem::did_you_mean};
+use super::{
+    decode::{child, pointer},
+    index::{DEPTH_MAX, dotted},
+    problem::did_you_mean,
+};
 
 /// Sections whose keys are names: one that is not there is a mistake, not a new thing.
 const NAMED: [(&str, &str); 3] = [("guests", "guest"), ("switches", "switch"), ("groups", "group")];
@@ -42,6 +46,10 @@ enum Step {
 /// If the key is malformed, leads nowhere, or to what is the same in all cells.
 pub fn places(tree: &Value, key: &str) -> Result<Vec<Vec<String>>, Fault> {
     let mut steps = parse(key)?;
+    if steps.len() > DEPTH_MAX {
+        return Err(Fault::new("leads deeper than a file can")
+            .help(format!("a file is nested at most {DEPTH_MAX} deep")));
+    }
     let word = |step: &Step, words: [&str; 2]| matches!(step, Step::Key(key) if words.contains(&key.as_str()));
     if steps.len() == 1 && word(&steps[0], ["ring", "spin"]) {
         steps.splice(0..0, [Step::Key("guests".into()), Step::Every]);
@@ -168,7 +176,7 @@ fn unknown(kind: &str, name: &str, known: &Mapping) -> Fault {
 
 /// Steps as a path: numbers are items.
 fn written(steps: &[String]) -> String {
-    super::index::dotted(&super::decode::pointer(steps))
+    dotted(&pointer(steps))
 }
 
 /// Puts a value at a place that [`places`] has found.
@@ -233,6 +241,8 @@ bench: { throughput: { from: left } }
             ("a[x]", "not a key of the file"),
             ("a[0", "not a key of the file"),
             ("", "not a key of the file"),
+            (&format!("a{}", ".b".repeat(64)), "leads deeper than a file can"),
+            (&format!("a{}", "[0]".repeat(64)), "leads deeper than a file can"),
         ] {
             assert_eq!(places(&tree(), key).unwrap_err().message, message, "{key}");
         }

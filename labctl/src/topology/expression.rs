@@ -87,12 +87,23 @@ const UNITS: [(&str, f64, i8, Dimension); 14] = [
     ("%", 1.0, -2, Dimension::NONE),
 ];
 
+/// Most bytes of an assertion. Its tree is walked recursively, and a sum of n terms is n deep.
+const LENGTH_MAX: usize = 1000;
+
+/// Most brackets that are open at once.
+const DEPTH_MAX: usize = 32;
+
 /// Reads a comparison.
 ///
 /// # Errors
-/// The first part that makes no sense.
+/// The first part that makes no sense, or where it becomes too much.
 pub fn parse(text: &str) -> Result<(Part, Relation, Part), Mistake> {
-    let mut reader = Reader { text, at: 0 };
+    if text.len() > LENGTH_MAX {
+        let rest = text.ceil_char_boundary(LENGTH_MAX)..text.len();
+        return Err(Mistake::new(rest, format!("longer than {LENGTH_MAX} bytes"))
+            .help("make it several assertions"));
+    }
+    let mut reader = Reader { text, at: 0, depth: 0 };
     let left = reader.sum()?;
     let relation = reader.relation()?;
     let right = reader.sum()?;
@@ -110,6 +121,8 @@ pub fn parse(text: &str) -> Result<(Part, Relation, Part), Mistake> {
 struct Reader<'a> {
     text: &'a str,
     at: usize,
+    /// Brackets that are open.
+    depth: usize,
 }
 
 impl<'a> Reader<'a> {
@@ -177,7 +190,13 @@ impl<'a> Reader<'a> {
         self.skip_space();
         let start = self.at;
         let what = if self.take("(") {
+            if self.depth == DEPTH_MAX {
+                let message = format!("nested more than {DEPTH_MAX} deep");
+                return Err(Mistake::new(start..self.at, message));
+            }
+            self.depth += 1;
             let inner = self.sum()?;
+            self.depth -= 1;
             if !self.take(")") {
                 return Err(self.unexpected("`)`"));
             }
@@ -404,6 +423,22 @@ mod tests {
                 "{text}"
             );
         }
+    }
+
+    #[test]
+    fn what_would_not_fit_on_the_stack_is_refused() {
+        let nested = |depth: usize| format!("{}loss{} = 0", "(".repeat(depth), ")".repeat(depth));
+        assert!(parse(&nested(DEPTH_MAX)).is_ok());
+        let mistake = parse(&nested(DEPTH_MAX + 1)).unwrap_err();
+        assert_eq!(mistake.part, DEPTH_MAX..DEPTH_MAX + 1);
+        assert_eq!(mistake.message, "nested more than 32 deep");
+        let long = |length: usize| "loss = 0".to_owned() + &" + 0".repeat((length - 8) / 4);
+        assert!(parse(&long(LENGTH_MAX)).is_ok());
+        let mistake = parse(&long(LENGTH_MAX + 4)).unwrap_err();
+        assert_eq!(mistake.message, "longer than 1000 bytes");
+        // The limit may be within a character.
+        assert!(parse(&"é".repeat(LENGTH_MAX)).is_err());
+        assert!(parse(&format!("1{}", "é".repeat(LENGTH_MAX))).is_err());
     }
 
     proptest::proptest! {

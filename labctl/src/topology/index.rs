@@ -7,6 +7,13 @@ use std::{collections::HashMap, ops::Range, sync::Arc};
 
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle};
 
+/// Most collections inside of each other.
+pub const DEPTH_MAX: usize = 64;
+
+/// Most bytes of a path. Every node has its own, so that without a limit they would take the square
+/// of the text's length.
+const PATH_MAX: usize = 500;
+
 /// Byte ranges of the keys and values of one YAML document.
 #[derive(Clone, Debug, Default)]
 pub struct Index {
@@ -81,7 +88,7 @@ impl Index {
     ///
     /// # Errors
     /// The first syntax error, or what YAML allows but a lab file does not: several documents,
-    /// keys that are collections.
+    /// keys that are collections, what is nested too deeply.
     pub fn new(text: &str) -> Result<(Index, Vec<Duplicate>), Fault> {
         // The parser counts characters.
         let bytes: Vec<usize> = text.char_indices().map(|(byte, _)| byte).collect();
@@ -145,6 +152,13 @@ impl Index {
                     (join(pointer, &name), Some(place))
                 }
             };
+            if pointer.len() > PATH_MAX {
+                let message = format!("the keys that lead here are longer than {PATH_MAX} bytes");
+                return Err(Fault::new(key.unwrap_or(span), &message));
+            }
+            if inside.is_some() && frames.len() == DEPTH_MAX {
+                return Err(Fault::new(span, &format!("nested more than {DEPTH_MAX} deep")));
+            }
             let node = Node {
                 key,
                 value: span,
@@ -280,6 +294,20 @@ mod tests {
             panic!("{duplicates:?}")
         };
         assert_eq!((pointer.as_str(), first.start, second.start), ("/b/x", 14, 20));
+    }
+
+    #[test]
+    fn what_would_take_all_memory_is_refused() {
+        let nested = |depth: usize| "- ".repeat(depth) + "x";
+        assert!(Index::new(&nested(DEPTH_MAX)).is_ok());
+        let fault = Index::new(&nested(DEPTH_MAX + 1)).expect_err("too deep");
+        assert_eq!((fault.span.start, fault.message.as_str()), (128, "nested more than 64 deep"));
+        // Everything below a key bears its name.
+        let below = |length: usize| format!("{}: {{ a: [x, x] }}", "k".repeat(length));
+        assert!(Index::new(&below(PATH_MAX - "//a/0".len())).is_ok());
+        let fault = Index::new(&below(PATH_MAX - "//a/0".len() + 1)).expect_err("too long");
+        assert_eq!(fault.message, "the keys that lead here are longer than 500 bytes");
+        assert_eq!(fault.span.start, PATH_MAX - "//a/0".len() + 1 + ": { a: [".len());
     }
 
     #[test]

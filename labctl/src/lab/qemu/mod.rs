@@ -79,7 +79,7 @@ pub struct Config {
 /// A running QEMU. Dropping it kills it.
 pub struct Qemu {
     child: Child,
-    /// `None` before [`boot`](Self::boot).
+    /// `None` before [`boot`](Self::boot), and once it did not answer.
     qmp: Option<Qmp>,
     monitor: Option<UnixStream>,
     nic: NicModel,
@@ -179,7 +179,8 @@ impl Qemu {
                 vcpus.pointer("/0/thread-id").and_then(|id| i32::try_from(id.as_i64()?).ok());
             cpus::pin_thread(thread.ok_or(io::ErrorKind::InvalidData)?, cpu)?;
         }
-        qmp.execute("cont", json!({})).map(drop)
+        qmp.execute("cont", json!({}))?;
+        qmp.has_started()
     }
 
     /// How long after the guest is ready its NIC takes frames.
@@ -190,11 +191,18 @@ impl Qemu {
         }
     }
 
-    /// Plugs its cable in, or out. Whoever waits for the guest hears of a QEMU that has ended.
+    /// Plugs its cable in, or out. Whoever waits for the guest hears of a QEMU that has ended; one
+    /// that does not answer is not asked again.
     pub fn set_link(&mut self, up: bool) {
         let Some(qmp) = &mut self.qmp else { return };
         if let Err(error) = qmp.execute("set_link", json!({ "name": NIC, "up": up })) {
-            tracing::debug!(%error, up, "cannot set QEMU's link");
+            if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) {
+                tracing::warn!(up, "QEMU does not answer: its link stays as it is");
+                // What it says later would be taken for the answer to something else.
+                self.qmp = None;
+            } else {
+                tracing::debug!(%error, up, "cannot set QEMU's link");
+            }
         }
     }
 
@@ -277,6 +285,8 @@ fn command(
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use super::*;
 
     #[test]
@@ -288,6 +298,32 @@ mod tests {
         let old = usable("4.2.1 (Debian 1:4.2-3ubuntu6.30)").unwrap_err();
         assert_eq!(old, "QEMU 4.2 is too old: it takes 5.1 or later");
         assert!(usable("").is_err() && usable("seven").is_err());
+    }
+
+    /// A QEMU whose monitor says nothing any more once its machine goes.
+    fn silent() -> Qemu {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        thread::spawn(move || {
+            theirs.write_all(b"{\"QMP\": {}}\n").unwrap();
+            let mut goes = false;
+            for line in BufReader::new(theirs.try_clone().unwrap()).lines().map_while(Result::ok) {
+                if !goes {
+                    theirs.write_all(b"{\"return\": {}}\n").unwrap();
+                }
+                goes |= line.contains("\"cont\"");
+            }
+        });
+        let child = Command::new("sleep").arg("60").spawn().unwrap();
+        Qemu { child, qmp: None, monitor: Some(ours), nic: NicModel::E1000, words: None }
+    }
+
+    #[test]
+    fn a_qemu_that_does_not_answer_holds_nobody_up() {
+        let mut qemu = silent();
+        qemu.boot(None).unwrap();
+        let begin = Instant::now();
+        (0..10).for_each(|_| qemu.set_link(false));
+        assert!(begin.elapsed() < Duration::from_secs(3), "{:?}", begin.elapsed());
     }
 
     #[test]

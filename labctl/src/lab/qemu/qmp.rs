@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-/// How long QEMU may take to answer. Its first answer waits for its start.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long QEMU may take to start, for which its first answer waits, and to get ready.
+const START_PATIENCE: Duration = Duration::from_secs(10);
+/// How long it may take to answer once its machine runs: whoever asks waits, and others for him.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// A connection to a monitor.
 pub struct Qmp(BufReader<UnixStream>);
@@ -18,11 +20,20 @@ impl Qmp {
     /// # Errors
     /// If QEMU ends, or does not answer in time.
     pub fn open(stream: UnixStream) -> io::Result<Self> {
-        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_read_timeout(Some(START_PATIENCE))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
         let mut qmp = Self(BufReader::new(stream));
         qmp.receive()?;
         qmp.execute("qmp_capabilities", json!({}))?;
         Ok(qmp)
+    }
+
+    /// From now on it is to answer at once.
+    ///
+    /// # Errors
+    /// Not in practice.
+    pub fn has_started(&self) -> io::Result<()> {
+        self.0.get_ref().set_read_timeout(Some(PATIENCE))
     }
 
     /// Executes a command and returns what it returns.
