@@ -501,8 +501,8 @@ impl RunningLab {
 
     /// Stops everything. Returns why each of our own guests ended.
     pub fn stop(mut self) -> Vec<(String, ExitReason)> {
-        // Nobody is to send to a guest that is being taken down.
-        self.set_links(false);
+        // Nobody is to send to a guest that is being taken down. QEMUs are not asked, but killed.
+        self.plug_nics(|_| true, false);
         // Side by side: the kernel takes its time for each.
         thread::scope(|scope| {
             let guests = self.guests.into_values();

@@ -15,7 +15,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use super::session::Session;
 use crate::cli::{block_on, interrupted, next, note, print_while_read};
 use crate::control::directory::LabDirectory;
-use crate::control::protocol::{Event, LabStatus, LogLine, Request, Traffic};
+use crate::control::protocol::{EVENTS_MISSED, Event, LabStatus, LogLine, Request, Traffic};
 use crate::error::{Error, Exit};
 use crate::report::number::{metric, things};
 use crate::supervisor::{Call, Follower, Reply, Supervisor};
@@ -177,6 +177,7 @@ impl Watcher {
                 note(&format!("guest `{guest}` {detail}"));
                 note(&format!("next: labctl restart {guest} --lab {}", self.lab));
             }
+            EVENTS_MISSED => note(detail),
             "guest-hangs" => note(&format!("guest `{guest}` hangs")),
             "guest-restarted" | "link-changed" | "changed" => {
                 note(format!("{} `{guest}` {detail}", event.event).trim_end());
