@@ -113,6 +113,57 @@ fn up_changes_only_what_the_file_has_changed() {
     assert_eq!(labs.guest("left")["started_ms"], before[0]);
 }
 
+/// Whoever has a file here does not mean somebody else's lab.
+#[test]
+fn a_file_with_mistakes_does_not_lead_to_another_lab() {
+    let Some(_kvm) = kvm() else { return };
+    let labs = Labs::new("mistakes");
+    let idle = PAIR.replace("{ role: ping, to: right, rate: 1kpps }", "{ role: idle }");
+    labs.run(&["up", "--wait", &labs.file("other", &idle.replace("name: pair", "name: other"))]);
+    fs::remove_file(labs.path("other.lab.yaml")).unwrap();
+    let verbs: [&[&str]; 5] = [
+        &["down"],
+        &["restart", "third"],
+        &["link", "set", "third:0", "--down"],
+        &["exec", "third", "--", "true"],
+        &["console", "third"],
+    ];
+    let refused = |code| {
+        for verb in verbs {
+            let out = labs.try_run(verb);
+            assert_eq!(out.status.code(), Some(code), "{verb:?}: {out:?}");
+        }
+        assert_eq!(labs.json(&["ps"])[0]["lab"], "other");
+        let third = labs.guest("third");
+        assert_eq!((&third["restarts"], &third["nics"][0]["up"]), (&0.into(), &true.into()));
+    };
+    // A name that nobody can tell, then one of a lab that does not run.
+    labs.file("pair", "name: pair\nname: other\nguests: {}\n");
+    refused(10);
+    labs.file("pair", &PAIR.replace("name: pair", "name: ${NO_SUCH_VARIABLE}"));
+    refused(10);
+    labs.file("pair", &PAIR.replace("sw0: {}", "sw0: { kind: no such }"));
+    refused(4);
+    labs.file("second", PAIR);
+    refused(2);
+    assert!(text(&labs.try_run(&["down"]).stderr).contains("--lab NAME"));
+    // Of several files here the one whose lab runs is meant.
+    let third = labs.file("third", "name: other\n");
+    labs.run(&["restart", "third"]);
+    fs::remove_file(third).unwrap();
+    fs::remove_file(labs.path("second.lab.yaml")).unwrap();
+    // Its own lab can be ended by a file that has become wrong.
+    labs.file("pair", &idle);
+    labs.run(&["up", "--wait", "pair.lab.yaml"]);
+    labs.file("pair", &idle.replace("third: {}", "third: { memory: 64, kernel: gone }"));
+    labs.run(&["restart", "third"]);
+    labs.run(&["down", "pair.lab.yaml"]);
+    // Where there is no file, the only lab that runs is meant.
+    fs::remove_file(labs.path("pair.lab.yaml")).unwrap();
+    labs.run(&["down"]);
+    assert!(labs.is_clean());
+}
+
 #[test]
 fn a_guest_that_fails_is_named_and_comes_back() {
     let Some(_kvm) = kvm() else { return };

@@ -50,7 +50,7 @@ pub struct Args {
 pub fn run(args: Args) -> Result<Exit, Error> {
     let labs = match (args.all, args.file.is_given()) {
         (true, _) => LabDirectory::all()?,
-        (false, true) => vec![client::select(Some(&args.file.load()?.name), None)?],
+        (false, true) => vec![client::select(Some(&args.file.lab_name()?), None)?],
         (false, false) => vec![args.lab.select()?],
     };
     if labs.is_empty() {
