@@ -11,7 +11,7 @@ use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::directory::LabDirectory;
+use super::directory::{LabDirectory, user};
 use super::protocol::{Answer, Request, VERSION};
 use crate::error::{Error, Exit};
 
@@ -46,8 +46,13 @@ impl Client {
     /// [`Exit::Timeout`] if it does not greet, [`Exit::Failed`] if it may not be asked or speaks
     /// another version of the protocol.
     pub async fn connect(lab: &LabDirectory) -> Result<Self, Error> {
+        lab.check()?;
         let name = lab.name().to_owned();
         let stream = reach(lab).await.map_err(|error| cannot_connect(lab, error))?;
+        // Whatever was there a moment ago.
+        if stream.peer_cred().is_ok_and(|peer| peer.uid() != user()) {
+            return Err(not_ours(lab));
+        }
         let (input, output) = stream.into_split();
         let mut client = Self { lab: name, input: Input(BufReader::new(input)), output };
         let hello = match timeout(START_TIME, client.input.document()).await {
@@ -244,11 +249,21 @@ async fn reach(lab: &LabDirectory) -> io::Result<UnixStream> {
     }
 }
 
+/// The process that listens on the lab's socket, as the kernel knows it; `None` if nobody does.
+pub async fn listener(lab: &LabDirectory) -> Option<u32> {
+    lab.check().ok()?;
+    let stream = UnixStream::connect(lab.socket()).await.ok()?;
+    stream.peer_cred().ok()?.pid()?.try_into().ok()
+}
+
+fn not_ours(lab: &LabDirectory) -> Error {
+    Error::new(Exit::Failed, format!("lab `{}` belongs to somebody else", lab.name()))
+}
+
 fn cannot_connect(lab: &LabDirectory, error: io::Error) -> Error {
     let name = lab.name();
     if error.kind() == io::ErrorKind::PermissionDenied {
-        let message = format!("lab `{name}` belongs to somebody else");
-        return Error::new(Exit::Failed, message).because(error);
+        return not_ours(lab).because(error);
     }
     match lab.holder() {
         Some(pid) => {
@@ -321,6 +336,7 @@ mod tests {
     use tokio::net::UnixListener;
 
     use super::*;
+    use crate::control::directory::create_private;
     use crate::control::protocol::Event;
 
     /// A lab's directory with a socket, where one client is told what `says` and then hung up on.
@@ -333,7 +349,7 @@ mod tests {
         fn new(test: &str) -> Self {
             let root = std::env::temp_dir().join(format!("labctl-{test}-{}", std::process::id()));
             let lab = LabDirectory { path: root.join("pair") };
-            std::fs::create_dir_all(lab.path()).unwrap();
+            create_private(lab.path()).unwrap();
             let listener = UnixListener::bind(lab.socket()).unwrap();
             Self { lab, listener }
         }
