@@ -29,7 +29,7 @@ const CHUNK: usize = 64 << 10;
 /// A connection to a supervisor that has greeted.
 #[derive(Debug)]
 pub struct Client {
-    lab: String,
+    lab: LabDirectory,
     input: Input,
     output: OwnedWriteHalf,
 }
@@ -47,14 +47,13 @@ impl Client {
     /// another version of the protocol.
     pub async fn connect(lab: &LabDirectory) -> Result<Self, Error> {
         lab.check()?;
-        let name = lab.name().to_owned();
         let stream = reach(lab).await.map_err(|error| cannot_connect(lab, error))?;
         // Whatever was there a moment ago.
         if stream.peer_cred().is_ok_and(|peer| peer.uid() != user()) {
             return Err(not_ours(lab));
         }
         let (input, output) = stream.into_split();
-        let mut client = Self { lab: name, input: Input(BufReader::new(input)), output };
+        let mut client = Self { lab: lab.clone(), input: Input(BufReader::new(input)), output };
         let hello = match timeout(START_TIME, client.input.document()).await {
             Ok(hello) => hello.map_err(|error| client.broken(error))?,
             Err(_) => return Err(client.silent(START_TIME)),
@@ -79,7 +78,7 @@ impl Client {
         let message = format!(
             "lab `{}` is run by labctl {version}, which speaks version {protocol} of the control \
              protocol; this labctl speaks version {VERSION}",
-            self.lab
+            self.lab.name()
         );
         Err(Error::new(Exit::Failed, message).help("use the labctl that the lab was started with"))
     }
@@ -129,22 +128,25 @@ impl Client {
     }
 
     fn gone(&self) -> Error {
-        let message = format!("the supervisor of lab `{}` has ended", self.lab);
-        Error::new(Exit::Failed, message).help("labctl ps --all shows what is there")
+        let message = format!("the supervisor of lab `{}` has ended", self.lab.name());
+        Error::new(Exit::Failed, message).help(match self.lab.last_words() {
+            Some(log) => format!("its last words are in {}", log.display()),
+            None => "labctl ps --all shows what is there".to_owned(),
+        })
     }
 
     fn broken(&self, error: io::Error) -> Error {
         if is_hang_up(&error) {
             return self.gone();
         }
-        let message = format!("cannot understand the supervisor of lab `{}`", self.lab);
+        let message = format!("cannot understand the supervisor of lab `{}`", self.lab.name());
         Error::new(Exit::Failed, message).because(error)
     }
 
     fn silent(&self, patience: Duration) -> Error {
         let message = format!(
             "the supervisor of lab `{}` has not answered for {} s",
-            self.lab,
+            self.lab.name(),
             patience.as_secs()
         );
         Error::new(Exit::Timeout, message).help("labctl ps says which process it is")
@@ -273,10 +275,14 @@ fn cannot_connect(lab: &LabDirectory, error: io::Error) -> Error {
         }
         None if lab.path().exists() => {
             let message = format!("lab `{name}` is dead: its supervisor is gone");
+            let words = match lab.last_words() {
+                Some(log) => format!("; its last words are in {}", log.display()),
+                None => String::new(),
+            };
             let file =
                 lab.record().map_or_else(String::new, |of| format!(" {}", of.file.display()));
             let help = format!("`labctl up{file}` brings it back; nothing needs to be repaired");
-            Error::new(Exit::NothingSelected, message).help(help)
+            Error::new(Exit::NothingSelected, message).help(help + &words)
         }
         None => no_such_lab(name),
     }
@@ -472,6 +478,11 @@ mod tests {
         let error = Client::connect(&lab).await.unwrap_err();
         assert_eq!(error.exit(), Exit::NothingSelected);
         assert!(error.to_string().contains("is dead"), "{error}");
+        let help = |error: Error| miette::Diagnostic::help(&error).map(|help| help.to_string());
+        assert!(help(error).unwrap().starts_with("`labctl up` brings it back"));
+        std::fs::write(lab.log(), "a bug").unwrap();
+        let words = help(Client::connect(&lab).await.unwrap_err()).unwrap();
+        assert!(words.contains(&lab.log().display().to_string()), "{words}");
         let lock = lab.lock().unwrap();
         let error = Client::connect(&lab).await.unwrap_err();
         assert!(error.to_string().contains("does not listen"), "{error}");

@@ -129,6 +129,12 @@ impl LabDirectory {
         self.path.join("supervisor.log")
     }
 
+    /// The log of a supervisor that has written something to it.
+    pub fn last_words(&self) -> Option<PathBuf> {
+        let log = self.log();
+        fs::metadata(&log).is_ok_and(|found| found.len() > 0).then_some(log)
+    }
+
     /// That nobody else can have made the directory, or what is in it: it is this user's, and so is
     /// the directory of all labs unless the user has chosen that. One that is not there is as good.
     ///
@@ -214,8 +220,10 @@ impl LabDirectory {
             };
             match file.try_lock() {
                 Ok(()) if is_the_file_at(&file, &path) => {
-                    // A supervisor that was killed leaves its socket; it must not be taken for ours.
+                    // A supervisor that was killed leaves its socket, and its log; they must not be
+                    // taken for ours.
                     let _ = fs::remove_file(self.socket());
+                    let _ = fs::remove_file(self.log());
                     file.set_len(0).map_err(failed)?;
                     writeln!(file, "{}", std::process::id()).map_err(failed)?;
                     return Ok(Lock { directory: self.clone(), _file: file });
@@ -239,7 +247,8 @@ fn unusable(path: &Path, error: io::Error) -> Error {
         .help("LABCTL_STATE_DIR names another directory for running labs")
 }
 
-/// A lab's directory in the hands of its supervisor. Dropping it removes the directory.
+/// A lab's directory in the hands of its supervisor. Dropping it removes the directory, unless a panic
+/// has left its report there.
 #[derive(Debug)]
 pub struct Lock {
     directory: LabDirectory,
@@ -263,6 +272,10 @@ impl Lock {
 
 impl Drop for Lock {
     fn drop(&mut self) {
+        // The report of a bug is in the log. The lab is dead then, as if its supervisor had been killed.
+        if thread::panicking() && self.directory.last_words().is_some() {
+            return;
+        }
         // The lock is held until the file closes: nobody can have begun to use the directory. What
         // cannot be removed is found by the next `up` and overwritten.
         let _ = fs::remove_dir_all(&self.directory.path);
@@ -390,6 +403,32 @@ mod tests {
         }
         assert_eq!(lab.holder(), Some(std::process::id()), "nothing else was wrong");
         drop(lock);
+        remove(&lab);
+    }
+
+    #[test]
+    fn a_panic_leaves_its_report() {
+        let lab = scratch("panic");
+        let crash = |log: bool| {
+            let lock = lab.lock().unwrap();
+            let crashed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                let _lock = lock;
+                if log {
+                    fs::write(lab.log(), "a bug").unwrap();
+                }
+                panic!("deliberate");
+            }));
+            assert!(crashed.is_err());
+        };
+        crash(false);
+        assert!(!lab.path().exists(), "there is nothing to be read");
+        crash(true);
+        assert_eq!((lab.holder(), lab.last_words()), (None, Some(lab.log())));
+        // The next one begins with a log of its own.
+        let lock = lab.lock().unwrap();
+        assert_eq!(lab.last_words(), None);
+        drop(lock);
+        assert!(!lab.path().exists());
         remove(&lab);
     }
 }
