@@ -282,6 +282,24 @@ fn cables_stay_as_they_were_changed_until_the_file_is_applied() {
     assert!(text(&out.stderr).contains("nothing to change"), "{out:?}");
 }
 
+/// What came through a pipe cannot be read again, and has no path.
+#[test]
+fn a_lab_from_a_pipe_says_so() {
+    let Some(_kvm) = kvm() else { return };
+    let labs = Labs::new("pipe");
+    let mut up = labs.command(&["up", "--wait", "-"]);
+    let mut up = up.stdin(Stdio::piped()).stderr(Stdio::null()).spawn().expect("labctl");
+    up.stdin.take().expect("a pipe").write_all(PAIR.as_bytes()).expect("it reads");
+    assert!(up.wait().expect("labctl").success());
+    assert_eq!(labs.json(&["ps"])[0]["file"], "-");
+    kill(supervisor(&labs).expect("it runs"));
+    let ps = || text(&labs.try_run(&["ps", "--all", "-o", "json"]).stdout);
+    eventually("it is dead", || ps().contains("\"dead\""));
+    assert_eq!(labs.json(&["ps", "--all"])[0]["file"], "-");
+    let out = labs.try_run(&["logs", "--lab", "pair"]);
+    assert!(text(&out.stderr).contains("`labctl up -` with the same lab file"), "{out:?}");
+}
+
 #[test]
 fn a_supervisor_takes_signals_as_a_service_does() {
     let Some(_kvm) = kvm() else { return };

@@ -279,13 +279,22 @@ fn cannot_connect(lab: &LabDirectory, error: io::Error) -> Error {
                 Some(log) => format!("; its last words are in {}", log.display()),
                 None => String::new(),
             };
-            let file =
-                lab.record().map_or_else(String::new, |of| format!(" {}", of.file.display()));
-            let help = format!("`labctl up{file}` brings it back; nothing needs to be repaired");
-            Error::new(Exit::NothingSelected, message).help(help + &words)
+            Error::new(Exit::NothingSelected, message).help(up_again(lab) + &words)
         }
         None => no_such_lab(name),
     }
+}
+
+/// What brings a dead lab back.
+fn up_again(lab: &LabDirectory) -> String {
+    let up = match lab.record() {
+        Some(of) if of.is_from_a_pipe() => {
+            return "`labctl up -` with the same lab file on stdin brings it back".to_owned();
+        }
+        Some(of) => format!("labctl up {}", of.file.display()),
+        None => "labctl up".to_owned(),
+    };
+    format!("`{up}` brings it back; nothing needs to be repaired")
 }
 
 fn no_such_lab(name: &str) -> Error {
@@ -336,13 +345,13 @@ pub fn select(given: Option<&str>, here: Option<&str>) -> Result<LabDirectory, E
 
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
+    use std::path::{Path, PathBuf};
 
     use serde_json::json;
     use tokio::net::UnixListener;
 
     use super::*;
-    use crate::control::directory::create_private;
+    use crate::control::directory::{Record, create_private};
     use crate::control::protocol::Event;
 
     /// A lab's directory with a socket, where one client is told what `says` and then hung up on.
@@ -486,7 +495,14 @@ mod tests {
         let lock = lab.lock().unwrap();
         let error = Client::connect(&lab).await.unwrap_err();
         assert!(error.to_string().contains("does not listen"), "{error}");
+        lock.record(&Record::new(Path::new("/labs/-"), 1)).unwrap();
+        let record = std::fs::read(lab.path().join("lab.json")).unwrap();
         drop(lock);
+        create_private(lab.path()).unwrap();
+        std::fs::write(lab.path().join("lab.json"), record).unwrap();
+        let words = help(Client::connect(&lab).await.unwrap_err()).unwrap();
+        assert!(words.contains("`labctl up -` with the same lab file on stdin"), "{words}");
+        drop(lab.lock().unwrap());
         let error = Client::connect(&lab).await.unwrap_err();
         assert_eq!(error.exit(), Exit::NothingSelected);
         assert!(error.to_string().contains("does not run"), "{error}");

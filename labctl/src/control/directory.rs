@@ -8,7 +8,7 @@ use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::{self, Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -30,10 +30,30 @@ const SETTLE_PATIENCE: Duration = Duration::from_secs(10);
 /// What a supervisor leaves in its directory for those who come later.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Record {
-    /// The lab's file; absolute, or `-` for standard input.
+    /// The file that the lab began with; absolute, or `-` for standard input.
     pub file: PathBuf,
     /// When it began, in milliseconds of Unix time.
     pub started_ms: u64,
+}
+
+impl Record {
+    /// The record of a lab that begins with `file`.
+    pub fn new(file: &Path, started_ms: u64) -> Self {
+        let absolute = || path::absolute(file).unwrap_or_else(|_| file.to_owned());
+        let file = if is_a_pipe(file) { PathBuf::from("-") } else { absolute() };
+        Self { file, started_ms }
+    }
+
+    /// Whether nobody can read the file again.
+    pub fn is_from_a_pipe(&self) -> bool {
+        is_a_pipe(&self.file)
+    }
+}
+
+/// Whether a lab file's path stands for standard input: `-`, in whatever directory the paths in it
+/// were seen from.
+pub fn is_a_pipe(file: &Path) -> bool {
+    file.file_name().is_some_and(|name| name == "-")
 }
 
 /// A lab's directory, whether there is a lab in it or not.

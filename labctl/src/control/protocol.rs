@@ -64,7 +64,7 @@ pub enum Request {
         /// Only say what would be done?
         dry_run: bool,
     },
-    /// Ends the lab; answers `null` when it is gone.
+    /// Ends the lab; answers `null` before it does. It is gone once nobody holds its directory's lock.
     Down,
     /// Starts a guest anew; answers `null` when it runs.
     Restart {
@@ -182,7 +182,7 @@ impl From<Refusal> for Error {
 pub struct LabStatus {
     /// Its name.
     pub lab: String,
-    /// The file it was made from; `-` if that was a pipe.
+    /// The file it was last made from; `-` if that was a pipe.
     pub file: String,
     /// How it is as a whole.
     pub state: LabState,
