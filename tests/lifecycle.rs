@@ -6,7 +6,9 @@ mod common;
 
 use std::fs;
 use std::io::Write;
-use std::process::Stdio;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use common::labs::{Labs, repository, text};
@@ -298,6 +300,33 @@ fn a_lab_from_a_pipe_says_so() {
     assert_eq!(labs.json(&["ps", "--all"])[0]["file"], "-");
     let out = labs.try_run(&["logs", "--lab", "pair"]);
     assert!(text(&out.stderr).contains("`labctl up -` with the same lab file"), "{out:?}");
+}
+
+/// One lab that cannot be ended does not keep the others.
+#[test]
+fn down_all_ends_all_that_can_be() {
+    let Some(_kvm) = kvm() else { return };
+    let labs = Labs::new("all");
+    labs.run(&["up", "--wait", &labs.file("pair", PAIR)]);
+    // Somebody holds a lab, listens, and never lets go.
+    let held = labs.state().join("a-held");
+    fs::create_dir(&held).unwrap();
+    fs::set_permissions(&held, fs::Permissions::from_mode(0o700)).unwrap();
+    let mut other = Command::new("sleep").arg("60").spawn().unwrap();
+    fs::write(held.join("lock"), other.id().to_string()).unwrap();
+    let lock = fs::File::open(held.join("lock")).unwrap();
+    lock.lock().unwrap();
+    let listener = UnixListener::bind(held.join("control.sock")).unwrap();
+    std::thread::spawn(move || listener.incoming().for_each(drop));
+    let out = labs.try_run(&["down", "--all"]);
+    assert_eq!(out.status.code(), Some(1), "{out:?}");
+    let said = text(&out.stderr);
+    assert!(said.contains("pair is down") && said.contains("is no supervisor"), "{said}");
+    assert!(!labs.state().join("pair").exists());
+    assert!(other.try_wait().unwrap().is_none(), "nobody has killed it");
+    other.kill().unwrap();
+    other.wait().unwrap();
+    fs::remove_dir_all(held).unwrap();
 }
 
 #[test]

@@ -47,7 +47,8 @@ pub struct Args {
 /// Runs the verb.
 ///
 /// # Errors
-/// [`Exit::NothingSelected`] if there is no such lab, [`Exit::Timeout`] if one does not end.
+/// [`Exit::NothingSelected`] if there is no such lab, [`Exit::Timeout`] if one does not end; of
+/// several the first that does not.
 pub fn run(args: Args) -> Result<Exit, Error> {
     let labs = match (args.all, args.file.is_given()) {
         (true, _) => LabDirectory::all()?,
@@ -57,10 +58,15 @@ pub fn run(args: Args) -> Result<Exit, Error> {
     if labs.is_empty() {
         note("no lab is there");
     }
+    let mut outcome = Ok(());
     for lab in &labs {
-        end(lab)?;
-        note(&format!("{} is down", lab.name()));
+        match end(lab) {
+            Ok(()) => note(&format!("{} is down", lab.name())),
+            Err(error) if outcome.is_ok() => outcome = Err(error),
+            Err(error) => note(&error.in_one_line()),
+        }
     }
+    outcome?;
     next("labctl up");
     Ok(Exit::Ok)
 }
