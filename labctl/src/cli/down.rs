@@ -39,8 +39,8 @@ pub struct Args {
     #[command(flatten)]
     lab: LabName,
 
-    /// All labs of this user
-    #[arg(long, env = "LABCTL_ALL")]
+    /// All labs of this user; has no environment variable
+    #[arg(long, conflicts_with_all = ["file", "lab"])]
     all: bool,
 }
 

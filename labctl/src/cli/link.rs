@@ -110,16 +110,16 @@ struct Changes {
     #[arg(long, value_name = "RATE", value_parser = bit_rate, env = "LABCTL_RATE")]
     rate: Option<u64>,
 
-    /// First take all impairments away
-    #[arg(long, env = "LABCTL_CLEAR")]
+    /// First take all impairments away; has no environment variable
+    #[arg(long)]
     clear: bool,
 
-    /// Plug it in
-    #[arg(long, conflicts_with = "down", env = "LABCTL_UP")]
+    /// Plug it in; has no environment variable
+    #[arg(long, conflicts_with = "down")]
     up: bool,
 
-    /// Pull it out
-    #[arg(long, env = "LABCTL_DOWN")]
+    /// Pull it out; has no environment variable
+    #[arg(long)]
     down: bool,
 }
 
