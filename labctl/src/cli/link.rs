@@ -7,7 +7,7 @@ use crate::error::{Error, Exit};
 use crate::impairments::Impairments;
 use crate::report::listing::{Column, Field, Listing, figures, words};
 use crate::report::number::count;
-use crate::topology::parse_time;
+use crate::topology::{BitRate, Delay, Share, parse_scalar};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -255,30 +255,15 @@ pub(super) fn listing(cables: &[CableStatus]) -> Listing<21> {
 }
 
 fn time_us(text: &str) -> Result<u64, String> {
-    match text {
-        "0" => Ok(0),
-        text => parse_time(text).map(|time| time.as_micros() as u64),
-    }
+    parse_scalar::<Delay>(text).map(|time| time.get().as_micros() as u64)
 }
 
 fn share(text: &str) -> Result<f64, String> {
-    match text.trim_end_matches('%').trim_end().parse() {
-        Ok(percent) if (0.0..=100.0).contains(&percent) => Ok(percent / 100.0),
-        _ => Err("expected a percentage such as 0.5%".to_owned()),
-    }
+    parse_scalar::<Share>(text).map(Share::get)
 }
 
 fn bit_rate(text: &str) -> Result<u64, String> {
-    let expected = || "expected a rate such as 10Mbit, or 0 for no limit".to_owned();
-    let units = [("Gbit", 1e9), ("Mbit", 1e6), ("kbit", 1e3), ("bit", 1.0)];
-    if text == "0" {
-        return Ok(0);
-    }
-    let read = |(unit, scale): &(&str, f64)| {
-        let number: f64 = text.strip_suffix(unit)?.trim_end().parse().ok()?;
-        Some(number * scale).filter(|rate| (1.0..=1e12).contains(rate))
-    };
-    units.iter().find_map(read).map(|rate| rate.round() as u64).ok_or_else(expected)
+    parse_scalar::<BitRate>(text).map(|rate| rate.0)
 }
 
 #[cfg(test)]
@@ -318,14 +303,21 @@ mod tests {
         assert_eq!(request(changes), (None, Some(true)), "it has that delay already");
     }
 
+    /// What the file takes, and nothing else.
     #[test]
     fn values_are_read_as_in_the_file() {
         assert_eq!([time_us("0"), time_us("1.5ms")], [Ok(0), Ok(1500)]);
-        assert_eq!([share("0"), share("0.5%"), share("100 %")], [Ok(0.0), Ok(0.005), Ok(1.0)]);
+        assert_eq!([share("0"), share("0.5%"), share("100%")], [Ok(0.0), Ok(0.005), Ok(1.0)]);
         assert_eq!([bit_rate("0"), bit_rate("1.5Mbit")], [Ok(0), Ok(1_500_000)]);
         assert_eq!(bit_rate("10Gbit"), Ok(10_000_000_000));
-        assert!(share("101%").is_err() && share("-1%").is_err() && share("x").is_err());
-        assert!(bit_rate("10").is_err() && bit_rate("10MB").is_err() && bit_rate("-1bit").is_err());
-        assert!(time_us("1").is_err());
+        for text in ["101%", "-1%", "x", "1", "1e1%", "1%%"] {
+            assert!(share(text).unwrap_err().starts_with("expected a share"), "{text}");
+        }
+        for text in ["10", "10MB", "-1bit", "5bit", "1e3kbit"] {
+            assert!(bit_rate(text).unwrap_err().starts_with("expected 0 for unlimited"), "{text}");
+        }
+        for text in ["1", "11s", "0.1us"] {
+            assert!(time_us(text).unwrap_err().starts_with("expected a time"), "{text}");
+        }
     }
 }

@@ -48,7 +48,10 @@ pub use problem::Problem;
 pub(crate) use problem::did_you_mean;
 pub use schema::schema;
 
-pub use units::{Network, human_mac, human_memory, human_time, parse_time};
+pub use file::Delay;
+pub use units::{
+    BitRate, Network, Share, human_mac, human_memory, human_time, parse_scalar, parse_time,
+};
 
 use crate::error::Error;
 
