@@ -256,6 +256,28 @@ fn what_cannot_start_is_told_and_tried_again() {
     );
 }
 
+/// What one does not mention is as the other has set it, also at the same moment.
+#[test]
+fn two_change_a_cable_at_the_same_moment() {
+    let Some(_kvm) = kvm() else { return };
+    let labs = Labs::new("both");
+    labs.run(&["up", "--wait", &labs.file("pair", PAIR)]);
+    for round in 1..=10 {
+        let delay = format!("{round}ms");
+        let set = |args: &[&str]| {
+            let mut set = labs.command(&[&["link", "set", "right:0"], args].concat());
+            set.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("labctl")
+        };
+        let both = [set(&["--delay", &delay]), set(&["--rate", &format!("{round}Mbit")])];
+        for mut set in both {
+            assert!(set.wait().expect("labctl").success());
+        }
+        let link = &labs.json(&["link", "show", "right:0"])[0]["impairments"];
+        let is = [&link["delay_us"], &link["rate_bps"]].map(Value::as_u64);
+        assert_eq!(is, [Some(round * 1000), Some(round * 1_000_000)], "round {round}: {link:#}");
+    }
+}
+
 #[test]
 fn cables_stay_as_they_were_changed_until_the_file_is_applied() {
     let Some(_kvm) = kvm() else { return };

@@ -1,10 +1,9 @@
 //! `labctl link`: the cables of a lab, and what they do to frames.
 
 use super::{LabName, OutputFlag, next, print};
-use crate::control::client::Client;
 use crate::control::protocol::{CableStatus, CableTraffic, Request};
 use crate::error::{Error, Exit};
-use crate::impairments::Impairments;
+use crate::impairments::ImpairmentChanges;
 use crate::report::listing::{Column, Field, Listing, figures, words};
 use crate::report::number::count;
 use crate::topology::{BitRate, Delay, Share, parse_scalar};
@@ -83,7 +82,7 @@ struct Set {
     form: OutputFlag,
 }
 
-#[derive(Clone, Debug, Default, clap::Args)]
+#[derive(Debug, Default, clap::Args)]
 #[group(required = true, multiple = true)]
 struct Changes {
     /// Time that frames are on the way, such as 10ms
@@ -149,12 +148,9 @@ fn show(args: Show) -> Result<Exit, Error> {
 }
 
 fn set(args: Set) -> Result<Exit, Error> {
-    let lab = args.lab.select()?;
-    let cable: CableStatus = super::block_on(async {
-        let cables: Vec<CableStatus> = Client::connect(&lab).await?.ask(&Request::Links).await?;
-        let before = find(&cables, &args.cable)?;
-        Client::connect(&lab).await?.ask(&args.changes.to(before)).await
-    })??;
+    let request = args.changes.request(args.cable);
+    let cable: CableStatus =
+        super::block_on(async { args.lab.connect().await?.ask(&request).await })??;
     let cables = [cable];
     print(&listing(&cables).render(&cables, args.form.output)?)?;
     let [cable] = &cables;
@@ -172,22 +168,19 @@ fn find<'a>(cables: &'a [CableStatus], name: &str) -> Result<&'a CableStatus, Er
 }
 
 impl Changes {
-    /// The request that makes them.
-    fn to(&self, before: &CableStatus) -> Request {
-        let old = if self.clear { Impairments::default() } else { before.impairments };
-        let new = Impairments {
-            delay_us: self.delay.unwrap_or(old.delay_us),
-            jitter_us: self.jitter.unwrap_or(old.jitter_us),
-            loss: self.loss.unwrap_or(old.loss),
-            duplicate: self.duplicate.unwrap_or(old.duplicate),
-            reorder: self.reorder.unwrap_or(old.reorder),
-            rate_bps: self.rate.unwrap_or(old.rate_bps),
+    /// The request that makes them. The supervisor knows what is not mentioned, and at the moment of
+    /// the change: others may change the same cable.
+    fn request(self, cable: String) -> Request {
+        let changes = ImpairmentChanges {
+            clear: self.clear,
+            delay_us: self.delay,
+            jitter_us: self.jitter,
+            loss: self.loss,
+            duplicate: self.duplicate,
+            reorder: self.reorder,
+            rate_bps: self.rate,
         };
-        Request::SetLink {
-            cable: before.name.clone(),
-            impairments: (new != before.impairments).then_some(new),
-            up: (self.up || self.down).then_some(self.up),
-        }
+        Request::SetLink { cable, changes, up: (self.up || self.down).then_some(self.up) }
     }
 }
 
@@ -270,37 +263,18 @@ fn bit_rate(text: &str) -> Result<u64, String> {
 mod tests {
     use super::*;
 
-    fn cable() -> CableStatus {
-        CableStatus {
-            name: "left:0".into(),
-            ends: ["left:0".into(), "sw0".into()],
-            port: "0".into(),
-            up: true,
-            impairments: Impairments { delay_us: 1000, loss: 0.01, ..Impairments::default() },
-            forth: CableTraffic::default(),
-            back: CableTraffic::default(),
-        }
-    }
-
-    fn request(changes: Changes) -> (Option<Impairments>, Option<bool>) {
-        match changes.to(&cable()) {
-            Request::SetLink { cable, impairments, up } if cable == "left:0" => (impairments, up),
-            other => panic!("{other:?}"),
-        }
-    }
-
     #[test]
-    fn what_is_not_mentioned_stays() {
-        let before = cable().impairments;
+    fn one_request_says_only_what_is_to_change() {
+        let up_of = |changes: Changes| match changes.request("left:0".into()) {
+            Request::SetLink { changes, up, .. } => (changes, up),
+            other => panic!("{other:?}"),
+        };
+        let none = ImpairmentChanges::default();
         let changes = Changes { delay: Some(2000), ..Changes::default() };
-        assert_eq!(request(changes), (Some(Impairments { delay_us: 2000, ..before }), None));
-        let changes = Changes { clear: true, loss: Some(0.5), ..Changes::default() };
-        let only = Impairments { loss: 0.5, ..Impairments::default() };
-        assert_eq!(request(changes), (Some(only), None));
-        let changes = Changes { down: true, ..Changes::default() };
-        assert_eq!(request(changes), (None, Some(false)));
-        let changes = Changes { up: true, delay: Some(1000), ..Changes::default() };
-        assert_eq!(request(changes), (None, Some(true)), "it has that delay already");
+        let delay = ImpairmentChanges { delay_us: Some(2000), ..none };
+        assert_eq!(up_of(changes), (delay, None));
+        assert_eq!(up_of(Changes { down: true, ..Changes::default() }), (none, Some(false)));
+        assert_eq!(up_of(Changes { up: true, ..Changes::default() }), (none, Some(true)));
     }
 
     /// What the file takes, and nothing else.

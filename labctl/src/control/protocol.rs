@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::error::{Error, Exit};
-use crate::impairments::Impairments;
+use crate::impairments::{ImpairmentChanges, Impairments};
 use crate::topology::SwitchKind;
 
 /// The version of everything in this module.
@@ -112,8 +112,8 @@ pub enum Request {
     SetLink {
         /// Its name.
         cable: String,
-        /// Gives it these impairments instead of those it has.
-        impairments: Option<Impairments>,
+        /// What becomes different of what it does to frames.
+        changes: ImpairmentChanges,
         /// Plugs it in or out.
         up: Option<bool>,
     },

@@ -100,8 +100,10 @@ impl Supervisor {
             Request::Capture { place, snap, count } => {
                 Reply::Capture(self.capture(place, snap, count)?)
             }
-            Request::SetLink { cable, impairments, up } => {
-                document(&self.set_cable(&cable, impairments, up)?)?
+            Request::SetLink { cable, changes, up } => {
+                let running = self.running.fabric_mut().cable_mut(&cable);
+                let after = running.and_then(|running| changes.of(running.impairments()));
+                document(&self.set_cable(&cable, after, up)?)?
             }
             Request::Exec { guest: name, command } => Reply::Exec(
                 self.guest(&name)?.exec(&command).map_err(|error| cannot_run(&name, error))?,
