@@ -1,6 +1,6 @@
 //! `labctl link`: the cables of a lab, and what they do to frames.
 
-use super::{LabName, OutputFlag, next, print};
+use super::{LabName, OutputFlag, next, note, print};
 use crate::control::protocol::{CableStatus, CableTraffic, Request};
 use crate::error::{Error, Exit};
 use crate::impairments::ImpairmentChanges;
@@ -141,8 +141,11 @@ fn show(args: Show) -> Result<Exit, Error> {
         cables.retain(|cable| cable.name == *name);
     }
     print(&listing(&cables).render(&cables, args.form.output)?)?;
-    if let Some(cable) = cables.first() {
-        next(&format!("labctl link set{} {} --delay 1ms", args.lab.flag(), cable.name));
+    match cables.first() {
+        Some(cable) => {
+            next(&format!("labctl link set{} {} --delay 1ms", args.lab.flag(), cable.name));
+        }
+        None => note(NONE),
     }
     Ok(Exit::Ok)
 }
@@ -162,9 +165,15 @@ fn set(args: Set) -> Result<Exit, Error> {
     Ok(Exit::Ok)
 }
 
+/// What is to be said where there are no cables.
+const NONE: &str = "the lab has no cables of labctl's; those of QEMU are its own";
+
 fn find<'a>(cables: &'a [CableStatus], name: &str) -> Result<&'a CableStatus, Error> {
     let found = cables.iter().find(|cable| cable.name == name);
-    found.ok_or_else(|| super::no_such("cable", name, cables.iter().map(|cable| &cable.name)))
+    found.ok_or_else(|| match cables {
+        [] => Error::new(Exit::NothingSelected, format!("there is no cable `{name}`")).help(NONE),
+        _ => super::no_such("cable", name, cables.iter().map(|cable| &cable.name)),
+    })
 }
 
 impl Changes {
