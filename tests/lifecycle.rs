@@ -306,6 +306,34 @@ fn cables_stay_as_they_were_changed_until_the_file_is_applied() {
     assert!(text(&out.stderr).contains("nothing to change"), "{out:?}");
 }
 
+/// Captures and tables of addresses go by the ports.
+#[test]
+fn a_guest_that_is_restarted_has_the_ports_of_before() {
+    let Some(_kvm) = kvm() else { return };
+    let labs = Labs::new("ports");
+    let mut lab = PAIR.replace("{ role: ping, to: right, rate: 1kpps }", "{ role: idle }");
+    if may_use_tap() {
+        lab = lab
+            .replace("sw0: {}", "sw0: {}, br0: { kind: bridge }")
+            .replace("nics: [sw0]", "nics: [sw0, br0]");
+    }
+    labs.run(&["up", "--wait", &labs.file("pair", &lab)]);
+    let ports = |guest| {
+        let nics = labs.guest(guest)["nics"].as_array().unwrap().clone();
+        nics.iter().map(|nic| nic["port"].clone()).collect::<Vec<_>>()
+    };
+    let before = ["right", "third"].map(ports);
+    // Port 0 of the switch, and the first guest's TAP, are free from now on.
+    let without = lab.lines().filter(|line| !line.starts_with("  left:")).collect::<Vec<_>>();
+    labs.run(&["up", "--wait", &labs.file("pair", &(without.join("\n") + "\n"))]);
+    for guest in ["third", "right", "third"] {
+        labs.run(&["restart", guest]);
+        assert_eq!(["right", "third"].map(ports), before);
+    }
+    let link = &labs.json(&["link", "show", "third:0"])[0];
+    assert_eq!(link["port"], before[1][0], "{link:#}");
+}
+
 /// What came through a pipe cannot be read again, and has no path.
 #[test]
 fn a_lab_from_a_pipe_says_so() {
