@@ -334,6 +334,30 @@ fn a_guest_that_is_restarted_has_the_ports_of_before() {
     assert_eq!(link["port"], before[1][0], "{link:#}");
 }
 
+/// Whoever is second makes the lab what his file says, as if he had come later.
+#[test]
+fn several_bring_a_lab_up_at_the_same_moment() {
+    let Some(_kvm) = kvm() else { return };
+    let labs = Labs::new("moment");
+    let file = labs.file("pair", PAIR);
+    for round in 0..3 {
+        let up = || {
+            let mut up = labs.command(&["up", "--wait", &file]);
+            up.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("labctl")
+        };
+        let several: Vec<_> = (0..5).map(|_| up()).collect();
+        for up in several {
+            let out = up.wait_with_output().expect("labctl");
+            assert!(out.status.success(), "round {round}: {out:?}");
+        }
+        let status = labs.json(&["ps"]);
+        assert_eq!((status.as_array().unwrap().len(), &status[0]["state"]), (1, &"running".into()));
+        assert_eq!(labs.guest("third")["restarts"], 0);
+        labs.run(&["down", &file]);
+        assert!(labs.is_clean());
+    }
+}
+
 /// What came through a pipe cannot be read again, and has no path.
 #[test]
 fn a_lab_from_a_pipe_says_so() {

@@ -22,7 +22,7 @@ use crate::cli::args::Source;
 use crate::cli::{block_on, next, note, terminated};
 use crate::control::client::Client;
 use crate::control::directory::LabDirectory;
-use crate::control::protocol::Request;
+use crate::control::protocol::{Changes, Request};
 use crate::error::{Error, Exit};
 use crate::topology::Lab;
 
@@ -38,16 +38,48 @@ pub fn run(
     directory: &LabDirectory,
     wait: Option<Duration>,
 ) -> Result<Exit, Error> {
+    let deadline = Instant::now() + START_TIME;
+    loop {
+        match start(source, directory, deadline)? {
+            Exit::Ok => break,
+            // Somebody else has begun it at the same moment. If that comes to nothing it is our turn.
+            Exit::Locked if Instant::now() < deadline => {
+                if !directory.is_served() {
+                    continue;
+                }
+                match join(source, directory) {
+                    Err(_) if directory.is_ending() => {}
+                    joined => break joined?,
+                }
+            }
+            exit => return Ok(exit),
+        }
+    }
+    if let Some(time) = wait {
+        let request = Request::Wait { timeout_ms: time.as_millis() as u64 };
+        block_on(async { Client::connect(directory).await?.ask::<()>(&request).await })??;
+    }
+    let state = if wait.is_some() { "ready" } else { "started" };
+    note(&format!("{} is {state}, in the background", directory.name()));
+    next(&format!("labctl ps --lab {}", directory.name()));
+    Ok(Exit::Ok)
+}
+
+/// Starts the lab's supervisor, and waits until it answers. Returns its exit code if it ends before,
+/// having said why.
+fn start(source: &Source, directory: &LabDirectory, deadline: Instant) -> Result<Exit, Error> {
     let failed = |error| Error::new(Exit::HostLacks, "cannot start the supervisor").because(error);
     let words = memfd_create("supervisor", MemfdFlags::CLOEXEC);
     let mut words = File::from(words.map_err(|error| failed(error.into()))?);
     let mut child = spawn(source, &words).map_err(failed)?;
-    let deadline = Instant::now() + START_TIME;
     while directory.holder() != Some(child.id()) || !greets(directory)? {
         if let Some(status) = child.try_wait().ok().flatten() {
-            pass_on(&mut words);
             let exit = status.code().and_then(|code| Exit::from_code(code.try_into().ok()?));
-            return Ok(exit.unwrap_or(Exit::Bug));
+            let exit = exit.unwrap_or(Exit::Bug);
+            if exit != Exit::Locked || Instant::now() >= deadline {
+                pass_on(&mut words);
+            }
+            return Ok(exit);
         }
         if Instant::now() >= deadline {
             let message = format!("the lab did not come up within {START_TIME:?}");
@@ -57,14 +89,20 @@ pub fn run(
         thread::sleep(Duration::from_millis(10));
     }
     pass_on(&mut words);
-    if let Some(time) = wait {
-        let request = Request::Wait { timeout_ms: time.as_millis() as u64 };
-        block_on(async { Client::connect(directory).await?.ask::<()>(&request).await })??;
-    }
-    let state = if wait.is_some() { "ready" } else { "started" };
-    note(&format!("{} is {state}, in the background", directory.name()));
-    next(&format!("labctl ps --lab {}", directory.name()));
     Ok(Exit::Ok)
+}
+
+/// Makes the lab that somebody else has just begun what our file says.
+fn join(source: &Source, directory: &LabDirectory) -> Result<(), Error> {
+    let request = Request::Apply {
+        path: source.absolute().display().to_string(),
+        text: source.text.clone(),
+        dry_run: false,
+    };
+    let changes: Changes =
+        block_on(async { Client::connect(directory).await?.ask(&request).await })??;
+    super::tell(&changes, false);
+    Ok(())
 }
 
 /// Whether the supervisor has started all guests: it answers nobody before.
