@@ -7,7 +7,7 @@ mod common;
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -374,6 +374,25 @@ fn a_lab_from_a_pipe_says_so() {
     assert_eq!(labs.json(&["ps", "--all"])[0]["file"], "-");
     let out = labs.try_run(&["logs", "--lab", "pair"]);
     assert!(text(&out.stderr).contains("`labctl up -` with the same lab file"), "{out:?}");
+}
+
+/// What `-v` asks for is told by the process that runs the lab.
+#[test]
+fn a_supervisor_says_as_much_as_was_asked_for() {
+    let Some(_kvm) = kvm() else { return };
+    let labs = Labs::new("verbose");
+    let file = labs.file("pair", PAIR);
+    for (verbose, says) in [(&["up", "--wait"][..], false), (&["-vv", "up", "--wait"], true)] {
+        labs.run(&[verbose, &[&file]].concat());
+        drop(UnixStream::connect(labs.state().join("pair/control.sock")).unwrap());
+        let log = labs.state().join("pair/supervisor.log");
+        let told = || fs::read_to_string(&log).unwrap().contains("a client went away");
+        match says {
+            true => eventually("it is in the log", told),
+            false => assert!(!told()),
+        }
+        labs.run(&["down", &file]);
+    }
 }
 
 /// One lab that cannot be ended does not keep the others.

@@ -192,12 +192,16 @@ fn allow_many_files() {
 /// What `--color` says.
 static COLOR: OnceLock<ColorChoice> = OnceLock::new();
 
+/// How often `--verbose` was said.
+static VERBOSE: OnceLock<u8> = OnceLock::new();
+
 /// Runs the command line this process was given. Returns its exit code.
 pub fn main() -> u8 {
     panic::set_hook(Box::new(report_panic));
     guard(|| {
         let cli = Cli::parse();
         COLOR.get_or_init(|| cli.color);
+        VERBOSE.get_or_init(|| cli.verbose);
         let color = use_color(&io::stderr());
         log_to_stderr(cli.verbose, color);
         cli.verb.run().unwrap_or_else(|error| {

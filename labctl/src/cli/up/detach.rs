@@ -7,6 +7,7 @@
 use std::env;
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
+use std::iter;
 use std::path::PathBuf;
 use std::pin::pin;
 use std::process::{Child, Command, Stdio};
@@ -19,7 +20,7 @@ use rustix::stdio::dup2_stderr;
 
 use super::session::Session;
 use crate::cli::args::Source;
-use crate::cli::{block_on, next, note, terminated};
+use crate::cli::{VERBOSE, block_on, next, note, terminated};
 use crate::control::client::Client;
 use crate::control::directory::LabDirectory;
 use crate::control::protocol::{Changes, Request};
@@ -112,6 +113,8 @@ fn greets(directory: &LabDirectory) -> Result<bool, Error> {
 
 fn spawn(source: &Source, words: &File) -> io::Result<Child> {
     let mut command = Command::new(env::current_exe()?);
+    let verbose = VERBOSE.get().copied().unwrap_or_default();
+    command.args(iter::repeat_n("-v", verbose.into()));
     command.arg("supervise").arg("--file").arg(source.absolute());
     command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(words.try_clone()?);
     let mut child = command.spawn()?;
