@@ -6,7 +6,9 @@ mod common;
 
 use std::fs;
 use std::io::Write;
-use std::process::Stdio;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use common::labs::{Labs, PAIR, repository, text};
@@ -47,6 +49,57 @@ fn a_lab_comes_up_tells_how_it_is_and_goes_without_residue() {
     assert!(labs.is_clean(), "{:?}", fs::read_dir(labs.state()).map(Iterator::collect::<Vec<_>>));
     let code = labs.try_run(&["down", "--lab", "pair"]).status.code();
     assert_eq!(code, Some(4), "there is no such lab any more");
+}
+
+/// Whoever has a file here does not mean somebody else's lab.
+#[test]
+fn a_file_with_mistakes_does_not_lead_to_another_lab() {
+    let Some(_kvm) = kvm() else { return };
+    let labs = Labs::new("mistakes");
+    let idle = PAIR.replace("{ role: ping, to: right, rate: 1kpps }", "{ role: idle }");
+    labs.run(&["up", "--wait", &labs.file("other", &idle.replace("name: pair", "name: other"))]);
+    fs::remove_file(labs.path("other.lab.yaml")).unwrap();
+    let verbs: [&[&str]; 5] = [
+        &["down"],
+        &["restart", "third"],
+        &["link", "set", "third:0", "--down"],
+        &["exec", "third", "--", "true"],
+        &["console", "third"],
+    ];
+    let refused = |code| {
+        for verb in verbs {
+            let out = labs.try_run(verb);
+            assert_eq!(out.status.code(), Some(code), "{verb:?}: {out:?}");
+        }
+        assert_eq!(labs.json(&["ps"])[0]["lab"], "other");
+        let third = labs.guest("third");
+        assert_eq!((&third["restarts"], &third["nics"][0]["up"]), (&0.into(), &true.into()));
+    };
+    // A name that nobody can tell, then one of a lab that does not run.
+    labs.file("pair", "name: pair\nname: other\nguests: {}\n");
+    refused(10);
+    labs.file("pair", &PAIR.replace("name: pair", "name: ${NO_SUCH_VARIABLE}"));
+    refused(10);
+    labs.file("pair", &PAIR.replace("sw0: {}", "sw0: { kind: no such }"));
+    refused(4);
+    labs.file("second", PAIR);
+    refused(2);
+    assert!(text(&labs.try_run(&["down"]).stderr).contains("--lab NAME"));
+    // Of several files here the one whose lab runs is meant.
+    let third = labs.file("third", "name: other\n");
+    labs.run(&["restart", "third"]);
+    fs::remove_file(third).unwrap();
+    fs::remove_file(labs.path("second.lab.yaml")).unwrap();
+    // Its own lab can be ended by a file that has become wrong.
+    labs.file("pair", &idle);
+    labs.run(&["up", "--wait", "pair.lab.yaml"]);
+    labs.file("pair", &idle.replace("third: {}", "third: { memory: 64, kernel: gone }"));
+    labs.run(&["restart", "third"]);
+    labs.run(&["down", "pair.lab.yaml"]);
+    // Where there is no file, the only lab that runs is meant.
+    fs::remove_file(labs.path("pair.lab.yaml")).unwrap();
+    labs.run(&["down"]);
+    assert!(labs.is_clean());
 }
 
 #[test]
@@ -93,6 +146,144 @@ fn a_guest_that_fails_is_named_and_comes_back() {
     eventually("a guest that did not fail starts anew, too", || {
         labs.guest("left")["state"] == "running"
     });
+}
+
+/// What one does not mention is as the other has set it, also at the same moment.
+#[test]
+fn two_change_a_cable_at_the_same_moment() {
+    let Some(_kvm) = kvm() else { return };
+    let labs = Labs::new("both");
+    labs.run(&["up", "--wait", &labs.file("pair", PAIR)]);
+    for round in 1..=10 {
+        let delay = format!("{round}ms");
+        let set = |args: &[&str]| {
+            let mut set = labs.command(&[&["link", "set", "right:0"], args].concat());
+            set.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("labctl")
+        };
+        let both = [set(&["--delay", &delay]), set(&["--rate", &format!("{round}Mbit")])];
+        for mut set in both {
+            assert!(set.wait().expect("labctl").success());
+        }
+        let link = &labs.json(&["link", "show", "right:0"])[0]["impairments"];
+        let is = [&link["delay_us"], &link["rate_bps"]].map(Value::as_u64);
+        assert_eq!(is, [Some(round * 1000), Some(round * 1_000_000)], "round {round}: {link:#}");
+    }
+}
+
+/// Captures and tables of addresses go by the ports.
+#[test]
+fn a_guest_that_is_restarted_has_the_ports_of_before() {
+    let Some(_kvm) = kvm() else { return };
+    let labs = Labs::new("ports");
+    let mut lab = PAIR.replace("{ role: ping, to: right, rate: 1kpps }", "{ role: idle }");
+    if may_use_tap() {
+        lab = lab
+            .replace("sw0: {}", "sw0: {}, br0: { kind: bridge }")
+            .replace("nics: [sw0]", "nics: [sw0, br0]");
+    }
+    labs.run(&["up", "--wait", &labs.file("pair", &lab)]);
+    let ports = |guest| {
+        let nics = labs.guest(guest)["nics"].as_array().unwrap().clone();
+        nics.iter().map(|nic| nic["port"].clone()).collect::<Vec<_>>()
+    };
+    let before = ["right", "third"].map(ports);
+    // Port 0 of the switch, and the first guest's TAP, are free from now on.
+    let without = lab.lines().filter(|line| !line.starts_with("  left:")).collect::<Vec<_>>();
+    labs.run(&["up", "--wait", &labs.file("pair", &(without.join("\n") + "\n"))]);
+    for guest in ["third", "right", "third"] {
+        labs.run(&["restart", guest]);
+        assert_eq!(["right", "third"].map(ports), before);
+    }
+    let link = &labs.json(&["link", "show", "third:0"])[0];
+    assert_eq!(link["port"], before[1][0], "{link:#}");
+}
+
+/// Whoever is second makes the lab what his file says, as if he had come later.
+#[test]
+fn several_bring_a_lab_up_at_the_same_moment() {
+    let Some(_kvm) = kvm() else { return };
+    let labs = Labs::new("moment");
+    let file = labs.file("pair", PAIR);
+    for round in 0..3 {
+        let up = || {
+            let mut up = labs.command(&["up", "--wait", &file]);
+            up.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("labctl")
+        };
+        let several: Vec<_> = (0..5).map(|_| up()).collect();
+        for up in several {
+            let out = up.wait_with_output().expect("labctl");
+            assert!(out.status.success(), "round {round}: {out:?}");
+        }
+        let status = labs.json(&["ps"]);
+        assert_eq!((status.as_array().unwrap().len(), &status[0]["state"]), (1, &"running".into()));
+        assert_eq!(labs.guest("third")["restarts"], 0);
+        labs.run(&["down", &file]);
+        assert!(labs.is_clean());
+    }
+}
+
+/// What came through a pipe cannot be read again, and has no path.
+#[test]
+fn a_lab_from_a_pipe_says_so() {
+    let Some(_kvm) = kvm() else { return };
+    let labs = Labs::new("pipe");
+    let mut up = labs.command(&["up", "--wait", "-"]);
+    let mut up = up.stdin(Stdio::piped()).stderr(Stdio::null()).spawn().expect("labctl");
+    up.stdin.take().expect("a pipe").write_all(PAIR.as_bytes()).expect("it reads");
+    assert!(up.wait().expect("labctl").success());
+    assert_eq!(labs.json(&["ps"])[0]["file"], "-");
+    kill(supervisor(&labs).expect("it runs"));
+    let ps = || text(&labs.try_run(&["ps", "--all", "-o", "json"]).stdout);
+    eventually("it is dead", || ps().contains("\"dead\""));
+    assert_eq!(labs.json(&["ps", "--all"])[0]["file"], "-");
+    let out = labs.try_run(&["logs", "--lab", "pair"]);
+    assert!(text(&out.stderr).contains("`labctl up -` with the same lab file"), "{out:?}");
+}
+
+/// What `-v` asks for is told by the process that runs the lab.
+#[test]
+fn a_supervisor_says_as_much_as_was_asked_for() {
+    let Some(_kvm) = kvm() else { return };
+    let labs = Labs::new("verbose");
+    let file = labs.file("pair", PAIR);
+    for (verbose, says) in [(&["up", "--wait"][..], false), (&["-vv", "up", "--wait"], true)] {
+        labs.run(&[verbose, &[&file]].concat());
+        drop(UnixStream::connect(labs.state().join("pair/control.sock")).unwrap());
+        let log = labs.state().join("pair/supervisor.log");
+        let told = || fs::read_to_string(&log).unwrap().contains("a client went away");
+        match says {
+            true => eventually("it is in the log", told),
+            false => assert!(!told()),
+        }
+        labs.run(&["down", &file]);
+    }
+}
+
+/// One lab that cannot be ended does not keep the others.
+#[test]
+fn down_all_ends_all_that_can_be() {
+    let Some(_kvm) = kvm() else { return };
+    let labs = Labs::new("all");
+    labs.run(&["up", "--wait", &labs.file("pair", PAIR)]);
+    // Somebody holds a lab, listens, and never lets go.
+    let held = labs.state().join("a-held");
+    fs::create_dir(&held).unwrap();
+    fs::set_permissions(&held, fs::Permissions::from_mode(0o700)).unwrap();
+    let mut other = Command::new("sleep").arg("60").spawn().unwrap();
+    fs::write(held.join("lock"), other.id().to_string()).unwrap();
+    let lock = fs::File::open(held.join("lock")).unwrap();
+    lock.lock().unwrap();
+    let listener = UnixListener::bind(held.join("control.sock")).unwrap();
+    std::thread::spawn(move || listener.incoming().for_each(drop));
+    let out = labs.try_run(&["down", "--all"]);
+    assert_eq!(out.status.code(), Some(1), "{out:?}");
+    let said = text(&out.stderr);
+    assert!(said.contains("pair is down") && said.contains("is no supervisor"), "{said}");
+    assert!(!labs.state().join("pair").exists());
+    assert!(other.try_wait().unwrap().is_none(), "nobody has killed it");
+    other.kill().unwrap();
+    other.wait().unwrap();
+    fs::remove_dir_all(held).unwrap();
 }
 
 #[test]

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 use std::time::Duration;
 
+use common::labs::{Labs, text};
 use common::{Scratch, eventually, kvm, labctl, may_use_tap, say};
 use labctl::lab::RunningLab;
 use labctl::topology::Lab;
@@ -144,6 +145,34 @@ fn qemus() -> Vec<u32> {
     });
     let name = |pid: &u32| std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
     children.filter(|pid| name(pid).starts_with("qemu")).collect()
+}
+
+#[test]
+fn cables_of_qemu_are_not_looked_for() {
+    let Some(_kvm) = kvm() else { return };
+    let labs = Labs::new("qemu-cables");
+    let lab = "\
+name: cables
+vmm: qemu
+link: socket
+switches: { sw0: {} }
+defaults: { nics: [sw0] }
+guests: { left: {}, right: {} }
+";
+    labs.run(&["up", "--wait", &labs.file("cables", lab)]);
+    let refused: [&[&str]; 2] = [&["link", "set", "left:0", "--down"], &["capture", "left:0"]];
+    for verb in refused {
+        let out = labs.try_run(verb);
+        assert_eq!(out.status.code(), Some(4), "{out:?}");
+        let said = text(&out.stderr);
+        assert!(said.contains("QEMU runs lab `cables`, and its cables are its own"), "{said}");
+    }
+    let out = labs.try_run(&["link", "show", "left:0"]);
+    assert_eq!(out.status.code(), Some(4), "{out:?}");
+    assert!(text(&out.stderr).contains("those of QEMU are its own"), "{out:?}");
+    let out = labs.try_run(&["link", "show"]);
+    assert!(out.status.success(), "{out:?}");
+    assert!(text(&out.stderr).contains("those of QEMU are its own"), "{out:?}");
 }
 
 #[test]

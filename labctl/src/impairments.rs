@@ -33,6 +33,42 @@ impl Impairments {
     }
 }
 
+/// Impairments of which some are to change; those that are not said stay as they are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ImpairmentChanges {
+    /// Takes all away first.
+    pub clear: bool,
+    /// As [`Impairments::delay_us`].
+    pub delay_us: Option<u64>,
+    /// As [`Impairments::jitter_us`].
+    pub jitter_us: Option<u64>,
+    /// As [`Impairments::loss`].
+    pub loss: Option<f64>,
+    /// As [`Impairments::duplicate`].
+    pub duplicate: Option<f64>,
+    /// As [`Impairments::reorder`].
+    pub reorder: Option<f64>,
+    /// As [`Impairments::rate_bps`].
+    pub rate_bps: Option<u64>,
+}
+
+impl ImpairmentChanges {
+    /// What `before` becomes; `None` if that is the same.
+    pub fn of(&self, before: Impairments) -> Option<Impairments> {
+        let old = if self.clear { Impairments::default() } else { before };
+        let new = Impairments {
+            delay_us: self.delay_us.unwrap_or(old.delay_us),
+            jitter_us: self.jitter_us.unwrap_or(old.jitter_us),
+            loss: self.loss.unwrap_or(old.loss),
+            duplicate: self.duplicate.unwrap_or(old.duplicate),
+            reorder: self.reorder.unwrap_or(old.reorder),
+            rate_bps: self.rate_bps.unwrap_or(old.rate_bps),
+        };
+        (new != before).then_some(new)
+    }
+}
+
 /// As in `delay 1ms, loss 0.5%`, or `none`.
 impl fmt::Display for Impairments {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -60,6 +96,18 @@ impl fmt::Display for Impairments {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_not_said_stays() {
+        let before = Impairments { delay_us: 1000, loss: 0.01, ..Impairments::default() };
+        let change = ImpairmentChanges { delay_us: Some(2000), ..ImpairmentChanges::default() };
+        assert_eq!(change.of(before), Some(Impairments { delay_us: 2000, ..before }));
+        let change = ImpairmentChanges { clear: true, loss: Some(0.5), ..change };
+        let only = Impairments { delay_us: 2000, loss: 0.5, ..Impairments::default() };
+        assert_eq!(change.of(before), Some(only));
+        let change = ImpairmentChanges { delay_us: Some(1000), ..ImpairmentChanges::default() };
+        assert_eq!(change.of(before), None, "it has that delay already");
+    }
 
     #[test]
     fn impairments_are_written_as_in_the_file() {

@@ -1,11 +1,11 @@
 //! Arguments that verbs share.
 
 use std::env;
-use std::path::{self, PathBuf};
+use std::path::{self, Path, PathBuf};
 
 use crate::control::client::{self, Client};
 use crate::control::directory::LabDirectory;
-use crate::error::Error;
+use crate::error::{Error, Exit};
 use crate::report::Output;
 use crate::topology::{self, Lab};
 
@@ -61,6 +61,14 @@ impl LabFile {
     pub fn load(&self) -> Result<Lab, Error> {
         Lab::load(&topology::find(self.file.as_deref())?)
     }
+
+    /// The name of the lab in the file that is meant.
+    ///
+    /// # Errors
+    /// As [`topology::find`] and [`Lab::name_in`].
+    pub fn lab_name(&self) -> Result<String, Error> {
+        Lab::name_in(&topology::find(self.file.as_deref())?)
+    }
 }
 
 /// A lab that runs.
@@ -68,8 +76,8 @@ impl LabFile {
 pub struct LabName {
     /// Name of the lab
     ///
-    /// Without it, the lab of the only *.lab.yaml in this directory is meant or, where there is no
-    /// such file, the only lab that runs.
+    /// Without it, the lab of the only *.lab.yaml in this directory is meant, of several the one that
+    /// runs or, where there is no such file, the only lab that runs.
     #[arg(long, value_name = "NAME", env = "LABCTL_LAB")]
     lab: Option<String>,
 }
@@ -78,17 +86,20 @@ impl LabName {
     /// The lab that is meant.
     ///
     /// # Errors
-    /// As [`client::select`].
+    /// As [`client::select`], or if the files here do not tell which lab is theirs: it would be
+    /// somebody else's that is ended then, or typed at.
     pub fn select(&self) -> Result<LabDirectory, Error> {
-        let here = || Lab::load(&topology::find(None).ok()?).ok().map(|lab| lab.name);
-        let here = self.lab.is_none().then(here).flatten();
+        let here = match &self.lab {
+            Some(_) => None,
+            None => lab_here().map_err(|error| error.help("--lab NAME says which lab is meant"))?,
+        };
         client::select(self.lab.as_deref(), here.as_deref())
     }
 
     /// A connection to it.
     ///
     /// # Errors
-    /// As [`client::select`] and [`Client::connect`].
+    /// As [`select`](Self::select) and [`Client::connect`].
     pub async fn connect(&self) -> Result<Client, Error> {
         Client::connect(&self.select()?).await
     }
@@ -97,6 +108,26 @@ impl LabName {
     pub fn flag(&self) -> String {
         self.lab.as_ref().map_or_else(String::new, |name| format!(" --lab {name}"))
     }
+}
+
+/// The name of the lab of the only file here or, of several, the one that runs; `None` if there is no
+/// file.
+fn lab_here() -> Result<Option<String>, Error> {
+    match topology::find(None) {
+        Err(error) if error.exit() == Exit::NothingSelected => Ok(None),
+        Err(error) if error.exit() == Exit::Usage => running_here()?.ok_or(error).map(Some),
+        found => Lab::name_in(&found?).map(Some),
+    }
+}
+
+/// The only lab that runs of those whose files are here.
+fn running_here() -> Result<Option<String>, Error> {
+    let files = topology::lab_files_in(Path::new("."))?;
+    let here: Vec<_> = files.iter().filter_map(|file| Lab::name_in(file.as_ref()).ok()).collect();
+    let running = client::running()?.into_iter().map(|lab| lab.name().to_owned());
+    let mut running = running.filter(|name| here.contains(name));
+    let only = running.next();
+    Ok(if running.next().is_none() { only } else { None })
 }
 
 /// The form of what a verb prints.

@@ -40,8 +40,8 @@ pub struct Args {
     #[arg(short, long, value_enum, default_value_t, env = "LABCTL_TEMPLATE")]
     template: Template,
 
-    /// Replace the file if it is there
-    #[arg(short, long, env = "LABCTL_FORCE")]
+    /// Replace the file if it is there; has no environment variable
+    #[arg(short, long)]
     force: bool,
 }
 

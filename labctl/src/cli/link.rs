@@ -1,13 +1,12 @@
 //! `labctl link`: the cables of a lab, and what they do to frames.
 
-use super::{LabName, OutputFlag, next, print};
-use crate::control::client::Client;
+use super::{LabName, OutputFlag, next, note, print};
 use crate::control::protocol::{CableStatus, CableTraffic, Request};
 use crate::error::{Error, Exit};
-use crate::impairments::Impairments;
+use crate::impairments::ImpairmentChanges;
 use crate::report::listing::{Column, Field, Listing, figures, words};
 use crate::report::number::count;
-use crate::topology::parse_time;
+use crate::topology::{BitRate, Delay, Share, parse_scalar};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -83,7 +82,7 @@ struct Set {
     form: OutputFlag,
 }
 
-#[derive(Clone, Debug, Default, clap::Args)]
+#[derive(Debug, Default, clap::Args)]
 #[group(required = true, multiple = true)]
 struct Changes {
     /// Time that frames are on the way, such as 10ms
@@ -110,16 +109,16 @@ struct Changes {
     #[arg(long, value_name = "RATE", value_parser = bit_rate, env = "LABCTL_RATE")]
     rate: Option<u64>,
 
-    /// First take all impairments away
-    #[arg(long, env = "LABCTL_CLEAR")]
+    /// First take all impairments away; has no environment variable
+    #[arg(long)]
     clear: bool,
 
-    /// Plug it in
-    #[arg(long, conflicts_with = "down", env = "LABCTL_UP")]
+    /// Plug it in; has no environment variable
+    #[arg(long, conflicts_with = "down")]
     up: bool,
 
-    /// Pull it out
-    #[arg(long, env = "LABCTL_DOWN")]
+    /// Pull it out; has no environment variable
+    #[arg(long)]
     down: bool,
 }
 
@@ -142,19 +141,19 @@ fn show(args: Show) -> Result<Exit, Error> {
         cables.retain(|cable| cable.name == *name);
     }
     print(&listing(&cables).render(&cables, args.form.output)?)?;
-    if let Some(cable) = cables.first() {
-        next(&format!("labctl link set{} {} --delay 1ms", args.lab.flag(), cable.name));
+    match cables.first() {
+        Some(cable) => {
+            next(&format!("labctl link set{} {} --delay 1ms", args.lab.flag(), cable.name));
+        }
+        None => note(NONE),
     }
     Ok(Exit::Ok)
 }
 
 fn set(args: Set) -> Result<Exit, Error> {
-    let lab = args.lab.select()?;
-    let cable: CableStatus = super::block_on(async {
-        let cables: Vec<CableStatus> = Client::connect(&lab).await?.ask(&Request::Links).await?;
-        let before = find(&cables, &args.cable)?;
-        Client::connect(&lab).await?.ask(&args.changes.to(before)).await
-    })??;
+    let request = args.changes.request(args.cable);
+    let cable: CableStatus =
+        super::block_on(async { args.lab.connect().await?.ask(&request).await })??;
     let cables = [cable];
     print(&listing(&cables).render(&cables, args.form.output)?)?;
     let [cable] = &cables;
@@ -166,28 +165,31 @@ fn set(args: Set) -> Result<Exit, Error> {
     Ok(Exit::Ok)
 }
 
+/// What is to be said where there are no cables.
+const NONE: &str = "the lab has no cables of labctl's; those of QEMU are its own";
+
 fn find<'a>(cables: &'a [CableStatus], name: &str) -> Result<&'a CableStatus, Error> {
     let found = cables.iter().find(|cable| cable.name == name);
-    found.ok_or_else(|| super::no_such("cable", name, cables.iter().map(|cable| &cable.name)))
+    found.ok_or_else(|| match cables {
+        [] => Error::new(Exit::NothingSelected, format!("there is no cable `{name}`")).help(NONE),
+        _ => super::no_such("cable", name, cables.iter().map(|cable| &cable.name)),
+    })
 }
 
 impl Changes {
-    /// The request that makes them.
-    fn to(&self, before: &CableStatus) -> Request {
-        let old = if self.clear { Impairments::default() } else { before.impairments };
-        let new = Impairments {
-            delay_us: self.delay.unwrap_or(old.delay_us),
-            jitter_us: self.jitter.unwrap_or(old.jitter_us),
-            loss: self.loss.unwrap_or(old.loss),
-            duplicate: self.duplicate.unwrap_or(old.duplicate),
-            reorder: self.reorder.unwrap_or(old.reorder),
-            rate_bps: self.rate.unwrap_or(old.rate_bps),
+    /// The request that makes them. The supervisor knows what is not mentioned, and at the moment of
+    /// the change: others may change the same cable.
+    fn request(self, cable: String) -> Request {
+        let changes = ImpairmentChanges {
+            clear: self.clear,
+            delay_us: self.delay,
+            jitter_us: self.jitter,
+            loss: self.loss,
+            duplicate: self.duplicate,
+            reorder: self.reorder,
+            rate_bps: self.rate,
         };
-        Request::SetLink {
-            cable: before.name.clone(),
-            impairments: (new != before.impairments).then_some(new),
-            up: (self.up || self.down).then_some(self.up),
-        }
+        Request::SetLink { cable, changes, up: (self.up || self.down).then_some(self.up) }
     }
 }
 
@@ -255,77 +257,50 @@ pub(super) fn listing(cables: &[CableStatus]) -> Listing<21> {
 }
 
 fn time_us(text: &str) -> Result<u64, String> {
-    match text {
-        "0" => Ok(0),
-        text => parse_time(text).map(|time| time.as_micros() as u64),
-    }
+    parse_scalar::<Delay>(text).map(|time| time.get().as_micros() as u64)
 }
 
 fn share(text: &str) -> Result<f64, String> {
-    match text.trim_end_matches('%').trim_end().parse() {
-        Ok(percent) if (0.0..=100.0).contains(&percent) => Ok(percent / 100.0),
-        _ => Err("expected a percentage such as 0.5%".to_owned()),
-    }
+    parse_scalar::<Share>(text).map(Share::get)
 }
 
 fn bit_rate(text: &str) -> Result<u64, String> {
-    let expected = || "expected a rate such as 10Mbit, or 0 for no limit".to_owned();
-    let units = [("Gbit", 1e9), ("Mbit", 1e6), ("kbit", 1e3), ("bit", 1.0)];
-    if text == "0" {
-        return Ok(0);
-    }
-    let read = |(unit, scale): &(&str, f64)| {
-        let number: f64 = text.strip_suffix(unit)?.trim_end().parse().ok()?;
-        Some(number * scale).filter(|rate| (1.0..=1e12).contains(rate))
-    };
-    units.iter().find_map(read).map(|rate| rate.round() as u64).ok_or_else(expected)
+    parse_scalar::<BitRate>(text).map(|rate| rate.0)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn cable() -> CableStatus {
-        CableStatus {
-            name: "left:0".into(),
-            ends: ["left:0".into(), "sw0".into()],
-            port: "0".into(),
-            up: true,
-            impairments: Impairments { delay_us: 1000, loss: 0.01, ..Impairments::default() },
-            forth: CableTraffic::default(),
-            back: CableTraffic::default(),
-        }
-    }
-
-    fn request(changes: Changes) -> (Option<Impairments>, Option<bool>) {
-        match changes.to(&cable()) {
-            Request::SetLink { cable, impairments, up } if cable == "left:0" => (impairments, up),
-            other => panic!("{other:?}"),
-        }
-    }
-
     #[test]
-    fn what_is_not_mentioned_stays() {
-        let before = cable().impairments;
+    fn one_request_says_only_what_is_to_change() {
+        let up_of = |changes: Changes| match changes.request("left:0".into()) {
+            Request::SetLink { changes, up, .. } => (changes, up),
+            other => panic!("{other:?}"),
+        };
+        let none = ImpairmentChanges::default();
         let changes = Changes { delay: Some(2000), ..Changes::default() };
-        assert_eq!(request(changes), (Some(Impairments { delay_us: 2000, ..before }), None));
-        let changes = Changes { clear: true, loss: Some(0.5), ..Changes::default() };
-        let only = Impairments { loss: 0.5, ..Impairments::default() };
-        assert_eq!(request(changes), (Some(only), None));
-        let changes = Changes { down: true, ..Changes::default() };
-        assert_eq!(request(changes), (None, Some(false)));
-        let changes = Changes { up: true, delay: Some(1000), ..Changes::default() };
-        assert_eq!(request(changes), (None, Some(true)), "it has that delay already");
+        let delay = ImpairmentChanges { delay_us: Some(2000), ..none };
+        assert_eq!(up_of(changes), (delay, None));
+        assert_eq!(up_of(Changes { down: true, ..Changes::default() }), (none, Some(false)));
+        assert_eq!(up_of(Changes { up: true, ..Changes::default() }), (none, Some(true)));
     }
 
+    /// What the file takes, and nothing else.
     #[test]
     fn values_are_read_as_in_the_file() {
         assert_eq!([time_us("0"), time_us("1.5ms")], [Ok(0), Ok(1500)]);
-        assert_eq!([share("0"), share("0.5%"), share("100 %")], [Ok(0.0), Ok(0.005), Ok(1.0)]);
+        assert_eq!([share("0"), share("0.5%"), share("100%")], [Ok(0.0), Ok(0.005), Ok(1.0)]);
         assert_eq!([bit_rate("0"), bit_rate("1.5Mbit")], [Ok(0), Ok(1_500_000)]);
         assert_eq!(bit_rate("10Gbit"), Ok(10_000_000_000));
-        assert!(share("101%").is_err() && share("-1%").is_err() && share("x").is_err());
-        assert!(bit_rate("10").is_err() && bit_rate("10MB").is_err() && bit_rate("-1bit").is_err());
-        assert!(time_us("1").is_err());
+        for text in ["101%", "-1%", "x", "1", "1e1%", "1%%"] {
+            assert!(share(text).unwrap_err().starts_with("expected a share"), "{text}");
+        }
+        for text in ["10", "10MB", "-1bit", "5bit", "1e3kbit"] {
+            assert!(bit_rate(text).unwrap_err().starts_with("expected 0 for unlimited"), "{text}");
+        }
+        for text in ["1", "11s", "0.1us"] {
+            assert!(time_us(text).unwrap_err().starts_with("expected a time"), "{text}");
+        }
     }
 }

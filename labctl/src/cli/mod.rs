@@ -2,7 +2,8 @@
 //!
 //! Each verb is `cli/<verb>.rs` with an `Args` (clap's definition, help and examples included) and
 //! a `run(Args) -> Result<Exit, Error>` that only calls the library. Every flag has an environment
-//! variable `LABCTL_<FLAG>`.
+//! variable `LABCTL_<FLAG>`, but for those that do something which nobody wants to have done because
+//! of a variable that was set for another verb; their help says so.
 
 mod args;
 mod bench;
@@ -57,7 +58,8 @@ Examples:
   labctl ps                                     what runs
   labctl help validate                          more about one command
 
-Every flag can also be set by its environment variable, LABCTL_<FLAG>.
+Every flag can also be set by its environment variable, LABCTL_<FLAG>, unless its help says that it
+has none.
 
 Exit codes:
    0  all is well
@@ -190,12 +192,16 @@ fn allow_many_files() {
 /// What `--color` says.
 static COLOR: OnceLock<ColorChoice> = OnceLock::new();
 
+/// How often `--verbose` was said.
+static VERBOSE: OnceLock<u8> = OnceLock::new();
+
 /// Runs the command line this process was given. Returns its exit code.
 pub fn main() -> u8 {
     panic::set_hook(Box::new(report_panic));
     guard(|| {
         let cli = Cli::parse();
         COLOR.get_or_init(|| cli.color);
+        VERBOSE.get_or_init(|| cli.verbose);
         let color = use_color(&io::stderr());
         log_to_stderr(cli.verbose, color);
         cli.verb.run().unwrap_or_else(|error| {
@@ -353,15 +359,35 @@ mod tests {
     }
 
     #[test]
-    fn every_flag_has_its_environment_variable() {
+    fn every_flag_has_its_environment_variable_or_says_that_it_has_none() {
+        let mut without = Vec::new();
         for command in all_commands() {
             for arg in command.get_arguments() {
                 let Some(flag) = arg.get_long() else { continue };
+                let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
+                if help.ends_with("; has no environment variable") {
+                    assert_eq!(arg.get_env(), None, "{} --{flag}", command.get_name());
+                    without.push(format!("{} --{flag}", command.get_name()));
+                    continue;
+                }
                 let expected = format!("LABCTL_{}", flag.to_uppercase().replace('-', "_"));
                 let actual = arg.get_env().and_then(|name| name.to_str());
                 assert_eq!(actual, Some(expected.as_str()), "{} --{flag}", command.get_name());
             }
         }
+        without.sort();
+        let expected = ["down --all", "init --force", "set --clear", "set --down", "set --up"];
+        assert_eq!(without, expected);
+    }
+
+    #[test]
+    fn all_labs_are_not_one_lab() {
+        for one in [&["--lab", "pair"][..], &["pair.lab.yaml"]] {
+            let words = [&["labctl", "down", "--all"], one].concat();
+            let error = Cli::try_parse_from(words).unwrap_err();
+            assert_eq!(error.kind(), clap::error::ErrorKind::ArgumentConflict);
+        }
+        Cli::try_parse_from(["labctl", "down", "--all"]).unwrap();
     }
 
     fn all_commands() -> Vec<clap::Command> {

@@ -123,14 +123,7 @@ pub fn run(args: Args) -> Result<Exit, Error> {
 
 /// Makes the lab that runs what the file says.
 fn change(args: &Args, source: &Source, directory: &LabDirectory) -> Result<Exit, Error> {
-    let request = Request::Apply {
-        path: source.absolute().display().to_string(),
-        text: source.text.clone(),
-        variables: variables_of(&source.text),
-        dry_run: args.dry_run,
-    };
-    let changes: Changes =
-        super::block_on(async { Client::connect(directory).await?.ask(&request).await })??;
+    let changes = apply(source, directory, args.dry_run)?;
     tell(&changes, args.dry_run);
     if args.wait && !args.dry_run {
         let request = Request::Wait { timeout_ms: args.timeout.as_millis() as u64 };
@@ -138,6 +131,17 @@ fn change(args: &Args, source: &Source, directory: &LabDirectory) -> Result<Exit
     }
     next(&format!("labctl ps --lab {}", directory.name()));
     Ok(Exit::Ok)
+}
+
+/// Has the supervisor make its lab what the file says, or tell what that would change.
+fn apply(source: &Source, directory: &LabDirectory, dry_run: bool) -> Result<Changes, Error> {
+    let request = Request::Apply {
+        path: source.absolute().display().to_string(),
+        text: source.text.clone(),
+        variables: variables_of(&source.text),
+        dry_run,
+    };
+    super::block_on(async { Client::connect(directory).await?.ask(&request).await })?
 }
 
 /// All that a lab that does not run would get.

@@ -11,7 +11,7 @@ use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::directory::LabDirectory;
+use super::directory::{LabDirectory, user};
 use super::protocol::{Answer, Request, VERSION};
 use crate::error::{Error, Exit};
 
@@ -29,7 +29,7 @@ const CHUNK: usize = 64 << 10;
 /// A connection to a supervisor that has greeted.
 #[derive(Debug)]
 pub struct Client {
-    lab: String,
+    lab: LabDirectory,
     input: Input,
     output: OwnedWriteHalf,
 }
@@ -46,10 +46,14 @@ impl Client {
     /// [`Exit::Timeout`] if it does not greet, [`Exit::Failed`] if it may not be asked or speaks
     /// another version of the protocol.
     pub async fn connect(lab: &LabDirectory) -> Result<Self, Error> {
-        let name = lab.name().to_owned();
+        lab.check()?;
         let stream = reach(lab).await.map_err(|error| cannot_connect(lab, error))?;
+        // Whatever was there a moment ago.
+        if stream.peer_cred().is_ok_and(|peer| peer.uid() != user()) {
+            return Err(not_ours(lab));
+        }
         let (input, output) = stream.into_split();
-        let mut client = Self { lab: name, input: Input(BufReader::new(input)), output };
+        let mut client = Self { lab: lab.clone(), input: Input(BufReader::new(input)), output };
         let hello = match timeout(START_TIME, client.input.document()).await {
             Ok(hello) => hello.map_err(|error| client.broken(error))?,
             Err(_) => return Err(client.silent(START_TIME)),
@@ -74,7 +78,7 @@ impl Client {
         let message = format!(
             "lab `{}` is run by labctl {version}, which speaks version {protocol} of the control \
              protocol; this labctl speaks version {VERSION}",
-            self.lab
+            self.lab.name()
         );
         Err(Error::new(Exit::Failed, message).help("use the labctl that the lab was started with"))
     }
@@ -124,22 +128,25 @@ impl Client {
     }
 
     fn gone(&self) -> Error {
-        let message = format!("the supervisor of lab `{}` has ended", self.lab);
-        Error::new(Exit::Failed, message).help("labctl ps --all shows what is there")
+        let message = format!("the supervisor of lab `{}` has ended", self.lab.name());
+        Error::new(Exit::Failed, message).help(match self.lab.last_words() {
+            Some(log) => format!("its last words are in {}", log.display()),
+            None => "labctl ps --all shows what is there".to_owned(),
+        })
     }
 
     fn broken(&self, error: io::Error) -> Error {
         if is_hang_up(&error) {
             return self.gone();
         }
-        let message = format!("cannot understand the supervisor of lab `{}`", self.lab);
+        let message = format!("cannot understand the supervisor of lab `{}`", self.lab.name());
         Error::new(Exit::Failed, message).because(error)
     }
 
     fn silent(&self, patience: Duration) -> Error {
         let message = format!(
             "the supervisor of lab `{}` has not answered for {} s",
-            self.lab,
+            self.lab.name(),
             patience.as_secs()
         );
         Error::new(Exit::Timeout, message).help("labctl ps says which process it is")
@@ -244,11 +251,21 @@ async fn reach(lab: &LabDirectory) -> io::Result<UnixStream> {
     }
 }
 
+/// The process that listens on the lab's socket, as the kernel knows it; `None` if nobody does.
+pub async fn listener(lab: &LabDirectory) -> Option<u32> {
+    lab.check().ok()?;
+    let stream = UnixStream::connect(lab.socket()).await.ok()?;
+    stream.peer_cred().ok()?.pid()?.try_into().ok()
+}
+
+fn not_ours(lab: &LabDirectory) -> Error {
+    Error::new(Exit::Failed, format!("lab `{}` belongs to somebody else", lab.name()))
+}
+
 fn cannot_connect(lab: &LabDirectory, error: io::Error) -> Error {
     let name = lab.name();
     if error.kind() == io::ErrorKind::PermissionDenied {
-        let message = format!("lab `{name}` belongs to somebody else");
-        return Error::new(Exit::Failed, message).because(error);
+        return not_ours(lab).because(error);
     }
     match lab.holder() {
         Some(pid) => {
@@ -258,13 +275,26 @@ fn cannot_connect(lab: &LabDirectory, error: io::Error) -> Error {
         }
         None if lab.path().exists() => {
             let message = format!("lab `{name}` is dead: its supervisor is gone");
-            let file =
-                lab.record().map_or_else(String::new, |of| format!(" {}", of.file.display()));
-            let help = format!("`labctl up{file}` brings it back; nothing needs to be repaired");
-            Error::new(Exit::NothingSelected, message).help(help)
+            let words = match lab.last_words() {
+                Some(log) => format!("; its last words are in {}", log.display()),
+                None => String::new(),
+            };
+            Error::new(Exit::NothingSelected, message).help(up_again(lab) + &words)
         }
         None => no_such_lab(name),
     }
+}
+
+/// What brings a dead lab back.
+fn up_again(lab: &LabDirectory) -> String {
+    let up = match lab.record() {
+        Some(of) if of.is_from_a_pipe() => {
+            return "`labctl up -` with the same lab file on stdin brings it back".to_owned();
+        }
+        Some(of) => format!("labctl up {}", of.file.display()),
+        None => "labctl up".to_owned(),
+    };
+    format!("`{up}` brings it back; nothing needs to be repaired")
 }
 
 fn no_such_lab(name: &str) -> Error {
@@ -315,12 +345,13 @@ pub fn select(given: Option<&str>, here: Option<&str>) -> Result<LabDirectory, E
 
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
+    use std::path::{Path, PathBuf};
 
     use serde_json::json;
     use tokio::net::UnixListener;
 
     use super::*;
+    use crate::control::directory::{Record, create_private};
     use crate::control::protocol::Event;
 
     /// A lab's directory with a socket, where one client is told what `says` and then hung up on.
@@ -333,7 +364,7 @@ mod tests {
         fn new(test: &str) -> Self {
             let root = std::env::temp_dir().join(format!("labctl-{test}-{}", std::process::id()));
             let lab = LabDirectory { path: root.join("pair") };
-            std::fs::create_dir_all(lab.path()).unwrap();
+            create_private(lab.path()).unwrap();
             let listener = UnixListener::bind(lab.socket()).unwrap();
             Self { lab, listener }
         }
@@ -456,10 +487,22 @@ mod tests {
         let error = Client::connect(&lab).await.unwrap_err();
         assert_eq!(error.exit(), Exit::NothingSelected);
         assert!(error.to_string().contains("is dead"), "{error}");
+        let help = |error: Error| miette::Diagnostic::help(&error).map(|help| help.to_string());
+        assert!(help(error).unwrap().starts_with("`labctl up` brings it back"));
+        std::fs::write(lab.log(), "a bug").unwrap();
+        let words = help(Client::connect(&lab).await.unwrap_err()).unwrap();
+        assert!(words.contains(&lab.log().display().to_string()), "{words}");
         let lock = lab.lock().unwrap();
         let error = Client::connect(&lab).await.unwrap_err();
         assert!(error.to_string().contains("does not listen"), "{error}");
+        lock.record(&Record::new(Path::new("/labs/-"), 1)).unwrap();
+        let record = std::fs::read(lab.path().join("lab.json")).unwrap();
         drop(lock);
+        create_private(lab.path()).unwrap();
+        std::fs::write(lab.path().join("lab.json"), record).unwrap();
+        let words = help(Client::connect(&lab).await.unwrap_err()).unwrap();
+        assert!(words.contains("`labctl up -` with the same lab file on stdin"), "{words}");
+        drop(lab.lock().unwrap());
         let error = Client::connect(&lab).await.unwrap_err();
         assert_eq!(error.exit(), Exit::NothingSelected);
         assert!(error.to_string().contains("does not run"), "{error}");

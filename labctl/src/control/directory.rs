@@ -8,7 +8,7 @@ use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::{self, Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -30,10 +30,30 @@ const SETTLE_PATIENCE: Duration = Duration::from_secs(10);
 /// What a supervisor leaves in its directory for those who come later.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Record {
-    /// The lab's file; absolute, or `-` for standard input.
+    /// The file that the lab began with; absolute, or `-` for standard input.
     pub file: PathBuf,
     /// When it began, in milliseconds of Unix time.
     pub started_ms: u64,
+}
+
+impl Record {
+    /// The record of a lab that begins with `file`.
+    pub fn new(file: &Path, started_ms: u64) -> Self {
+        let absolute = || path::absolute(file).unwrap_or_else(|_| file.to_owned());
+        let file = if is_a_pipe(file) { PathBuf::from("-") } else { absolute() };
+        Self { file, started_ms }
+    }
+
+    /// Whether nobody can read the file again.
+    pub fn is_from_a_pipe(&self) -> bool {
+        is_a_pipe(&self.file)
+    }
+}
+
+/// Whether a lab file's path stands for standard input: `-`, in whatever directory the paths in it
+/// were seen from.
+pub fn is_a_pipe(file: &Path) -> bool {
+    file.file_name().is_some_and(|name| name == "-")
 }
 
 /// A lab's directory, whether there is a lab in it or not.
@@ -45,11 +65,10 @@ pub struct LabDirectory {
 /// The directory of all labs of this user: `LABCTL_STATE_DIR`, or `labctl` in `XDG_RUNTIME_DIR`, or
 /// else a directory of the user's own in `/run` or `/tmp`.
 pub fn root() -> PathBuf {
-    let of = |name| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    if let Some(own) = of("LABCTL_STATE_DIR") {
-        return own;
+    if let Some(chosen) = chosen_root() {
+        return chosen;
     }
-    if let Some(runtime) = of("XDG_RUNTIME_DIR") {
+    if let Some(runtime) = path_in("XDG_RUNTIME_DIR") {
         return runtime.join("labctl");
     }
     match user() {
@@ -58,25 +77,41 @@ pub fn root() -> PathBuf {
     }
 }
 
-fn user() -> u32 {
+/// The directory of all labs, if the user has said which.
+fn chosen_root() -> Option<PathBuf> {
+    path_in("LABCTL_STATE_DIR")
+}
+
+fn path_in(variable: &str) -> Option<PathBuf> {
+    env::var_os(variable).filter(|value| !value.is_empty()).map(PathBuf::from)
+}
+
+/// Whose labs these are.
+pub(super) fn user() -> u32 {
     rustix::process::geteuid().as_raw()
 }
 
 impl LabDirectory {
     /// The directory of the lab of that name.
     pub fn named(name: &str) -> Self {
-        Self { path: root().join(name) }
+        Self::within(&root(), name)
+    }
+
+    /// The directory of the lab of that name, where all labs are in `root`.
+    pub(crate) fn within(root: &Path, name: &str) -> Self {
+        Self { path: root.join(name) }
     }
 
     /// The directories of all labs, dead ones too, by name.
     ///
     /// # Errors
-    /// If the directory of labs is there and cannot be read.
+    /// If the directory of labs is there and cannot be read, or is not this user's.
     pub fn all() -> Result<Vec<Self>, Error> {
         let root = root();
         let failed = |error: io::Error| {
             Error::new(Exit::Failed, format!("cannot list {}", root.display())).because(error)
         };
+        check_root(&root).map_err(|error| unusable(&root, error))?;
         let entries = match fs::read_dir(&root) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             entries => entries.map_err(failed)?,
@@ -84,8 +119,10 @@ impl LabDirectory {
         let mut found = Vec::new();
         for entry in entries {
             let path = entry.map_err(failed)?.path();
-            if path.join(LOCK).is_file() {
-                found.push(Self { path });
+            let lab = Self { path };
+            // Where others may put something, what they have put there is not listed.
+            if lab.check().is_ok() && lab.path.join(LOCK).is_file() {
+                found.push(lab);
             }
         }
         found.sort_by(|a, b| a.path.cmp(&b.path));
@@ -112,14 +149,33 @@ impl LabDirectory {
         self.path.join("supervisor.log")
     }
 
+    /// The log of a supervisor that has written something to it.
+    pub fn last_words(&self) -> Option<PathBuf> {
+        let log = self.log();
+        fs::metadata(&log).is_ok_and(|found| found.len() > 0).then_some(log)
+    }
+
+    /// That nobody else can have made the directory, or what is in it: it is this user's, and so is
+    /// the directory of all labs unless the user has chosen that. One that is not there is as good.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn check(&self) -> Result<(), Error> {
+        let root = self.path.parent().unwrap_or(Path::new("."));
+        check_root(root).map_err(|error| unusable(root, error))?;
+        check_private(&self.path).map_err(|error| unusable(&self.path, error))
+    }
+
     /// What the last supervisor wrote down, if it can be read.
     pub fn record(&self) -> Option<Record> {
+        self.check().ok()?;
         serde_json::from_slice(&fs::read(self.path.join(RECORD)).ok()?).ok()
     }
 
-    /// The process of the supervisor that holds the lab; `None` if nobody does. 0 if it has not said
-    /// yet who it is.
+    /// The process of the supervisor that holds the lab; `None` if nobody does, or somebody else than
+    /// this user. 0 if it has not said yet who it is.
     pub fn holder(&self) -> Option<u32> {
+        self.check().ok()?;
         let mut file = File::open(self.path.join(LOCK)).ok()?;
         if file.try_lock_shared().is_ok() {
             return None;
@@ -167,10 +223,13 @@ impl LabDirectory {
     pub fn lock(&self) -> Result<Lock, Error> {
         let failed = |error| unusable(&self.path, error);
         let root = self.path.parent().unwrap_or(Path::new("."));
-        private_directory(root).map_err(failed)?;
+        create_private(root).map_err(failed)?;
+        // Before anything is put there.
+        self.check()?;
         let patience = Instant::now() + LOCK_PATIENCE;
         loop {
-            private_directory(&self.path).map_err(failed)?;
+            create_private(&self.path).map_err(failed)?;
+            self.check()?;
             let path = self.path.join(LOCK);
             let mut open = OpenOptions::new();
             open.read(true).write(true).create(true).truncate(false);
@@ -181,8 +240,10 @@ impl LabDirectory {
             };
             match file.try_lock() {
                 Ok(()) if is_the_file_at(&file, &path) => {
-                    // A supervisor that was killed leaves its socket; it must not be taken for ours.
+                    // A supervisor that was killed leaves its socket, and its log; they must not be
+                    // taken for ours.
                     let _ = fs::remove_file(self.socket());
+                    let _ = fs::remove_file(self.log());
                     file.set_len(0).map_err(failed)?;
                     writeln!(file, "{}", std::process::id()).map_err(failed)?;
                     return Ok(Lock { directory: self.clone(), _file: file });
@@ -206,7 +267,8 @@ fn unusable(path: &Path, error: io::Error) -> Error {
         .help("LABCTL_STATE_DIR names another directory for running labs")
 }
 
-/// A lab's directory in the hands of its supervisor. Dropping it removes the directory.
+/// A lab's directory in the hands of its supervisor. Dropping it removes the directory, unless a panic
+/// has left its report there.
 #[derive(Debug)]
 pub struct Lock {
     directory: LabDirectory,
@@ -230,29 +292,47 @@ impl Lock {
 
 impl Drop for Lock {
     fn drop(&mut self) {
+        // The report of a bug is in the log. The lab is dead then, as if its supervisor had been killed.
+        if thread::panicking() && self.directory.last_words().is_some() {
+            return;
+        }
         // The lock is held until the file closes: nobody can have begun to use the directory. What
         // cannot be removed is found by the next `up` and overwritten.
         let _ = fs::remove_dir_all(&self.directory.path);
     }
 }
 
-/// Creates a directory for this user alone, or finds that it is.
-fn private_directory(path: &Path) -> io::Result<()> {
+/// Creates a directory for this user alone, if it is not there.
+pub(super) fn create_private(path: &Path) -> io::Result<()> {
     match DirBuilder::new().mode(0o700).recursive(false).create(path) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return DirBuilder::new().mode(0o700).recursive(true).create(path);
+            DirBuilder::new().mode(0o700).recursive(true).create(path)
         }
-        created => return created,
+        created => created,
     }
-    // In /tmp somebody else could have made it.
-    let metadata = fs::symlink_metadata(path)?;
-    match metadata.is_dir() && metadata.uid() == user() {
+}
+
+/// That the directory of all labs is this user's, or the user's choice.
+fn check_root(root: &Path) -> io::Result<()> {
+    match chosen_root().is_some_and(|chosen| chosen == root) {
         true => Ok(()),
-        false => Err(io::Error::new(
-            io::ErrorKind::PermissionDenied,
-            "it is not a directory of this user",
-        )),
+        false => check_private(root),
+    }
+}
+
+/// That a directory is this user's and nobody else may write to it, if it is there. In /tmp somebody
+/// else could have made it.
+fn check_private(path: &Path) -> io::Result<()> {
+    let refused = |why| Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+        Ok(found) if !found.is_dir() || found.uid() != user() => {
+            refused("it is not a directory of this user")
+        }
+        Ok(found) if found.mode() & 0o022 != 0 => refused("others than this user may write to it"),
+        Ok(_) => Ok(()),
     }
 }
 
@@ -266,6 +346,8 @@ fn is_the_file_at(file: &File, path: &Path) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::Permissions;
+    use std::os::unix::fs::{PermissionsExt, chown};
     use std::os::unix::net::UnixListener;
 
     use super::*;
@@ -273,6 +355,10 @@ mod tests {
     fn scratch(test: &str) -> LabDirectory {
         let root = env::temp_dir().join(format!("labctl-{test}-{}", std::process::id()));
         LabDirectory { path: root.join("lab") }
+    }
+
+    fn remove(lab: &LabDirectory) {
+        fs::remove_dir_all(lab.path().parent().unwrap()).unwrap();
     }
 
     #[test]
@@ -294,7 +380,7 @@ mod tests {
     #[test]
     fn what_a_killed_supervisor_leaves_is_taken_over() {
         let lab = scratch("stale");
-        fs::create_dir_all(lab.path()).unwrap();
+        create_private(lab.path()).unwrap();
         fs::write(lab.path().join(LOCK), "999999999\n").unwrap();
         fs::write(lab.socket(), "").unwrap();
         assert_eq!(lab.holder(), None);
@@ -310,5 +396,59 @@ mod tests {
         assert!(!lab.is_served(), "it was about to end");
         soon.join().unwrap();
         fs::remove_dir(lab.path().parent().unwrap()).unwrap();
+    }
+    /// In /tmp anybody can make a directory of the name that ours would have.
+    #[test]
+    fn what_others_could_have_made_is_not_looked_at() {
+        let lab = scratch("foreign");
+        let root = lab.path().parent().unwrap().to_owned();
+        let lock = lab.lock().unwrap();
+        lock.record(&Record { file: "/x.lab.yaml".into(), started_ms: 1 }).unwrap();
+        let _listener = UnixListener::bind(lab.socket()).unwrap();
+        let refused = |place: &Path| {
+            let place = place.display();
+            assert!(lab.check().is_err() && !lab.is_served(), "{place}");
+            assert_eq!((lab.holder(), lab.record()), (None, None), "{place}");
+            assert_eq!(lab.lock().unwrap_err().exit(), Exit::Failed, "{place}");
+        };
+        for place in [lab.path(), &root] {
+            fs::set_permissions(place, Permissions::from_mode(0o770)).unwrap();
+            refused(place);
+            fs::set_permissions(place, Permissions::from_mode(0o700)).unwrap();
+            // Only root can give something away.
+            if chown(place, Some(65534), None).is_ok() {
+                refused(place);
+                chown(place, Some(user()), None).unwrap();
+            }
+        }
+        assert_eq!(lab.holder(), Some(std::process::id()), "nothing else was wrong");
+        drop(lock);
+        remove(&lab);
+    }
+
+    #[test]
+    fn a_panic_leaves_its_report() {
+        let lab = scratch("panic");
+        let crash = |log: bool| {
+            let lock = lab.lock().unwrap();
+            let crashed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                let _lock = lock;
+                if log {
+                    fs::write(lab.log(), "a bug").unwrap();
+                }
+                panic!("deliberate");
+            }));
+            assert!(crashed.is_err());
+        };
+        crash(false);
+        assert!(!lab.path().exists(), "there is nothing to be read");
+        crash(true);
+        assert_eq!((lab.holder(), lab.last_words()), (None, Some(lab.log())));
+        // The next one begins with a log of its own.
+        let lock = lab.lock().unwrap();
+        assert_eq!(lab.last_words(), None);
+        drop(lock);
+        assert!(!lab.path().exists());
+        remove(&lab);
     }
 }

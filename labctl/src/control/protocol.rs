@@ -26,7 +26,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::error::{Error, Exit};
-use crate::impairments::Impairments;
+use crate::impairments::{ImpairmentChanges, Impairments};
 use crate::topology::{Problem, SwitchKind, Variables};
 
 /// The version of everything in this module.
@@ -70,7 +70,7 @@ pub enum Request {
         /// Only say what would be done?
         dry_run: bool,
     },
-    /// Ends the lab; answers `null` when it is gone.
+    /// Ends the lab; answers `null` before it does. It is gone once nobody holds its directory's lock.
     Down,
     /// Starts a guest anew; answers `null` when it runs.
     Restart {
@@ -118,8 +118,8 @@ pub enum Request {
     SetLink {
         /// Its name.
         cable: String,
-        /// Gives it these impairments instead of those it has.
-        impairments: Option<Impairments>,
+        /// What becomes different of what it does to frames.
+        changes: ImpairmentChanges,
         /// Plugs it in or out.
         up: Option<bool>,
     },
@@ -189,7 +189,7 @@ impl From<Refusal> for Error {
 pub struct LabStatus {
     /// Its name.
     pub lab: String,
-    /// The file it was made from; `-` if that was a pipe.
+    /// The file it was last made from; `-` if that was a pipe.
     pub file: String,
     /// How it is as a whole.
     pub state: LabState,

@@ -100,8 +100,10 @@ impl Supervisor {
             Request::Capture { place, snap, count } => {
                 Reply::Capture(self.capture(place, snap, count)?)
             }
-            Request::SetLink { cable, impairments, up } => {
-                document(&self.set_cable(&cable, impairments, up)?)?
+            Request::SetLink { cable, changes, up } => {
+                let running = self.running.fabric_mut().cable_mut(&cable);
+                let after = running.and_then(|running| changes.of(running.impairments()));
+                document(&self.set_cable(&cable, after, up)?)?
             }
             Request::Exec { guest: name, command } => Reply::Exec(
                 self.guest(&name)?.exec(&command).map_err(|error| cannot_run(&name, error))?,
@@ -130,6 +132,7 @@ impl Supervisor {
         let mut cables = self.running.fabric().cables();
         let found = cables.find_map(|cable| Some((cable, cable.end_at(&place)?)));
         let Some((cable, end)) = found else {
+            self.cables_are_ours()?;
             let message = format!("there is no cable or port `{place}`");
             return Err(Error::new(Exit::NothingSelected, message)
                 .help("labctl link show lists cables and ports"));
@@ -140,6 +143,16 @@ impl Supervisor {
         Ok(Capturing { capture, interface: place, snap, left: count.unwrap_or(u64::MAX) })
     }
 
+    /// That no other VMM has laid the cables.
+    fn cables_are_ours(&self) -> Result<(), Error> {
+        if self.lab.qemu.is_none() {
+            return Ok(());
+        }
+        let message = format!("QEMU runs lab `{}`, and its cables are its own", self.lab.name);
+        Err(Error::new(Exit::NothingSelected, message)
+            .help("labctl shows, changes and captures only cables between its own guests"))
+    }
+
     /// Changes a cable, and notes it.
     pub(super) fn set_cable(
         &mut self,
@@ -147,6 +160,7 @@ impl Supervisor {
         impairments: Option<Impairments>,
         up: Option<bool>,
     ) -> Result<CableStatus, Error> {
+        self.cables_are_ours()?;
         let Some(cable) = self.running.fabric_mut().cable_mut(name) else {
             let names: Vec<_> = self.lab.cables().map(|id| self.lab.cable_name(id)).collect();
             let error = Error::new(Exit::NothingSelected, format!("no cable is called `{name}`"));

@@ -5,6 +5,7 @@ use vmm_core::e1000::NicCounters;
 
 use super::Supervisor;
 use super::unix_time::ms;
+use crate::control::directory::is_a_pipe;
 use crate::control::protocol::{
     CableStatus, CableTraffic, GuestState, GuestStatus, LabStatus, MacEntry, NicStatus,
     SwitchStatus, Traffic,
@@ -28,7 +29,10 @@ impl Supervisor {
         });
         LabStatus {
             lab: self.lab.name.clone(),
-            file: self.lab.path.display().to_string(),
+            file: match is_a_pipe(&self.lab.path) {
+                true => "-".to_owned(),
+                false => self.lab.path.display().to_string(),
+            },
             state: self.state(),
             pid: std::process::id(),
             started_ms: self.started_ms,

@@ -1,7 +1,7 @@
 //! Which lab file is meant, and its text.
 
 use std::{
-    ffi::OsStr,
+    ffi::{OsStr, OsString},
     fs::File,
     io::{self, Read},
     path::{Path, PathBuf},
@@ -23,18 +23,7 @@ pub fn find(given: Option<&Path>) -> Result<PathBuf, Error> {
         Some(path) => path,
         None => Path::new("."),
     };
-    let unreadable = |error: io::Error| {
-        Error::new(Exit::InvalidFile, format!("cannot list {}", directory.display())).because(error)
-    };
-    let mut found = Vec::new();
-    for entry in directory.read_dir().map_err(unreadable)? {
-        let name = entry.map_err(unreadable)?.file_name();
-        if name.as_encoded_bytes().ends_with(b".lab.yaml") {
-            found.push(name);
-        }
-    }
-    found.sort();
-    match found.as_slice() {
+    match lab_files_in(directory)?.as_slice() {
         [only] if given.is_none() => Ok(PathBuf::from(only)),
         [only] => Ok(directory.join(only)),
         [] => {
@@ -47,6 +36,25 @@ pub fn find(given: Option<&Path>) -> Result<PathBuf, Error> {
             Err(Error::new(Exit::Usage, message).help(format!("name one: {}", names.join(", "))))
         }
     }
+}
+
+/// The names of all lab files in a directory, sorted.
+///
+/// # Errors
+/// If it cannot be listed.
+pub fn lab_files_in(directory: &Path) -> Result<Vec<OsString>, Error> {
+    let unreadable = |error: io::Error| {
+        Error::new(Exit::InvalidFile, format!("cannot list {}", directory.display())).because(error)
+    };
+    let mut found = Vec::new();
+    for entry in directory.read_dir().map_err(unreadable)? {
+        let name = entry.map_err(unreadable)?.file_name();
+        if name.as_encoded_bytes().ends_with(b".lab.yaml") {
+            found.push(name);
+        }
+    }
+    found.sort();
+    Ok(found)
 }
 
 fn place(given: Option<&Path>) -> String {

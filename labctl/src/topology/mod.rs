@@ -37,7 +37,7 @@ mod variables;
 use std::path::Path;
 
 use document::Document;
-pub use find::{find, read};
+pub use find::{find, lab_files_in, read};
 pub use model::{
     Action, Assertion, Axis, Bench, Boot, CableId, Cell, Dimension, Guest, HostTap, Lab, Link,
     LinkEnd, Metric, Nic, Operator, Overrides, Pair, Pktguest, Qemu, Quick, Relation, Role,
@@ -48,7 +48,10 @@ pub use problem::Problem;
 pub(crate) use problem::did_you_mean;
 pub use schema::schema;
 
-pub use units::{Network, human_mac, human_memory, human_time, parse_time};
+pub use file::Delay;
+pub use units::{
+    BitRate, Network, Share, human_mac, human_memory, human_time, parse_scalar, parse_time,
+};
 pub use variables::{Variables, variables_of};
 
 use crate::error::Error;
@@ -77,13 +80,39 @@ impl Lab {
     /// # Errors
     /// As [`Lab::load`].
     pub fn parse_with(path: &Path, text: &str, variables: &Variables) -> Result<Lab, Error> {
-        // Some editors begin a file with a byte order mark; it is not part of the text.
-        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-        let mut document = Document::new(path, text)
+        let mut document = Document::new(path, without_mark(text))
             .map_err(|problem| Error::invalid_file(path, vec![*problem]))?;
         let lab = read_lab(path, &mut document, variables).filter(|_| document.is_sound());
         lab.ok_or_else(|| Error::invalid_file(path, document.into_problems()))
     }
+
+    /// The name that a lab file gives its lab, whatever mistakes it has elsewhere.
+    ///
+    /// # Errors
+    /// As [`Lab::load`], if the name cannot be told.
+    pub fn name_in(path: &Path) -> Result<String, Error> {
+        let text = read(path)?;
+        match read_name(path, without_mark(&text)) {
+            Some(name) => Ok(name),
+            None => Lab::parse(path, &text).map(|lab| lab.name),
+        }
+    }
+}
+
+/// Some editors begin a file with a byte order mark; it is not part of the text.
+fn without_mark(text: &str) -> &str {
+    text.strip_prefix('\u{feff}').unwrap_or(text)
+}
+
+/// The lab's name, if the text has one that is good.
+fn read_name(path: &Path, text: &str) -> Option<String> {
+    let mut document = Document::new(path, text).ok()?;
+    // Where keys are there twice it may be the name.
+    if !document.is_sound() {
+        return None;
+    }
+    let name = tree::parse(&mut document, &variables_of(text))?.get("name")?.as_str()?.to_owned();
+    resolve::is_name(&name).then_some(name)
 }
 
 /// The lab as far as the text can be made sense of.

@@ -22,6 +22,14 @@ pub trait Scalar: Sized {
     fn schema() -> Value;
 }
 
+/// Reads a scalar as the lab file has it.
+///
+/// # Errors
+/// What was expected instead.
+pub fn parse_scalar<T: Scalar>(text: &str) -> Result<T, String> {
+    T::parse(text).ok_or_else(|| format!("expected {}", T::expected()))
+}
+
 /// Accepts a [`Scalar`] written as a string or as a plain number.
 struct ScalarVisitor<T>(PhantomData<T>);
 

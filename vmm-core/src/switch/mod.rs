@@ -129,10 +129,17 @@ impl Switch {
         &self.shared.name
     }
 
-    /// Adds a port. It is freed when the returned backend is dropped.
+    /// Adds a port, the lowest that is free. It is freed when the returned backend is dropped.
     pub fn attach(&self) -> Result<Port, SwitchError> {
+        self.attach_at(None)
+    }
+
+    /// As [`attach`](Self::attach); the port that is `wanted`, if one is and it has been freed.
+    pub fn attach_at(&self, wanted: Option<u8>) -> Result<Port, SwitchError> {
         let mut slots = self.shared.slots.write();
-        let free = slots.iter().position(|slot| !slot.attached);
+        let is_free = |index: &usize| slots.get(*index).is_some_and(|slot| !slot.attached);
+        let wanted = wanted.map(usize::from).filter(is_free);
+        let free = wanted.or_else(|| slots.iter().position(|slot| !slot.attached));
         let index = match free {
             Some(index) => index,
             None if slots.len() < MAX_PORTS => {

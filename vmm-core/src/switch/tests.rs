@@ -205,6 +205,19 @@ fn a_dropped_port_is_free_again_and_its_addresses_are_gone() {
     assert_eq!(bench.switch.attach().unwrap().index(), 1);
 }
 
+#[test]
+fn whoever_comes_back_can_have_the_port_of_before() {
+    let mut bench = Bench::new(3, 100);
+    drop(bench.ports.remove(0));
+    bench.ports.pop();
+    let third = bench.switch.attach_at(Some(2)).unwrap();
+    assert_eq!(third.index(), 2, "though port 0 is free, too");
+    // One that somebody has, or that never was.
+    let first = bench.switch.attach_at(Some(2)).unwrap();
+    let new = bench.switch.attach_at(Some(200)).unwrap();
+    assert_eq!((first.index(), new.index()), (0, 3));
+}
+
 /// A NIC that is freed while frames are handed to it frees its own port, on the sender's thread.
 #[test]
 fn a_receiver_that_goes_away_during_a_batch_frees_its_port() {

@@ -7,6 +7,7 @@
 use std::env;
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
+use std::iter;
 use std::path::PathBuf;
 use std::pin::pin;
 use std::process::{Child, Command, Stdio};
@@ -19,7 +20,7 @@ use rustix::stdio::dup2_stderr;
 
 use super::session::Session;
 use crate::cli::args::Source;
-use crate::cli::{block_on, next, note, terminated};
+use crate::cli::{VERBOSE, block_on, next, note, terminated};
 use crate::control::client::Client;
 use crate::control::directory::LabDirectory;
 use crate::control::protocol::Request;
@@ -38,25 +39,23 @@ pub fn run(
     directory: &LabDirectory,
     wait: Option<Duration>,
 ) -> Result<Exit, Error> {
-    let failed = |error| Error::new(Exit::HostLacks, "cannot start the supervisor").because(error);
-    let words = memfd_create("supervisor", MemfdFlags::CLOEXEC);
-    let mut words = File::from(words.map_err(|error| failed(error.into()))?);
-    let mut child = spawn(source, &words).map_err(failed)?;
     let deadline = Instant::now() + START_TIME;
-    while directory.holder() != Some(child.id()) || !greets(directory)? {
-        if let Some(status) = child.try_wait().ok().flatten() {
-            pass_on(&mut words);
-            let exit = status.code().and_then(|code| Exit::from_code(code.try_into().ok()?));
-            return Ok(exit.unwrap_or(Exit::Bug));
+    loop {
+        match start(source, directory, deadline)? {
+            Exit::Ok => break,
+            // Somebody else has begun it at the same moment. If that comes to nothing it is our turn.
+            Exit::Locked if Instant::now() < deadline => {
+                if !directory.is_served() {
+                    continue;
+                }
+                match join(source, directory) {
+                    Err(_) if directory.is_ending() => {}
+                    joined => break joined?,
+                }
+            }
+            exit => return Ok(exit),
         }
-        if Instant::now() >= deadline {
-            let message = format!("the lab did not come up within {START_TIME:?}");
-            return Err(Error::new(Exit::Timeout, message)
-                .help(format!("labctl down --lab {}", directory.name())));
-        }
-        thread::sleep(Duration::from_millis(10));
     }
-    pass_on(&mut words);
     if let Some(time) = wait {
         let request = Request::Wait { timeout_ms: time.as_millis() as u64 };
         block_on(async { Client::connect(directory).await?.ask::<()>(&request).await })??;
@@ -67,6 +66,39 @@ pub fn run(
     Ok(Exit::Ok)
 }
 
+/// Starts the lab's supervisor, and waits until it answers. Returns its exit code if it ends before,
+/// having said why.
+fn start(source: &Source, directory: &LabDirectory, deadline: Instant) -> Result<Exit, Error> {
+    let failed = |error| Error::new(Exit::HostLacks, "cannot start the supervisor").because(error);
+    let words = memfd_create("supervisor", MemfdFlags::CLOEXEC);
+    let mut words = File::from(words.map_err(|error| failed(error.into()))?);
+    let mut child = spawn(source, &words).map_err(failed)?;
+    while directory.holder() != Some(child.id()) || !greets(directory)? {
+        if let Some(status) = child.try_wait().ok().flatten() {
+            let exit = status.code().and_then(|code| Exit::from_code(code.try_into().ok()?));
+            let exit = exit.unwrap_or(Exit::Bug);
+            if exit != Exit::Locked || Instant::now() >= deadline {
+                pass_on(&mut words);
+            }
+            return Ok(exit);
+        }
+        if Instant::now() >= deadline {
+            let message = format!("the lab did not come up within {START_TIME:?}");
+            return Err(Error::new(Exit::Timeout, message)
+                .help(format!("labctl down --lab {}", directory.name())));
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+    pass_on(&mut words);
+    Ok(Exit::Ok)
+}
+
+/// Makes the lab that somebody else has just begun what our file says.
+fn join(source: &Source, directory: &LabDirectory) -> Result<(), Error> {
+    super::tell(&super::apply(source, directory, false)?, false);
+    Ok(())
+}
+
 /// Whether the supervisor has started all guests: it answers nobody before.
 fn greets(directory: &LabDirectory) -> Result<bool, Error> {
     Ok(directory.socket().exists() && block_on(Client::connect(directory))?.is_ok())
@@ -74,6 +106,8 @@ fn greets(directory: &LabDirectory) -> Result<bool, Error> {
 
 fn spawn(source: &Source, words: &File) -> io::Result<Child> {
     let mut command = Command::new(env::current_exe()?);
+    let verbose = VERBOSE.get().copied().unwrap_or_default();
+    command.args(iter::repeat_n("-v", verbose.into()));
     command.arg("supervise").arg("--file").arg(source.absolute());
     command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(words.try_clone()?);
     let mut child = command.spawn()?;

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::os::unix::net::UnixListener;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use vmm_core::kvm::Hypervisor;
 
@@ -27,9 +27,7 @@ impl Session {
     /// [`Exit::HostLacks`] without KVM, [`Exit::Failed`] if the directory cannot be written.
     pub fn begin(lock: Lock, file: &Path) -> Result<Self, Error> {
         let hypervisor = open_hypervisor()?;
-        let file = std::path::absolute(file).unwrap_or_else(|_| PathBuf::from(file));
-        let record = Record { file, started_ms: now_ms() };
-        lock.record(&record).map_err(|error| {
+        lock.record(&Record::new(file, now_ms())).map_err(|error| {
             let place = lock.directory().path().display();
             Error::new(Exit::Failed, format!("cannot write to {place}")).because(error)
         })?;

@@ -203,7 +203,7 @@ impl Fabric {
         side: usize,
     ) -> Result<(Box<dyn Backend>, Socket), FabricError> {
         match end {
-            LinkEnd::Switch(switch) => self.port(switch_name(lab, *switch), name, side).await,
+            LinkEnd::Switch(switch) => self.port(switch_name(lab, *switch), name, side, None).await,
             LinkEnd::Host(wanted) => {
                 let (port, tap) = self.host.open(wanted).await?;
                 Ok(tap_end(tap, port, name))
@@ -211,16 +211,17 @@ impl Fabric {
         }
     }
 
-    /// Adds a port to a switch for interface `number` of `owner`.
+    /// Adds a port to a switch for interface `number` of `owner`; the one that it `had`, if it is free.
     async fn port(
         &mut self,
         switch: &str,
         owner: &str,
         number: usize,
+        had: Option<u8>,
     ) -> Result<(Box<dyn Backend>, Socket), FabricError> {
         match self.medium(switch)? {
             Medium::Vale(switch) => {
-                let port = switch.attach()?;
+                let port = switch.attach_at(had)?;
                 let socket = Socket::Vale(switch.clone(), port.index());
                 Ok((Box::new(port), socket))
             }
@@ -246,9 +247,11 @@ impl Fabric {
     ) -> Result<(Box<dyn Backend>, Socket), FabricError> {
         let (guest_spec, nic_spec) = nic_of(lab, guest, nic)?;
         let switch = switch_name(lab, nic_spec.switch);
-        let (backend, socket) = self.port(switch, &guest_spec.name, nic).await?;
         let id = CableId::Nic { guest, nic };
         let name = lab.cable_name(id);
+        // Of a guest that is started anew.
+        let had = self.cables.get(&name).and_then(|cable| cable.port_on(switch)?.parse().ok());
+        let (backend, socket) = self.port(switch, &guest_spec.name, nic, had).await?;
         if !self.cables.contains_key(&name) {
             let cable = RunningCable::new(lab, id, &self.courier)?;
             self.cables.insert(name.clone(), cable);

@@ -49,7 +49,6 @@ pub use port::{PortStats, TapPort};
 pub use privileges::Privileges;
 
 use error::to_io;
-use names::Names;
 use netns::{Netns, Place};
 
 /// Large enough that the bridge never drops a frame for its length, which it would not count.
@@ -73,7 +72,6 @@ impl Bridge {
 /// open [`Tap`]s.
 #[derive(Debug)]
 pub struct HostNetwork {
-    names: Names,
     netns: Arc<Netns>,
 }
 
@@ -83,7 +81,20 @@ impl HostNetwork {
     /// # Errors
     /// If the host refuses.
     pub async fn new() -> Result<Self, NetworkError> {
-        Ok(Self { names: Names::default(), netns: Arc::new(Netns::enter(Place::Private).await?) })
+        Ok(Self { netns: Arc::new(Netns::enter(Place::Private).await?) })
+    }
+
+    /// The first name that no interface has. The kernel knows which are taken: names of those that
+    /// are gone are free again, so that a guest that is started anew has the one that it had.
+    async fn free_name(&self, stem: &str, suffix: &str) -> Result<String, NetworkError> {
+        let mut attempt = 1;
+        loop {
+            let name = names::name(stem, suffix, attempt);
+            if self.netns.find(&name).await?.is_none() {
+                return Ok(name);
+            }
+            attempt += 1;
+        }
     }
 
     /// Creates a bridge for the switch of that name and brings it up: it learns with the kernel's
@@ -92,7 +103,7 @@ impl HostNetwork {
     /// # Errors
     /// If the kernel refuses, such as for want of the driver.
     pub async fn create_bridge(&mut self, switch: &str) -> Result<Bridge, NetworkError> {
-        let name = self.names.claim(&format!("br-{switch}"), "");
+        let name = self.free_name(&format!("br-{switch}"), "").await?;
         let message = LinkBridge::new(&name)
             .stp_state(BridgeStpState::Disabled)
             .forward_delay(0)
@@ -161,7 +172,7 @@ impl HostNetwork {
         guest: &str,
         nic: usize,
     ) -> Result<(TapPort, Tap), NetworkError> {
-        let name = self.names.claim(guest, &format!("-{nic}"));
+        let name = self.free_name(guest, &format!("-{nic}")).await?;
         let tap = self.netns.open_tap(Tap::create, &name).await?;
         let message =
             LinkUnspec::new_with_name(&name).mtu(MTU).controller(bridge.index).up().build();

@@ -255,6 +255,24 @@ async fn a_port_forwards_from_the_moment_it_exists() {
 }
 
 #[tokio::test]
+async fn names_of_interfaces_that_are_gone_are_free_again() {
+    if !privileged() {
+        return;
+    }
+    let mut network = HostNetwork::new().await.unwrap();
+    for _ in 0..3 {
+        let bridge = network.create_bridge("sw0").await.unwrap();
+        let (port, tap) = network.create_tap(&bridge, "guest", 0).await.unwrap();
+        let (second, _tap) = network.create_tap(&bridge, "guest", 0).await.unwrap();
+        assert_eq!((port.name(), second.name()), ("guest-0", "guest.2-0"));
+        drop(tap);
+        let (again, _tap) = network.create_tap(&bridge, "guest", 0).await.unwrap();
+        assert_eq!((bridge.name(), again.name()), ("br-sw0", "guest-0"));
+        network.remove_bridge(bridge).await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn privileges_are_checked_inside_an_event_loop_too() {
     if privileged() {
         check_privileges().unwrap();
