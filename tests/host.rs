@@ -127,6 +127,36 @@ fn the_host_pings_a_guest_through_a_bridge() {
 }
 
 #[test]
+fn a_tap_that_somebody_deletes_is_missed_and_laid_anew() {
+    let Some(_kvm) = kvm() else { return };
+    let Some(netns) = Netns::new("lost") else { return };
+    let labs = Labs::new("host-lost");
+    let file = labs.file("host", &lab("bridge", &format!("netns:{}/tap0", netns.0)));
+    labs.run(&["up", "--wait", &file]);
+    let cable = || labs.json(&["link", "show", "outside"])[0].clone();
+    // The port on the switch, by which `capture` and `mac-table` call it, too.
+    let port = format!("sw0:{}", cable()["port"].as_str().unwrap());
+    let tap = format!("netns:{}/tap0", netns.0);
+    for place in [&port, &tap] {
+        let mut capture = labs.command(&["capture", place, "--count", "1"]);
+        let mut capture = capture.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        eventually("a frame", || {
+            netns.ping();
+            capture.try_wait().unwrap().is_some_and(|status| status.success())
+        });
+    }
+    let deleted = netns.command("ip").args(["link", "del", "tap0"]).status().unwrap();
+    assert!(deleted.success());
+    eventually("it is missed", || cable()["up"] == false);
+    assert!(labs.events().contains(&("link-lost".into(), Some("outside".into()))));
+    let again = labs.try_run(&["up", "--wait", &file]);
+    assert!(text(&again.stderr).contains("+ outside"), "{again:?}");
+    assert!(cable()["up"] == true && netns.ping().is_answered());
+    let again = labs.try_run(&["up", "--wait", &file]);
+    assert!(text(&again.stderr).contains("nothing to change"), "{again:?}");
+}
+
+#[test]
 fn a_tap_is_gone_with_its_lab_however_that_ends() {
     let Some(_kvm) = kvm() else { return };
     let Some(netns) = Netns::new("tap") else { return };

@@ -117,7 +117,11 @@ pub fn run(args: Args) -> Result<Exit, Error> {
     }
     match args.detach || args.wait {
         true => detach::run(&source, &directory, args.wait.then_some(args.timeout)),
-        false => foreground::run(lab, &directory, args.time, args.counters.as_deref()),
+        false => match foreground::run(lab, &directory, args.time, args.counters.as_deref()) {
+            // Somebody else has begun it at the same moment.
+            Err(error) if error.exit() == Exit::Locked => change(&args, &source, &directory),
+            ended => ended,
+        },
     }
 }
 

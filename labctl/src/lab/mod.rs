@@ -94,6 +94,8 @@ pub enum Happening {
     Failed(usize),
     /// A guest hangs, or does so no more.
     Hang(usize),
+    /// The cable of that name has lost an end.
+    Lost(String),
 }
 
 impl Happening {
@@ -246,7 +248,7 @@ impl RunningLab {
         // Its last words must not pass for those of whoever has its number next.
         self.take_printed();
         self.happened.retain(|happening| match happening {
-            Happening::Line(_) => true,
+            Happening::Line(_) | Happening::Lost(_) => true,
             Happening::Ready(of)
             | Happening::Done(of)
             | Happening::Failed(of)
@@ -457,6 +459,7 @@ impl RunningLab {
             self.take_printed();
         }
         self.happened.extend(changed);
+        self.happened.extend(self.fabric.unplug_lost().into_iter().map(Happening::Lost));
     }
 
     /// Takes the lines that are there by now: a guest that goes on printing keeps nobody for ever.

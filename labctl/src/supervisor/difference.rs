@@ -282,8 +282,9 @@ fn links(present: &Present, new: &Lab) -> Vec<Step> {
         let is_there = present.running.fabric().has_link(&link.name);
         match old.links.iter().any(|other| same_ends(old, other, new, link)) {
             true if is_there => {}
+            true => steps.push(step(ChangeKind::Add, "link: it is not there any more")),
             false if is_there => steps.push(step(ChangeKind::Replace, "link: its ends change")),
-            _ => steps.push(step(ChangeKind::Add, "link")),
+            false => steps.push(step(ChangeKind::Add, "link")),
         }
     }
     steps

@@ -193,6 +193,11 @@ impl Supervisor {
                 self.history.line(&line.name, &line.text);
                 return;
             }
+            Happening::Lost(cable) => {
+                let detail = "its TAP is gone; `labctl up` lays it anew";
+                self.history.event("link-lost", Some(cable), Some(detail));
+                return;
+            }
             Happening::Ready(number)
             | Happening::Done(number)
             | Happening::Failed(number)
@@ -204,7 +209,7 @@ impl Supervisor {
             Happening::Failed(_) => "guest-failed",
             Happening::Hang(_) if guest.hangs() => "guest-hangs",
             Happening::Hang(_) => "guest-hangs-no-more",
-            Happening::Ready(_) | Happening::Line(_) => "guest-ready",
+            Happening::Ready(_) | Happening::Line(_) | Happening::Lost(_) => "guest-ready",
         };
         let detail = match guest.state() {
             State::Failed(failure) => Some(failure.message.clone()),

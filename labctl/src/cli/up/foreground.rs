@@ -179,7 +179,7 @@ impl Watcher {
             }
             EVENTS_MISSED => note(detail),
             "guest-hangs" => note(&format!("guest `{guest}` hangs")),
-            "guest-restarted" | "link-changed" | "changed" => {
+            "guest-restarted" | "link-changed" | "link-lost" | "changed" => {
                 note(format!("{} `{guest}` {detail}", event.event).trim_end());
             }
             _ => {}

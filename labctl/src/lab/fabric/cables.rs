@@ -22,6 +22,8 @@ pub struct RunningCable {
     guest: Option<String>,
     /// What people call its ends: `guest:nic`, a switch, or a TAP of the host.
     ends: [String; 2],
+    /// Which of them are switches.
+    on_switch: [bool; 2],
     /// The port at each end; none at a NIC.
     ports: [String; 2],
     impairments: Impairments,
@@ -35,15 +37,17 @@ impl RunningCable {
     /// If that makes no sense.
     pub(super) fn new(lab: &Lab, id: CableId, courier: &Courier) -> Result<Self, ImpairmentError> {
         let name = lab.cable_name(id);
-        let (guest, ends) = match id {
+        let (guest, ends, on_switch) = match id {
             CableId::Nic { guest, .. } => {
                 let guest = lab.guests.get(guest).map(|guest| guest.name.clone());
-                (guest, [name.clone(), String::new()])
+                (guest, [name.clone(), String::new()], [false, true])
             }
             CableId::Link(link) => {
                 let ends = lab.links.get(link).map(|link| link.ends.each_ref());
+                let is_switch = |end: &LinkEnd| matches!(end, LinkEnd::Switch(_));
+                let on_switch = ends.map(|ends| ends.map(is_switch)).unwrap_or_default();
                 let name_of = |end: &LinkEnd| lab.end_name(end);
-                (None, ends.map(|ends| ends.map(name_of)).unwrap_or_default())
+                (None, ends.map(|ends| ends.map(name_of)).unwrap_or_default(), on_switch)
             }
         };
         // Chance is the same on every run of a lab.
@@ -51,7 +55,7 @@ impl RunningCable {
         (&lab.name, &name).hash(&mut hasher);
         let cable = Cable::new(&name, courier, hasher.finish());
         let (ports, impairments) = (Default::default(), Impairments::default());
-        let mut running = Self { cable, guest, ends, ports, impairments, plugged: true };
+        let mut running = Self { cable, guest, ends, on_switch, ports, impairments, plugged: true };
         running.impair(lab.impairments(id))?;
         Ok(running)
     }
@@ -134,12 +138,15 @@ impl RunningCable {
     }
 
     /// The end that `place` means, if it means one of this cable: the first by the cable's name, or
-    /// either by `SWITCH:PORT`.
+    /// either by `SWITCH:PORT`, or as the file calls a TAP.
     pub fn end_at(&self, place: &str) -> Option<End> {
         if place == self.name() || self.guest.as_deref() == Some(place) {
             return Some(End::A);
         }
-        let at = |side: usize| place == format!("{}:{}", self.ends[side], self.ports[side]);
+        let at = |side: usize| match self.on_switch[side] {
+            true => place == format!("{}:{}", self.ends[side], self.ports[side]),
+            false => place == self.ends[side],
+        };
         match (at(0), at(1)) {
             (true, _) => Some(End::A),
             (_, true) => Some(End::B),
@@ -149,8 +156,8 @@ impl RunningCable {
 
     /// The port at the end that is a switch's.
     pub fn port_on(&self, switch: &str) -> Option<&str> {
-        let side = self.ends.iter().position(|end| end == switch)?;
-        Some(&self.ports[side])
+        let mut sides = self.ends.iter().zip(self.on_switch).zip(&self.ports);
+        sides.find_map(|((end, on_switch), port)| (on_switch && end == switch).then_some(&port[..]))
     }
 
     /// What people call its ends.
@@ -160,7 +167,8 @@ impl RunningCable {
 
     /// Its port on a switch: that at its second end if there is one, else that at its first.
     pub fn port(&self) -> &str {
-        self.ports.iter().rev().find(|port| !port.is_empty()).map_or("", |port| port)
+        let side = if self.on_switch[1] { 1 } else { 0 };
+        &self.ports[side]
     }
 
     /// What became of frames that went in at an end.

@@ -84,7 +84,7 @@ pub enum Plug {
     /// Into a TAP.
     Tap {
         /// The thread that reads it.
-        _receiver: TapReceiver,
+        receiver: TapReceiver,
         /// What is written to, and read by the thread.
         tap: Arc<Tap>,
         /// The kernel's side of it.
@@ -100,6 +100,11 @@ pub type OwnedPlug<'a> = (&'a str, &'a Plug);
 impl Plug {
     fn is_vale(&self) -> bool {
         matches!(self, Self::Vale { .. })
+    }
+
+    /// Whether what it is plugged into is still there: somebody may have deleted a TAP.
+    fn lives(&self) -> bool {
+        !matches!(self, Self::Tap { receiver, .. } if receiver.has_ended())
     }
 
     /// The port's number, or the TAP's name.
@@ -335,9 +340,20 @@ impl Fabric {
         self.switches.iter().any(|switch| switch.name == name)
     }
 
-    /// Whether there is a cable of that name that is not a guest's.
+    /// Whether there is a cable of that name that is not a guest's, with both its ends.
     pub fn has_link(&self, name: &str) -> bool {
-        self.links.contains_key(name)
+        self.links.get(name).is_some_and(|plugs| plugs.iter().all(Plug::lives))
+    }
+
+    /// Unplugs cables that have lost an end, and names them.
+    pub(super) fn unplug_lost(&mut self) -> Vec<String> {
+        let lost = self.links.iter().filter(|(_, plugs)| !plugs.iter().all(Plug::lives));
+        let mut names: Vec<_> = lost.map(|(name, _)| name.clone()).collect();
+        names.retain(|name| self.is_plugged(name));
+        for name in &names {
+            self.cables.get_mut(name).into_iter().for_each(|cable| cable.set_plugged(false));
+        }
+        names
     }
 
     /// How many ports of a switch are in use.
@@ -429,7 +445,7 @@ impl Fabric {
         let mut taps = Vec::new();
         let links = self.links.values().flatten().map(|plug| (None, plug));
         let guests = plugs.iter().map(|(guest, plug)| (Some(*guest), *plug));
-        for (guest, plug) in guests.chain(links) {
+        for (guest, plug) in guests.chain(links).filter(|(_, plug)| plug.lives()) {
             let (port, ours) = match plug {
                 Plug::Tap { tap, port, .. } => (port, Some(tap.counters())),
                 Plug::Lent(Some(port)) => (port, None),
@@ -470,7 +486,7 @@ fn plug(socket: Socket, receiver: Arc<dyn Receiver>) -> Result<Plug, FabricError
         }
         Socket::Tap(tap, port, owner) => {
             let receiver = tap.spawn_receiver(&owner, receiver)?;
-            Ok(Plug::Tap { _receiver: receiver, tap, port })
+            Ok(Plug::Tap { receiver, tap, port })
         }
     }
 }
