@@ -9,7 +9,7 @@ use std::process::{Command, Output};
 use std::time::Duration;
 
 use common::labs::{Labs, text};
-use common::{Scratch, eventually, kvm, labctl, may_use_tap, say};
+use common::{Scratch, eventually, kvm, labctl, listen_until_unplugged, may_use_tap, say};
 use labctl::lab::RunningLab;
 use labctl::topology::Lab;
 use serde_json::Value;
@@ -188,7 +188,8 @@ guests:
   left: { workload: { role: tx, to: right, count: 1000 } }
   right: { workload: { role: rx } }
 ";
-    let lab = Lab::parse(Path::new("up.lab.yaml"), text).unwrap();
+    let mut lab = Lab::parse(Path::new("up.lab.yaml"), text).unwrap();
+    listen_until_unplugged(&mut lab.guests[1]);
     let hypervisor = &*kvm;
     let left = std::thread::scope(|scope| {
         let run = || {

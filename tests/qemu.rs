@@ -140,7 +140,8 @@ fn transmits(accelerator: Accelerator, device: &str, options: &str) {
 /// The guest halts at once when it has nothing to do: requests have to wake it, and the link's end.
 fn answers(accelerator: Accelerator, device: &str, options: &str) {
     let wire = wire();
-    let qemu = Qemu::boot(accelerator, device, &format!("role=pong spin_us=0 {options}"), &wire);
+    let cmdline = format!("role=pong spin_us=0 unplugged=end {options}");
+    let qemu = Qemu::boot(accelerator, device, &cmdline, &wire);
     let mut announcement = [0; 64];
     let (length, guest) = wire.recv_from(&mut announcement).expect("an announcement");
     assert_eq!(

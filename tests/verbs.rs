@@ -278,3 +278,34 @@ fn nonsense_on_the_control_socket_disturbs_nobody() {
     assert!(begin.elapsed() < Duration::from_secs(3), "nobody delays its end");
     assert!(labs.is_clean());
 }
+
+/// The example in the template of a pair: somebody pulls a plug and puts it back.
+#[test]
+fn frames_flow_again_when_a_cable_is_plugged_in_again() {
+    let Some(_kvm) = kvm() else { return };
+    let labs = Labs::new("replug");
+    let guests = "  left: { nics: [sw0], workload: { role: tx, to: right, rate: 1kpps } }
+  right: { nics: [sw0], workload: { role: rx } }
+events: [{ at: 1ms, link: right:0, up: false }, { at: 100ms, link: right:0, up: true }]
+";
+    labs.file("pair", &format!("{}{guests}", &LAB[..LAB.find("  left:").unwrap()]));
+    labs.run(&["up", "--wait", "pair.lab.yaml"]);
+    let frames = || labs.guest("right")["nics"][0]["counters"]["rx_frames"].as_u64().unwrap();
+    let flow = |why: &str| {
+        let before = frames();
+        eventually(why, || frames() > before);
+    };
+    let plugged = || labs.events().iter().filter(|(event, _)| event == "link-changed").count();
+    eventually("the file's events", || plugged() == 2);
+    flow("frames flow again after an event");
+    for end in ["left:0", "right:0"] {
+        labs.run(&["link", "set", end, "--down"]);
+        let stopped = frames();
+        std::thread::sleep(Duration::from_millis(50));
+        assert_eq!(frames(), stopped);
+        labs.run(&["link", "set", end, "--up"]);
+        flow("frames flow again");
+    }
+    let said = labs.run(&["logs"]);
+    assert!(!said.contains("final") && labs.guest("left")["state"] == "running", "{said}");
+}

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use labctl::lab::network::check_privileges;
 use labctl::lab::{Final, LabCounters, RunningLab};
 use labctl::optimizations::{Optimization, Optimizations};
-use labctl::topology::Lab;
+use labctl::topology::{Guest, Lab, Workload};
 use serde_json::Value;
 use vmm_core::kvm::Hypervisor;
 
@@ -119,7 +119,9 @@ pub struct Outcome {
 
 /// Runs a lab whose first guest speaks of itself and whose second listens until it is unplugged.
 pub async fn play(kvm: &Hypervisor, lab: &Lab) -> Outcome {
-    let mut running = RunningLab::start(kvm, lab).await.expect("the lab starts");
+    let mut lab = lab.clone();
+    listen_until_unplugged(&mut lab.guests[1]);
+    let mut running = RunningLab::start(kvm, &lab).await.expect("the lab starts");
     running.ready().await.expect("the guests boot");
     // A listener that is slow to wake up could miss its whole time on the network otherwise.
     running.plug_in_listeners().await.expect("counters");
@@ -144,6 +146,11 @@ pub async fn play(kvm: &Hypervisor, lab: &Lab) -> Outcome {
     let counters = running.counters().await.expect("counters");
     running.stop();
     Outcome { reports, counters }
+}
+
+/// Has a guest end its role when it is unplugged.
+pub fn listen_until_unplugged(guest: &mut Guest) {
+    guest.pktguest_mut().expect("a pktguest").workload.duration_ms = Workload::UNTIL_UNPLUGGED;
 }
 
 /// The `labctl` command, as a user without any settings of its own would run it.

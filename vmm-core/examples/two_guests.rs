@@ -74,7 +74,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         Ok((machine, lines))
     };
     let (tx, tx_lines) = start("tx", [0x52, 0x54, 0, 0, 0, 1], "burst=256 duration_ms=1000")?;
-    let (rx, rx_lines) = start("rx", [0x52, 0x54, 0, 0, 0, 2], "")?;
+    let (rx, rx_lines) = start("rx", [0x52, 0x54, 0, 0, 0, 2], "unplugged=end")?;
 
     print_until("ready", &rx_lines)?;
     print_until("ready", &tx_lines)?;

@@ -114,13 +114,15 @@ impl Lab {
             policy: Policy::default(),
             backend: Box::new(port),
         });
+        // To measure it takes a PIT that is in time, as a crowded host's may not be.
+        let tsc_khz = self.hypervisor.tsc_khz().map(|khz| format!("tsc_khz={khz}"));
         let (sender, lines) = mpsc::channel();
         let config = MachineConfig {
             name: format!("g{guest}"),
             ram_bytes: 48 << 20,
             kernel: Kernel {
                 image: images::PKTGUEST.into(),
-                cmdline: cmdline.into(),
+                cmdline: format!("{cmdline} {}", tsc_khz.unwrap_or_default()),
                 ..Kernel::default()
             },
             nics: nics.collect(),
@@ -273,9 +275,9 @@ fn pings_of_one_host_keep_their_rate_and_end_with_their_count() {
 /// A sender and a receiver with a forwarder between them.
 fn chain(rate: u32, options: &str) {
     let Some(mut lab) = Lab::new(2) else { return };
-    lab.start(&format!("role=forward driver=e1000 {options}"), &[0, 1]);
+    lab.start(&format!("role=forward driver=e1000 unplugged=end {options}"), &[0, 1]);
     let to = "dst=02:00:00:00:01:00 count=20000";
-    lab.start(&format!("role=rx driver=e1000 {options}"), &[1]);
+    lab.start(&format!("role=rx driver=e1000 unplugged=end {options}"), &[1]);
     lab.start(&format!("role=tx driver=e1000 {to} rate={rate} {options}"), &[0]);
     for guest in &lab.guests {
         guest.event("ready");
@@ -326,4 +328,177 @@ fn the_second_of_two_nics_can_be_driven_alone() {
     assert_eq!(lab.guests[1].event("final")["packets"], 10);
     lab.start("role=idle driver=e1000 nic=1", &[0]);
     assert_eq!(lab.guests[2].event("error")["message"], "No such 82540EM on PCI bus 0");
+}
+
+/// Packets a second of those who send at a rate.
+const RATE: u32 = 2000;
+
+impl Lab {
+    /// Packets of guest `index` so far, as it says itself.
+    fn packets(&self, index: usize) -> u64 {
+        self.guests[index].type_in("stats\r");
+        self.guests[index].event("stats")["packets"].as_u64().expect("a number")
+    }
+
+    /// Waits until guest `index` has more than `before` packets.
+    fn more(&self, index: usize, before: u64) {
+        let deadline = Instant::now() + LONG;
+        while self.packets(index) <= before {
+            assert!(Instant::now() < deadline, "guest {index} stays at {before} packets");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Leaves all as it is for a while, in which guests `index` have nothing to do.
+    fn rest(&self, index: impl IntoIterator<Item = usize>) {
+        const TIME: Duration = Duration::from_millis(300);
+        let cpu = |index: &usize| self.guests[*index].machine.cpu_time().expect("its CPU time");
+        let guests: Vec<_> = index.into_iter().map(|index| (index, cpu(&index))).collect();
+        std::thread::sleep(TIME);
+        for (index, before) in guests {
+            let used = cpu(&index) - before;
+            assert!(used < TIME / 5, "guest {index} used {used:?} of its CPU in {TIME:?}");
+        }
+    }
+}
+
+/// A guest that sends at a rate, and one that it sends to, are unplugged one after the other, and go
+/// on each time. Returns the lab and their final reports.
+fn outlive_their_links(from: &str, to: &str, options: &str) -> Option<(Lab, [Value; 2])> {
+    let mut lab = Lab::new(1)?;
+    let peer = "dst=02:00:00:00:01:00 to_ip=10.0.0.2 ip=10.0.0.1/24";
+    lab.start(&format!("role={from} driver=e1000 rate={RATE} {peer} {options}"), &[0]);
+    lab.start(&format!("role={to} driver=e1000 ip=10.0.0.2/24 {options}"), &[0]);
+    lab.go();
+    lab.more(1, 0);
+
+    lab.set_links([0], false);
+    std::thread::sleep(Duration::from_millis(50));
+    let before = lab.packets(0);
+    lab.rest([0, 1]);
+    assert_eq!(lab.packets(0), before, "nothing is sent without a link");
+    let received = lab.packets(1);
+    let start = Instant::now();
+    lab.set_links([0], true);
+    std::thread::sleep(Duration::from_millis(100));
+    lab.set_links([0], false);
+    // A sender may be late, and catch up, by 10 ms.
+    let time = start.elapsed() + Duration::from_millis(10);
+    std::thread::sleep(Duration::from_millis(50));
+    let sent = lab.packets(0) - before;
+    let allowed = (f64::from(RATE) * time.as_secs_f64()) as u64 + 2;
+    assert!(sent <= allowed, "{from} {options}: {sent} packets in {time:?}");
+    lab.set_links([0], true);
+    lab.more(1, received);
+
+    lab.set_links([1], false);
+    std::thread::sleep(Duration::from_millis(50));
+    let received = lab.packets(1);
+    lab.rest([1]);
+    lab.set_links([1], true);
+    lab.more(1, received);
+    let reports = [0, 1].map(|index| {
+        lab.guests[index].type_in("stop\r");
+        lab.guests[index].event("final")
+    });
+    Some((lab, reports))
+}
+
+/// Shared memory or not, send combining or not.
+const DRIVERS: [&str; 3] = ["", "sc=1", "csb=1"];
+
+#[test]
+fn frames_flow_again_when_a_cable_is_plugged_in_again_and_all_are_accounted_for() {
+    for options in DRIVERS {
+        let Some((lab, [sender, receiver])) = outlive_their_links("tx", "rx", options) else {
+            return;
+        };
+        let count = |value: &Value, key: &str| value[key].as_u64().expect(key);
+        let [left, right] = [0, 1].map(|guest| lab.guests[guest].machine.nics()[0].counters());
+        let gone = left.tx.dropped.total() + right.rx.dropped.total();
+        let sent = count(&sender, "packets");
+        assert_eq!(sent, count(&receiver, "packets") + gone, "{options} {left:#?} {right:#?}");
+        assert_eq!(left.tx.frames + left.tx.dropped.total(), count(&sender, "tx_frames"));
+        assert_eq!(
+            count(&receiver, "next"),
+            count(&receiver, "packets") + count(&receiver, "lost")
+        );
+    }
+}
+
+#[test]
+fn requests_are_answered_again_when_a_cable_is_plugged_in_again() {
+    for options in DRIVERS {
+        let Some((_, [ping, pong])) = outlive_their_links("ping", "pong", options) else { return };
+        let count = |key: &str| ping[key].as_u64().expect(key);
+        assert_eq!(count("sent"), count("packets") + count("lost"), "{ping} {pong}");
+        // Those of two moments without a cable, one at a time.
+        assert!((1..20).contains(&count("lost")), "{ping} {pong}");
+    }
+}
+
+#[test]
+fn sockets_outlive_an_unplugged_cable() {
+    for options in DRIVERS {
+        let Some((_, [_, udp])) = outlive_their_links("udp-tx", "udp-rx", options) else { return };
+        assert!(udp["lost"].as_u64() > Some(0), "{udp}");
+        let options = format!("frame=100 {options}");
+        let Some((_, [sent, got])) = outlive_their_links("tcp-tx", "tcp-rx", &options) else {
+            return;
+        };
+        assert_eq!((&got["damaged"], &sent["unsent"]), (&0.into(), &0.into()), "{sent} {got}");
+        assert_eq!(sent["packets"], got["packets"], "TCP has sent again what was lost");
+    }
+}
+
+#[test]
+fn a_forwarder_goes_on_when_its_cables_are_plugged_in_again() {
+    let Some(mut lab) = Lab::new(2) else { return };
+    lab.start("role=forward driver=e1000 csb=1", &[0, 1]);
+    lab.start("role=rx driver=e1000 csb=1", &[1]);
+    lab.start(&format!("role=tx driver=e1000 rate={RATE} dst=02:00:00:00:01:00 csb=1"), &[0]);
+    lab.go();
+    lab.more(1, 0);
+    lab.set_links([0], false);
+    std::thread::sleep(Duration::from_millis(50));
+    let received = lab.packets(1);
+    lab.rest([0]);
+    assert_eq!(lab.packets(1), received);
+    let nics = lab.guests[0].machine.nics().to_vec();
+    // One after the other: what comes meanwhile is dropped.
+    nics[0].set_link(true);
+    std::thread::sleep(Duration::from_millis(50));
+    nics[1].set_link(true);
+    lab.more(1, received);
+    lab.guests[0].type_in("stop\r");
+    let bridge = lab.guests[0].event("final");
+    assert!(bridge["drops_forth"].as_u64() > Some(0), "{bridge}");
+}
+
+#[test]
+fn an_unplugged_guest_ends_if_it_was_told_so_and_in_time_if_not() {
+    let Some(mut lab) = Lab::new(1) else { return };
+    for role in ["tx rate=1000", "rx", "ping", "pong", "idle", "udp-rx", "tcp-rx frame=82", "icmp"]
+    {
+        let ip = lab.guests.len() + 1;
+        lab.start(&format!("role={role} ip=10.0.0.{ip}/24 driver=e1000 unplugged=end"), &[0]);
+    }
+    let told = lab.guests.len();
+    for role in ["tx rate=1000", "rx", "ping"] {
+        lab.start(&format!("role={role} driver=e1000 duration_ms=400"), &[0]);
+    }
+    lab.go();
+    // All of them send at least one frame when they have seen their links.
+    let begun = |guest: &Guest| guest.machine.nics()[0].counters().tx.frames > 0;
+    let deadline = Instant::now() + LONG;
+    while !lab.guests.iter().all(begun) && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    lab.set_links(0..lab.guests.len(), false);
+    for (number, guest) in lab.guests.iter().enumerate() {
+        let over = guest.event("final");
+        // It looks at the clock a moment after its time has begun.
+        let long = over["elapsed_ns"].as_u64() >= Some(390_000_000);
+        assert!(number < told || long || over["role"] == "rx", "{over}");
+    }
 }

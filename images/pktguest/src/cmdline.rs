@@ -118,6 +118,8 @@ pub struct Config {
     pub count: u64,
     /// Milliseconds after which to stop; 0: never.
     pub duration_ms: u64,
+    /// Whether to stop when the link goes down, too; else it waits until the link is up again.
+    pub ends_unplugged: bool,
     /// Destination address.
     pub dst: [u8; 6],
     /// The guest's IP address, a unicast one, and the bits in its network's prefix, 1 to 30. Roles
@@ -149,6 +151,7 @@ impl Default for Config {
             rate: 0,
             count: 0,
             duration_ms: 0,
+            ends_unplugged: false,
             dst: [0xff; 6],
             ip: None,
             to_ip: None,
@@ -293,6 +296,7 @@ pub fn parse(text: &str) -> Result<Config, Error<'_>> {
             "rate" => set(&mut config.rate, number(value, 0, u64::MAX), "packets per second"),
             "count" => set(&mut config.count, number(value, 0, u64::MAX), "a number"),
             "duration_ms" => set(&mut config.duration_ms, milliseconds(value), "milliseconds"),
+            "unplugged" => set(&mut config.ends_unplugged, ends(value), "wait or end"),
             "dst" => set(&mut config.dst, mac(value), "aa:bb:cc:dd:ee:ff"),
             "ip" => set(&mut config.ip, network(value).map(Some), "10.0.0.1/24"),
             "to_ip" => set(
@@ -374,6 +378,14 @@ fn flag(value: &str) -> Option<bool> {
     number(value, 0, 1).map(|n| n == 1)
 }
 
+fn ends(value: &str) -> Option<bool> {
+    match value {
+        "wait" => Some(false),
+        "end" => Some(true),
+        _ => None,
+    }
+}
+
 fn find_role(value: &str) -> Option<Role> {
     ROLES.into_iter().find(|role| role.name() == value)
 }
@@ -424,8 +436,8 @@ mod tests {
     #[test]
     fn every_key_lands_in_its_field() {
         let text = "role=ping driver=virtio nic=3 sc=1 csb=1 ring=4096 frame=1514 burst=512 rate=7 \
-                    count=8 duration_ms=9 dst=02:00:0a:00:00:FF ip=10.0.0.1/16 to_ip=10.0.1.2 \
-                    spin_us=10 itr=11 interval_ms=12 tsc_khz=2000000";
+                    count=8 duration_ms=9 unplugged=end dst=02:00:0a:00:00:FF ip=10.0.0.1/16 \
+                    to_ip=10.0.1.2 spin_us=10 itr=11 interval_ms=12 tsc_khz=2000000";
         let expected = Config {
             role: Role::Ping,
             driver: Driver::Virtio,
@@ -438,6 +450,7 @@ mod tests {
             rate: 7,
             count: 8,
             duration_ms: 9,
+            ends_unplugged: true,
             dst: [2, 0, 10, 0, 0, 255],
             ip: Some((Ipv4Addr::new(10, 0, 0, 1), 16)),
             to_ip: targets("10.0.1.2"),
@@ -521,6 +534,7 @@ mod tests {
             "burst=513",
             "rate=-1",
             "rate=",
+            "unplugged=1",
             "itr=65536",
             "dst=02:00:0a:00:00",
             "dst=02:00:0a:00:00:01:02",

@@ -1,6 +1,7 @@
 //! How a driver waits: it polls memory for a while, then has itself interrupted and halts.
 
 use crate::apic::Timer;
+use crate::cmdline::Config;
 use crate::console;
 use crate::irq::Events;
 use crate::time::{self, Clock};
@@ -15,18 +16,26 @@ pub struct Patience {
     spin: u64,
     /// TSC ticks that a halt may overshoot by.
     overshoot: u64,
+    /// Whether waiting for anything else than the link is in vain while that is down.
+    ends_unplugged: bool,
     /// Times the CPU was halted.
     pub halts: u64,
 }
 
 impl Patience {
-    /// Polls for `spin_us` microseconds.
-    pub fn new(clock: Clock, timer: Timer, spin_us: u64) -> Self {
-        Self { timer, spin: clock.ticks(spin_us), overshoot: clock.ticks(HALT_US), halts: 0 }
+    /// Polls for as long as `config` says.
+    pub fn new(clock: Clock, timer: Timer, config: &Config) -> Self {
+        Self {
+            timer,
+            spin: clock.ticks(config.spin_us),
+            overshoot: clock.ticks(HALT_US),
+            ends_unplugged: config.ends_unplugged,
+            halts: 0,
+        }
     }
 }
 
-/// What a wait is for, besides its deadline and the link's end.
+/// What a wait is for, besides its deadline and perhaps the link's end.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Until {
     /// A frame has arrived.
@@ -74,14 +83,14 @@ pub trait Wakeable {
     /// Asks for no more interrupts but those of the link.
     fn disarm(&mut self);
 
-    /// Whether what is waited for will not come, because the link is down.
-    fn is_moot(&self, until: Until) -> bool {
-        !self.link_up() && until != Until::Link
+    /// Whether what is waited for will not come, because the link is down and the guest ends with it.
+    fn is_moot(&mut self, until: Until) -> bool {
+        self.patience().ends_unplugged && !self.link_up() && until != Until::Link
     }
 }
 
-/// Waits for `until`, for TSC time `deadline`, for something typed on the console, or for the link to
-/// go down: polls memory for a while, then arms the interrupt and halts. May return a little early.
+/// Waits for `until`, for TSC time `deadline`, for something typed on the console, or, if the guest ends
+/// with its link, for that to go down: polls memory for a while, then arms the interrupt and halts. May return a little early.
 pub fn wait(driver: &mut impl Wakeable, until: Until, deadline: u64) {
     let patience = driver.patience();
     let overshoot = patience.overshoot;

@@ -10,7 +10,7 @@ use super::{audit, drops, peer};
 use crate::error::Error;
 use crate::lab::{Final, LabCounters, RunningLab};
 use crate::results::{Counters, Drop, Latency, Protocol, Sample, TrialKind, Vmm};
-use crate::topology::{Lab, Pair, Role, TrialSpec};
+use crate::topology::{Lab, Pair, Role, TrialSpec, Workload};
 
 /// How much longer than asked a guest may take to finish: what is queued must drain.
 const GRACE: Duration = Duration::from_secs(5);
@@ -66,7 +66,10 @@ fn assigned(lab: &Lab, kind: TrialKind, spec: &TrialSpec) -> Lab {
         work.burst = spec.burst;
         work.rate = spec.rate;
         work.count = 0;
-        work.duration_ms = if starts { spec.duration.as_millis() as u64 } else { 0 };
+        work.duration_ms = match starts {
+            true => spec.duration.as_millis() as u64,
+            false => Workload::UNTIL_UNPLUGGED,
+        };
     }
     lab
 }
@@ -164,7 +167,7 @@ fn mpps(sender: &Final, receiver: &Final) -> f64 {
     receiver.packets as f64 * 1e3 / sender.elapsed_ns.max(receiver.elapsed_ns).max(1) as f64
 }
 
-/// Ends all guests, the senders last, and collects their final reports, in the guests' order.
+/// Ends all guests by unplugging them, the senders last, and collects their final reports, in the guests' order.
 async fn last_words(
     running: &mut RunningLab,
     spec: &TrialSpec,

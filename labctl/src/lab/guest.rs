@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use serde::Deserialize;
 
 use crate::platform::NicModel;
-use crate::topology::{Lab, Pktguest, Role, Target, human_mac};
+use crate::topology::{Lab, Pktguest, Role, Target, Workload, human_mac};
 
 /// The command line of guest number `index`.
 pub fn command_line(lab: &Lab, index: usize, guest: &Pktguest, tsc_khz: Option<u32>) -> String {
@@ -23,8 +23,11 @@ pub fn command_line(lab: &Lab, index: usize, guest: &Pktguest, tsc_khz: Option<u
         format!("sc={} csb={}", bit(on.sc), bit(on.csb)),
         format!("ring={} spin_us={} itr={}", guest.ring, guest.spin_us, guest.itr_interval),
         format!("frame={} burst={} rate={}", work.frame, work.burst, work.rate),
-        format!("count={} duration_ms={}", work.count, work.duration_ms),
     ];
+    words.push(match work.duration_ms {
+        Workload::UNTIL_UNPLUGGED => format!("count={} unplugged=end", work.count),
+        duration => format!("count={} duration_ms={duration}", work.count),
+    });
     if nic > 0 {
         words.push(format!("nic={nic}"));
     }
@@ -176,6 +179,17 @@ mod tests {
         assert!(line(0).ends_with(&format!(" nic=1 dst={}", mac(1, 0))), "{}", line(0));
         assert!(!line(1).contains("nic="), "{}", line(1));
         assert!(line(2).ends_with(&format!("duration_ms=0 dst={}", mac(0, 0))), "{}", line(2));
+    }
+
+    #[test]
+    fn a_guest_ends_with_its_link_only_in_a_measurement() {
+        let text = "name: t\nswitches: { s: {} }\ndefaults: { nics: [s] }\n\
+                    guests: { a: { workload: { role: rx } } }";
+        let mut lab = Lab::parse(Path::new("t.lab.yaml"), text).unwrap();
+        let line = |lab: &Lab| command_line(lab, 0, lab.guests[0].pktguest().unwrap(), None);
+        assert!(!line(&lab).contains("unplugged"), "{}", line(&lab));
+        lab.guests[0].pktguest_mut().unwrap().workload.duration_ms = Workload::UNTIL_UNPLUGGED;
+        assert!(line(&lab).ends_with(" count=0 unplugged=end"), "{}", line(&lab));
     }
 
     #[test]

@@ -86,7 +86,7 @@ impl E1000 {
         let link = regs.read(regs::STATUS) & regs::STATUS_LU != 0;
         Ok(Self {
             regs,
-            patience: Patience::new(clock, timer, config.spin_us),
+            patience: Patience::new(clock, timer, config),
             tx,
             rx,
             csb: config.csb,

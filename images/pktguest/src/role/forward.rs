@@ -82,7 +82,7 @@ struct Passage {
     drops: u64,
 }
 
-/// Forwards until both links are down or the time is over.
+/// Forwards until the role is over, for which both links have to be down.
 pub fn run(mut session: Session<'_>, bridge: &mut Bridge) {
     bridge.nics_mut().into_iter().for_each(Nic::announce);
     let own = bridge.nics().map(Nic::mac);

@@ -14,7 +14,6 @@ use crate::net::{Answer, Host, LONGEST_FRAME, Stack, echo};
 use crate::nic::{Nic, Queue};
 use crate::serial::Serial;
 use crate::time::{self, Clock};
-use crate::wait::{self, Until};
 
 /// How long to wait for an echo reply.
 const TIMEOUT_US: u64 = 1_000_000;
@@ -25,8 +24,7 @@ const ASKS: u32 = 10;
 /// Addresses that a report names.
 const NAMED: usize = 8;
 
-/// Answers, and pings whom it is to, until the time is over. Like any host it is there again when its
-/// cable is plugged in again.
+/// Answers, and pings whom it is to, until the role is over.
 pub fn run(mut session: Session<'_>, nic: &mut impl Nic) {
     let config = session.config;
     // The command line was checked for it.
@@ -45,7 +43,7 @@ pub fn run(mut session: Session<'_>, nic: &mut impl Nic) {
         let count = stack.receive_with(nic, BATCH, |frame| pinger.hear(frame));
         pinger.go_on(nic.queue());
         stack.send(nic);
-        if session.is_late(now) {
+        if session.is_over(now, nic) {
             break;
         }
         session.report(now, pinger.tally());
@@ -54,9 +52,7 @@ pub fn run(mut session: Session<'_>, nic: &mut impl Nic) {
             pinger.account(session.event("done")).end();
         }
         let wake = pinger.wake().min(session.wake());
-        if !nic.link_up() {
-            wait::wait(nic, Until::Link, wake);
-        } else if count == 0 {
+        if count == 0 {
             stack.wait(nic, wake);
         }
     }

@@ -4,7 +4,7 @@ use super::{Session, Tally};
 use crate::nic::{Nic, Until};
 use crate::time;
 
-/// Drops frames until the link goes down or the time is over.
+/// Drops frames until the role is over.
 pub fn run(mut session: Session<'_>, nic: &mut impl Nic) {
     loop {
         nic.discard_received();

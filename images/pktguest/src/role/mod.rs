@@ -114,14 +114,20 @@ impl<'a> Session<'a> {
         self.next_report = after(self.config.interval_ms);
     }
 
-    /// Whether the role is over at TSC time `now`.
+    /// Whether the role is over at TSC time `now`: its time is, or somebody has said so, or its link
+    /// is down and was to end it.
     fn is_over(&self, now: u64, nic: &impl Wakeable) -> bool {
-        self.is_late(now) || !nic.link_up()
+        now >= self.end || self.config.ends_unplugged && !nic.link_up()
     }
 
-    /// Whether the time is over, or somebody has said so.
-    fn is_late(&self, now: u64) -> bool {
-        now >= self.end
+    /// Whether the link is down. If so, sleeps until it is up or the role has something else to do.
+    /// For those who send by themselves: what others wait for does not come meanwhile.
+    fn is_paused(&self, nic: &mut impl Wakeable) -> bool {
+        let is_down = !nic.link_up();
+        if is_down {
+            wait::wait(nic, Until::Link, self.wake());
+        }
+        is_down
     }
 
     /// Whether `done` is the configured count.

@@ -9,7 +9,7 @@ use crate::time;
 /// How long to wait for an answer.
 const TIMEOUT_US: u64 = 200_000;
 
-/// Sends requests until the count is reached, the time is over or the link goes down.
+/// Sends requests until the count is reached or the role is over.
 pub fn run(mut session: Session<'_>, nic: &mut impl Nic) {
     let config = session.config;
     let period = session.clock.ticks(1_000_000).checked_div(config.rate).unwrap_or(0);
@@ -27,6 +27,9 @@ pub fn run(mut session: Session<'_>, nic: &mut impl Nic) {
         let answered = histogram.count();
         let bytes = answered * u64::from(config.frame);
         session.report(now, Tally { packets: answered, bytes });
+        if session.is_paused(nic) {
+            continue;
+        }
         if now < due {
             nic.wait(Until::Deadline, due.min(session.wake()));
             continue;

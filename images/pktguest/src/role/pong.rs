@@ -8,7 +8,7 @@ use crate::time;
 /// Requests to take before answering them.
 const REQUESTS: usize = 16;
 
-/// Answers until the link goes down or the time is over.
+/// Answers until the role is over.
 pub fn run(mut session: Session<'_>, nic: &mut impl Nic) {
     let mac = nic.mac();
     let mut total = Tally::default();

@@ -5,7 +5,7 @@ use super::{BATCH, Session};
 use crate::frame::Kind;
 use crate::nic::Nic;
 
-/// Receives until the link goes down or the time is over.
+/// Receives until the role is over.
 pub fn run<N: Nic>(session: Session<'_>, nic: &mut N) {
     sink::run(session, nic, |nic: &mut N, sink: &mut Sink, _| {
         nic.receive(BATCH, |frame| match frame.kind() {

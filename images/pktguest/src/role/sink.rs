@@ -51,7 +51,7 @@ impl Sink {
     }
 }
 
-/// Receives until the link goes down or the time is over. `poll` takes a batch of what waits,
+/// Receives until the role is over. `poll` takes a batch of what waits,
 /// tells the sink, and returns how many descriptors that took; it is given the TSC time, too, as
 /// of the last look.
 pub fn run<N: Nic>(

@@ -12,7 +12,7 @@ use crate::time;
 /// Bytes received and not read yet, at most.
 const BUFFER: usize = 512 * 1024;
 
-/// Receives until the link goes down or the time is over.
+/// Receives until the role is over.
 pub fn run(mut session: Session<'_>, nic: &mut impl Nic) {
     let config = session.config;
     // The command line was checked for it.

@@ -16,8 +16,8 @@ use crate::time;
 /// Bytes written to the socket and not acknowledged yet, at most.
 const BUFFER: usize = 512 * 1024;
 
-/// Sends until the count is reached, the time is over or the link goes down; then closes the
-/// stream and waits until the receiver has, too.
+/// Sends until the count is reached or the role is over; then closes the stream and waits until
+/// the receiver has, too.
 pub fn run(mut session: Session<'_>, nic: &mut impl Nic) {
     let config = session.config;
     // The command line was checked for these.
@@ -47,6 +47,9 @@ pub fn run(mut session: Session<'_>, nic: &mut impl Nic) {
             break;
         }
         session.report(now, tally(sent));
+        if session.is_paused(nic) {
+            continue;
+        }
         if room(socket) < BUFFER / 3 {
             // Not connected yet, or the receiver is slower. Whoever fills every little gap sends
             // segments one by one, with a doorbell each.

@@ -6,7 +6,7 @@ use crate::frame::{Header, Kind};
 use crate::nic::{Nic, Until};
 use crate::time;
 
-/// Sends until the count is reached, the time is over or the link goes down.
+/// Sends until the count is reached or the role is over.
 pub fn run(mut session: Session<'_>, nic: &mut impl Nic) {
     let config = session.config;
     let (burst, len) = (u32::from(config.burst), config.frame);
@@ -25,6 +25,9 @@ pub fn run(mut session: Session<'_>, nic: &mut impl Nic) {
             break;
         }
         session.report(now, Tally { packets: sent, bytes: bytes(sent) });
+        if session.is_paused(nic) {
+            continue;
+        }
         if now < pace.due(now) {
             nic.wait(Until::Deadline, pace.due(now).min(session.wake()));
             continue;

@@ -12,7 +12,7 @@ use crate::payload::{self, LONGEST};
 /// Datagrams the socket holds: what one poll may bring, so that it never drops any.
 const QUEUE: usize = BATCH as usize;
 
-/// Receives until the link goes down or the time is over.
+/// Receives until the role is over.
 pub fn run<N: Nic>(session: Session<'_>, nic: &mut N) {
     // The command line was checked for it.
     let Some(network) = session.config.ip else { return };

@@ -13,7 +13,7 @@ use crate::time;
 /// Datagrams the socket holds: the longest burst.
 const QUEUE: usize = 512;
 
-/// Sends until the count is reached, the time is over or the link goes down.
+/// Sends until the count is reached or the role is over.
 pub fn run(mut session: Session<'_>, nic: &mut impl Nic) {
     let config = session.config;
     // The command line was checked for these.
@@ -43,6 +43,9 @@ pub fn run(mut session: Session<'_>, nic: &mut impl Nic) {
             break;
         }
         session.report(now, tally(sent));
+        if session.is_paused(nic) {
+            continue;
+        }
         if stack.socket().send_queue() > 0 {
             // The ring is full, or ARP has not found the receiver yet.
             blocked += 1;

@@ -66,7 +66,7 @@ impl<const RX: usize> Virtio<RX> {
         let link = device.link_up();
         Ok(Self {
             device,
-            patience: Patience::new(clock, timer, config.spin_us),
+            patience: Patience::new(clock, timer, config),
             tx,
             rx,
             rx_frames: 0,
