@@ -261,6 +261,27 @@ fn packets_are_accounted_for_across_switches_guests_and_bad_cables() {
 }
 
 #[test]
+fn tcp_repairs_what_a_bad_cable_loses() {
+    let Some(_turn) = kvm() else { return };
+    let lab = SMALL.replace("right: {}", "right: { nics: [{ switch: sw0, loss: 1% }] }").replace(
+        "duration: 20ms }\n  rr: { from: left, to: right, duration: 20ms }",
+        "\
+                  protocol: tcp, duration: 50ms }",
+    );
+    let dir = Scratch::new("tcp");
+    let file = dir.file("small.lab.yaml", lab);
+    let results = dir.path("results.json").into_os_string().into_string().unwrap();
+    let printed = output(labctl(&["bench", &file, "--results", &results, "-o", "json"]), 0);
+    let document: Value = serde_json::from_str(&printed).expect("JSON on stdout");
+    for cell in document["cells"].as_array().expect("cells") {
+        let sample = &cell["samples"][0];
+        assert!(sample["void_reason"].is_null(), "{sample:#}");
+        assert!(sample["received"].as_u64() > Some(10), "{sample:#}");
+        assert_eq!(sample["sent"], sample["received"], "{sample:#}");
+    }
+}
+
+#[test]
 fn a_plan_is_made_without_anything_started() {
     let plan = output(labctl(&["plan", LAB, "-o", "json"]), 0);
     let plan: Value = serde_json::from_str(&plan).expect("JSON on stdout");

@@ -7,7 +7,7 @@ use smoltcp::iface::SocketStorage;
 use smoltcp::socket::tcp::{Socket, SocketBuffer, State};
 
 use super::pace::Pace;
-use super::{BATCH, FINISH_US, Session, Tally};
+use super::{BATCH, Session, Tally};
 use crate::net::{DISCARD_PORT, SENDER_PORT, Stack};
 use crate::nic::{Nic, Until};
 use crate::payload::{Payload, TCP_HEADERS};
@@ -15,6 +15,10 @@ use crate::time;
 
 /// Bytes written to the socket and not acknowledged yet, at most.
 const BUFFER: usize = 512 * 1024;
+
+/// How long the end of the stream may stand still: what is lost is sent again after a second, then
+/// after twice as long each time (RFC 6298).
+const STALL_US: u64 = 5_000_000;
 
 /// Sends until the count is reached or the role is over; then closes the stream and waits until
 /// the receiver has, too.
@@ -79,13 +83,18 @@ pub fn run(mut session: Session<'_>, nic: &mut impl Nic) {
         pace.advance(sent - first);
     }
     stack.socket().close();
-    let limit = time::now() + session.clock.ticks(FINISH_US);
+    let stall = session.clock.ticks(STALL_US);
     let mut end = time::now();
+    let (mut limit, mut left) = (end + stall, stack.socket().send_queue());
     loop {
         let now = time::now();
         stack.poll(nic, now, BATCH);
-        if stack.socket().send_queue() > 0 {
+        let queued = stack.socket().send_queue();
+        if queued > 0 {
             end = now;
+        }
+        if queued < left {
+            (limit, left) = (now + stall, queued);
         }
         let closed = matches!(stack.socket().state(), State::TimeWait | State::Closed);
         if closed || now >= limit || !nic.link_up() {
