@@ -260,16 +260,20 @@ fn packets_are_accounted_for_across_switches_guests_and_bad_cables() {
     }
 }
 
+const LOSSY: &str = "\
+name: lossy
+switches: { sw0: {} }
+guests: { left: { nics: [sw0] }, right: { nics: [{ switch: sw0, loss: 0.5% }] } }
+bench:
+  throughput: { from: left, to: right, protocol: tcp, duration: 50ms }
+  rounds: 1
+";
+
 #[test]
 fn tcp_repairs_what_a_bad_cable_loses() {
     let Some(_turn) = kvm() else { return };
-    let lab = SMALL.replace("right: {}", "right: { nics: [{ switch: sw0, loss: 1% }] }").replace(
-        "duration: 20ms }\n  rr: { from: left, to: right, duration: 20ms }",
-        "\
-                  protocol: tcp, duration: 50ms }",
-    );
     let dir = Scratch::new("tcp");
-    let file = dir.file("small.lab.yaml", lab);
+    let file = dir.file("lossy.lab.yaml", LOSSY);
     let results = dir.path("results.json").into_os_string().into_string().unwrap();
     let printed = output(labctl(&["bench", &file, "--results", &results, "-o", "json"]), 0);
     let document: Value = serde_json::from_str(&printed).expect("JSON on stdout");
