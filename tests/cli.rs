@@ -355,3 +355,28 @@ fn kill_9_on_bench_leaves_the_old_results_alone() {
     assert_eq!(fs::read_to_string(&old).unwrap(), "old");
     assert_eq!(processes(&args), 0);
 }
+
+#[test]
+fn flags_are_set_by_variables_as_people_write_them() {
+    let dir = Scratch::new("variables");
+    let file = dir.file("x.lab.yaml", lab(true));
+    let with = |args: &[&str], name: &str, value: &str| {
+        let mut command = labctl(args);
+        command.env(name, value);
+        run(command)
+    };
+    let on = ["1", "yes", "true", "TRUE", "on"].map(|value| (value, true));
+    let off = ["", "0", "no", "false", "Off"].map(|value| (value, false));
+    for (value, quick) in on.into_iter().chain(off) {
+        let (code, said) = with(&["plan", &file], "LABCTL_QUICK", value);
+        assert_eq!((code, said.contains("bench --quick")), (Some(0), quick), "{value:?}: {said}");
+        let (code, said) = with(&["validate", &file], "LABCTL_VERBOSE", value);
+        assert_eq!(code, Some(0), "{value:?}: {said}");
+        // One that is off excludes nothing.
+        let (code, said) = with(&["graph", "--dot", &file], "LABCTL_MERMAID", value);
+        assert_eq!(code, Some(if quick { 2 } else { 0 }), "{value:?}: {said}");
+    }
+    assert_eq!(with(&["validate", &file], "LABCTL_VERBOSE", "2").0, Some(0));
+    let (code, said) = with(&["plan", &file], "LABCTL_QUICK", "perhaps");
+    assert!(code == Some(2) && said.contains("--quick") && said.contains("yes"), "{said}");
+}
