@@ -380,3 +380,22 @@ fn flags_are_set_by_variables_as_people_write_them() {
     let (code, said) = with(&["plan", &file], "LABCTL_QUICK", "perhaps");
     assert!(code == Some(2) && said.contains("--quick") && said.contains("yes"), "{said}");
 }
+
+#[test]
+fn a_measurement_says_that_the_files_events_are_no_part_of_it() {
+    let dir = Scratch::new("no-events");
+    let without = lab(true).replace("rounds: 1000", "rounds: 1");
+    let events = "events: [{ at: 1ms, link: left:0, up: false }]\n";
+    let files = [("without", without.clone()), ("with", format!("{without}{events}"))];
+    let turn = kvm();
+    for (name, text) in files {
+        let file = dir.file(&format!("{name}.lab.yaml"), text);
+        let results = dir.path("results.json").display().to_string();
+        let measured = turn.is_some().then(|| labctl(&["bench", &file, "--results", &results]));
+        for command in [labctl(&["plan", &file])].into_iter().chain(measured) {
+            let (code, said) = run(command);
+            let notes = said.matches("`events` do not happen").count();
+            assert_eq!((code, notes), (Some(0), usize::from(name == "with")), "{said}");
+        }
+    }
+}
