@@ -355,3 +355,47 @@ fn kill_9_on_bench_leaves_the_old_results_alone() {
     assert_eq!(fs::read_to_string(&old).unwrap(), "old");
     assert_eq!(processes(&args), 0);
 }
+
+#[test]
+fn flags_are_set_by_variables_as_people_write_them() {
+    let dir = Scratch::new("variables");
+    let file = dir.file("x.lab.yaml", lab(true));
+    let with = |args: &[&str], name: &str, value: &str| {
+        let mut command = labctl(args);
+        command.env(name, value);
+        run(command)
+    };
+    let on = ["1", "yes", "true", "TRUE", "on"].map(|value| (value, true));
+    let off = ["", "0", "no", "false", "Off"].map(|value| (value, false));
+    for (value, quick) in on.into_iter().chain(off) {
+        let (code, said) = with(&["plan", &file], "LABCTL_QUICK", value);
+        assert_eq!((code, said.contains("bench --quick")), (Some(0), quick), "{value:?}: {said}");
+        let (code, said) = with(&["validate", &file], "LABCTL_VERBOSE", value);
+        assert_eq!(code, Some(0), "{value:?}: {said}");
+        // One that is off excludes nothing.
+        let (code, said) = with(&["graph", "--dot", &file], "LABCTL_MERMAID", value);
+        assert_eq!(code, Some(if quick { 2 } else { 0 }), "{value:?}: {said}");
+    }
+    assert_eq!(with(&["validate", &file], "LABCTL_VERBOSE", "2").0, Some(0));
+    let (code, said) = with(&["plan", &file], "LABCTL_QUICK", "perhaps");
+    assert!(code == Some(2) && said.contains("--quick") && said.contains("yes"), "{said}");
+}
+
+#[test]
+fn a_measurement_says_that_the_files_events_are_no_part_of_it() {
+    let dir = Scratch::new("no-events");
+    let without = lab(true).replace("rounds: 1000", "rounds: 1");
+    let events = "events: [{ at: 1ms, link: left:0, up: false }]\n";
+    let files = [("without", without.clone()), ("with", format!("{without}{events}"))];
+    let turn = kvm();
+    for (name, text) in files {
+        let file = dir.file(&format!("{name}.lab.yaml"), text);
+        let results = dir.path("results.json").display().to_string();
+        let measured = turn.is_some().then(|| labctl(&["bench", &file, "--results", &results]));
+        for command in [labctl(&["plan", &file])].into_iter().chain(measured) {
+            let (code, said) = run(command);
+            let notes = said.matches("`events` do not happen").count();
+            assert_eq!((code, notes), (Some(0), usize::from(name == "with")), "{said}");
+        }
+    }
+}

@@ -580,3 +580,64 @@ fn up_while_a_lab_goes_down_brings_it_up_anew() {
         assert!(labs.is_clean());
     }
 }
+
+/// A kernel with a PVH entry (Xen's ELF note 18), where an instruction is that no CPU knows.
+fn faulting_kernel() -> Vec<u8> {
+    const BASE: u64 = 0x10_0000;
+    const ENTRY: u64 = BASE + 0x100;
+    let mut kernel = vec![0; 0x110];
+    let mut put = |at: usize, bytes: &[u8]| kernel[at..at + bytes.len()].copy_from_slice(bytes);
+    // An executable of 64 bits for x86-64, with two program headers.
+    put(0, b"\x7fELF\x02\x01\x01");
+    put(16, &[2, 0, 62, 0, 1]);
+    put(24, &ENTRY.to_le_bytes());
+    put(32, &[64]);
+    put(52, &[64, 0, 56, 0, 2]);
+    // All of it is loaded; and the note.
+    for (at, kind, offset, size) in [(64, 1, 0, 0x110), (120, 4, 0xc0, 20)] {
+        put(at, &[kind, 0, 0, 0, 5]);
+        let address = BASE + offset;
+        for (field, value) in [offset, address, address, size, size, 4u64].iter().enumerate() {
+            put(at + 8 * (field + 1), &value.to_le_bytes());
+        }
+    }
+    put(0xc0, &[4, 0, 0, 0, 4, 0, 0, 0, 18, 0, 0, 0, b'X', b'e', b'n']);
+    put(0xd0, &(ENTRY as u32).to_le_bytes());
+    put(0x100, &[0x0f, 0x0b]);
+    kernel
+}
+
+/// Who waits for a guest, or for all of them, must not be told that one is ready which is dead.
+#[test]
+fn events_come_in_order_and_a_guest_that_died_was_never_ready() {
+    let Some(_kvm) = kvm() else { return };
+    let labs = Labs::new("order");
+    fs::write(labs.path("dies.elf"), faulting_kernel()).unwrap();
+    fs::write(labs.path("kernel.elf"), images::PKTGUEST).unwrap();
+    let own = "dies: { kind: pvh, kernel: dies.elf, nics: [sw0] }\n  \
+               own: { kind: pvh, kernel: kernel.elf, cmdline: role=idle, nics: [sw0] }";
+    let text = PAIR.replace("third: {}", own).replace(
+        "defaults: { nics: [sw0], spin: 0 }",
+        "kinds: { pktguest: { nics: [sw0], spin: 0 } }",
+    );
+    labs.try_run(&["up", "--detach", &labs.file("pair", &text)]);
+    let count = |events: &[(String, Option<String>)], event: &str, guest: &str| {
+        let wanted = (event.to_owned(), Some(guest.to_owned()));
+        events.iter().filter(|event| **event == wanted).count()
+    };
+    eventually("all is told", || {
+        let events = labs.events();
+        let ready = events.iter().any(|(event, _)| event == "lab-ready");
+        ready && count(&events, "guest-failed", "dies") > 0
+    });
+    labs.run(&["restart", "dies"]);
+    eventually("it dies again", || count(&labs.events(), "guest-failed", "dies") == 2);
+    std::thread::sleep(Duration::from_millis(300));
+    let events = labs.events();
+    assert_eq!(count(&events, "guest-failed", "dies"), 2, "{events:?}");
+    assert_eq!(count(&events, "guest-ready", "dies"), 0, "{events:?}");
+    let lab_ready = events.iter().position(|(event, _)| event == "lab-ready").unwrap();
+    for guest in ["left", "right", "own"] {
+        assert_eq!(count(&events[..lab_ready], "guest-ready", guest), 1, "{events:?}");
+    }
+}

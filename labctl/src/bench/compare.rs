@@ -143,6 +143,8 @@ fn warnings(old: &Results, new: &Results) -> Vec<String> {
             warnings.push(format!("{what} differs: {old} then, {new} now"));
         }
     };
+    // Cells are told apart by what was varied, which labs with nothing else in common may share.
+    differ("lab", old.lab.name.clone(), new.lab.name.clone());
     differ("CPU", old.host.cpu.clone(), new.host.cpu.clone());
     differ("number of cores", old.host.cores.to_string(), new.host.cores.to_string());
     differ("KVM", old.host.kvm.clone(), new.host.kvm.clone());

@@ -26,8 +26,9 @@ pub fn effects(cells: &[Cell]) -> Vec<Effect> {
     runs(cells).iter().flat_map(Run::effects).collect()
 }
 
-/// The paper's ladder, from none to all four. A rung that was not measured has no figures. If
-/// other parameters were varied too, each setting has its own ladder.
+/// The paper's ladder, from none to all four, of an experiment that measured two of its rungs or
+/// more. Those that were not measured have no figures. If other parameters were varied too, each
+/// setting has its own ladder.
 pub fn ladder(cells: &[Cell]) -> Vec<Rung> {
     runs(cells).iter().flat_map(Run::ladder).collect()
 }
@@ -106,6 +107,12 @@ impl<'a> Run<'a> {
     }
 
     fn ladder(&self) -> Vec<Rung> {
+        let is_measured = |rung: &&Rung| rung.throughput_mpps.is_some() || rung.rr_us.is_some();
+        let rungs = self.rungs();
+        if rungs.iter().filter(is_measured).count() < 2 { vec![] } else { rungs }
+    }
+
+    fn rungs(&self) -> Vec<Rung> {
         let mut rungs = vec![self.rung("none".to_owned(), Optimizations::NONE, None)];
         let mut below = Optimizations::NONE;
         for which in Optimization::ALL {
@@ -324,6 +331,17 @@ mod tests {
         assert!(ladder[2].throughput_mpps.is_some());
         assert_eq!((ladder[3].throughput_mpps, ladder[3].to_previous), (None, None));
         assert_eq!(super::ladder(&[]), []);
+    }
+
+    #[test]
+    fn one_rung_is_no_ladder() {
+        assert_eq!(ladder(&cells(&[], Optimizations::ALL, |_| 1.0)), []);
+        // Without the others send combining is on no rung.
+        assert_eq!(ladder(&cells(&[Sc], Optimizations::NONE, |_| 1.0)), []);
+        let mut two = cells(&[Vale], Optimizations::ALL, |_| 1.0);
+        assert_eq!(ladder(&two).len(), 5);
+        (two[0].metrics.throughput_mpps, two[0].metrics.rr_us) = (None, None);
+        assert_eq!(ladder(&two), []);
     }
 
     #[test]

@@ -32,6 +32,8 @@ Examples:
 /// prints one row per cell with the counters that explain it, then what each optimization is worth.
 /// The whole result, raw samples included, goes to a JSON file.
 ///
+/// What the file's `events` say does not happen meanwhile.
+///
 /// Cells of another VMM are skipped, which is no failure, where it is not installed; the table says so.
 ///
 /// Exits 1 if a cell has no valid trial or an assertion of the file fails, and 14 if it was interrupted;
@@ -88,6 +90,7 @@ pub fn run(args: Args) -> Result<Exit, Error> {
         let message = "every cell of the experiment was skipped";
         return Err(Error::new(Exit::HostLacks, message));
     }
+    note_events(&lab);
     note(&format!(
         "{}: {}, about {} in {} (seed {seed})",
         lab.name,
@@ -113,6 +116,13 @@ pub fn no_experiment(lab: &Lab) -> Error {
     let message = format!("{} has no `bench` section", lab.path.display());
     Error::new(Exit::NothingSelected, message)
         .help("add one, as in topologies/paper-pair.lab.yaml, or use `labctl up`")
+}
+
+/// Says what the file has that is no part of a measurement.
+pub fn note_events(lab: &Lab) {
+    if !lab.events.is_empty() {
+        note(&format!("{}: its `events` do not happen while it is measured", lab.name));
+    }
 }
 
 fn measure(

@@ -35,6 +35,7 @@ mod validate;
 
 use std::{
     env,
+    ffi::OsStr,
     io::{self, IsTerminal, Write},
     panic::{self, PanicHookInfo, UnwindSafe},
     sync::OnceLock,
@@ -42,7 +43,8 @@ use std::{
 
 pub use args::{LabFile, LabName, OutputFlag};
 
-use clap::{ArgAction, ColorChoice, Parser, Subcommand};
+use clap::builder::Resettable;
+use clap::{ArgAction, ColorChoice, CommandFactory, FromArgMatches, Parser, Subcommand};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::filter::LevelFilter;
@@ -59,7 +61,7 @@ Examples:
   labctl help validate                          more about one command
 
 Every flag can also be set by its environment variable, LABCTL_<FLAG>, unless its help says that it
-has none.
+has none: those without a value by 1, yes, true or on.
 
 Exit codes:
    0  all is well
@@ -199,7 +201,8 @@ static VERBOSE: OnceLock<u8> = OnceLock::new();
 pub fn main() -> u8 {
     panic::set_hook(Box::new(report_panic));
     guard(|| {
-        let cli = Cli::parse();
+        let cli = Cli::from_arg_matches(&command().get_matches());
+        let cli = cli.unwrap_or_else(|error| error.exit());
         COLOR.get_or_init(|| cli.color);
         VERBOSE.get_or_init(|| cli.verbose);
         let color = use_color(&io::stderr());
@@ -212,6 +215,46 @@ pub fn main() -> u8 {
             error.exit() as u8
         })
     })
+}
+
+/// The command line as it is read: as it is declared, with flags whose variables are read as people
+/// write them.
+fn command() -> clap::Command {
+    with_flags(Cli::command())
+}
+
+fn with_flags(command: clap::Command) -> clap::Command {
+    let command = command.mut_args(|arg| {
+        let value = arg.get_env().and_then(env::var_os);
+        let is_off = value.as_deref().and_then(OsStr::to_str).and_then(on_or_off) == Some(false);
+        match arg.get_action() {
+            // As if it were not set, or it would count as given beside a flag that excludes it.
+            ArgAction::SetTrue | ArgAction::Count if is_off => arg.env(Resettable::Reset),
+            ArgAction::SetTrue => arg.value_parser(switch),
+            ArgAction::Count => arg.value_parser(times),
+            _ => arg,
+        }
+    });
+    command.mut_subcommands(with_flags)
+}
+
+/// What a flag's variable says; `None` if it is neither. An empty one says no.
+fn on_or_off(text: &str) -> Option<bool> {
+    match text.trim().to_lowercase().as_str() {
+        "1" | "y" | "yes" | "t" | "true" | "on" => Some(true),
+        "" | "0" | "n" | "no" | "f" | "false" | "off" => Some(false),
+        _ => None,
+    }
+}
+
+fn switch(text: &str) -> Result<bool, &'static str> {
+    on_or_off(text).ok_or("expected 1, yes, true or on; or 0, no, false, off or nothing")
+}
+
+/// How often a flag is given.
+fn times(text: &str) -> Result<u8, &'static str> {
+    let number = || text.trim().parse().ok();
+    number().or_else(|| on_or_off(text).map(u8::from)).ok_or("expected a number, or yes or no")
 }
 
 /// A panic is a bug of ours, and says so in the exit code too.
@@ -343,8 +386,6 @@ fn report_panic(info: &PanicHookInfo) {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]
@@ -355,7 +396,7 @@ mod tests {
 
     #[test]
     fn definitions_are_consistent() {
-        Cli::command().debug_assert();
+        command().debug_assert();
     }
 
     #[test]

@@ -78,6 +78,7 @@ pub fn run(args: Args) -> Result<Exit, Error> {
     }
     let forecast = forecast(&lab.name, &plan);
     print(&listing(&forecast).render(&forecast, args.output)?)?;
+    super::bench::note_events(&lab);
     let measured = forecast.cells.iter().filter(|cell| cell.skipped.is_none()).count();
     note(&format!(
         "{}: {}, {}, {}, about {}",

@@ -316,7 +316,7 @@ pub struct Traffic {
     pub rx_frames: u64,
     /// Bytes of those.
     pub rx_bytes: u64,
-    /// Frames that its NIC could not take.
+    /// Frames that its NIC could not take; those that its address filter refused are none.
     pub rx_dropped: u64,
     /// Interrupts.
     pub interrupts: u64,

@@ -197,11 +197,8 @@ impl RunningLab {
         } else {
             vm::start_machine(place, &mut self.fabric, &self.clock, console, &agent).await?
         };
-        let guest =
-            RunningGuest::new(&lab.guests[index], vm, plugs, Voices { panic, screen, agent });
-        if guest.state() == &State::Running {
-            self.happened.push_back(Happening::Ready(number));
-        }
+        let voices = Voices { panic, screen, agent };
+        let guest = RunningGuest::new(&lab.guests[index], vm, plugs, voices);
         self.guests.insert(number, guest);
         Ok(())
     }
@@ -442,6 +439,11 @@ impl RunningLab {
                 self.take(line);
             }
         }
+    }
+
+    /// Whether more has happened than [`next`](Self::next) has told.
+    pub fn has_news(&self) -> bool {
+        !self.happened.is_empty()
     }
 
     /// Notices guests that have ended, however much the others print.

@@ -77,14 +77,15 @@ pub struct RunningGuest {
 /// second of its own will.
 const HANG_TIME: Duration = Duration::from_secs(4);
 
+/// How long a kernel of its own has to run before it is ready that says nothing which could be waited
+/// for: one that dies of its first instructions never was.
+const BIRTH: Duration = Duration::from_millis(100);
+
 impl RunningGuest {
     /// The guest that has just been started as `vm`.
     pub(super) fn new(guest: &Guest, vm: Vm, plugs: Vec<Plug>, voices: Voices) -> Self {
         let ready = guest.boot().and_then(|boot| boot.ready.clone());
         let role = guest.pktguest().map(|pktguest| pktguest.workload.role);
-        // A kernel of its own says nothing that could be waited for, unless the file tells what.
-        let waits = role.is_some() || ready.is_some();
-        let state = if waits { State::Starting } else { State::Running };
         let (name, since, report) = (guest.name.clone(), SystemTime::now(), None);
         Self {
             name,
@@ -95,7 +96,7 @@ impl RunningGuest {
             linux: guest.is_linux(),
             ready,
             voices,
-            state,
+            state: State::Starting,
             report,
             since,
             life: Default::default(),
@@ -293,6 +294,7 @@ impl RunningGuest {
             self.fail(format!("failed: {words}"), false);
         } else {
             match self.vm.exited() {
+                None if self.was_born() => self.state = State::Running,
                 None => return false,
                 Some(ExitReason::Reset) if !self.is_pktguest() => self.state = State::Done,
                 Some(reason) => {
@@ -302,6 +304,13 @@ impl RunningGuest {
             }
         }
         true
+    }
+
+    /// Whether it starts no more, having nothing to say about that.
+    fn was_born(&self) -> bool {
+        let waits = self.is_pktguest() || self.ready.is_some();
+        let age = self.since.elapsed().unwrap_or_default();
+        self.state == State::Starting && !waits && age >= BIRTH
     }
 
     fn fail(&mut self, message: String, ours: bool) -> &Self {

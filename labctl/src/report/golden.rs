@@ -295,4 +295,8 @@ fn a_run_compared_with_itself_does_not_fail() {
     assert!(found.cells.iter().all(|cell| cell.verdict != Verdict::Fail));
     assert_eq!(found.cells.len(), 16);
     assert_eq!(found.warnings, [""; 0]);
+    let mut other = sample();
+    other.lab.name = "another".into();
+    let found = compare(&sample(), &other, 0.05);
+    assert_eq!(found.warnings, ["lab differs: example-pair then, another now"]);
 }

@@ -233,7 +233,8 @@ pub fn sections(results: &Results, g: &Glyphs) -> Vec<(String, Table)> {
     let same =
         |a: &Rung, b: &Rung| a.parameters == b.parameters && a.cell.is_some() == b.cell.is_some();
     for rungs in results.ladder.chunk_by(same) {
-        if rungs.iter().any(|rung| rung.throughput_mpps.is_some()) {
+        // A document may come from a labctl that kept rungs which nobody had measured.
+        if rungs.iter().filter(|rung| rung.throughput_mpps.is_some()).count() > 1 {
             let setting = setting(rungs.first().map(|rung| &rung.parameters));
             let title = match rungs.first().is_some_and(|rung| rung.cell.is_some()) {
                 true => "The ladder: every step keeps what those before it changed".to_owned(),

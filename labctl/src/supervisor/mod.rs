@@ -54,6 +54,8 @@ pub struct Supervisor {
     ready_at: Option<Instant>,
     /// Whether pktguests have had their cables plugged in.
     begun: bool,
+    /// Whether something was told whose consequences were not drawn yet.
+    unsettled: bool,
     /// What the file has to happen, soonest first.
     to_come: Vec<TimedEvent>,
     /// How often each guest was started anew.
@@ -83,6 +85,7 @@ impl Supervisor {
             readiness: watch::Sender::default(),
             ready_at: None,
             begun: false,
+            unsettled: false,
             restarts: HashMap::new(),
             absent: BTreeMap::new(),
             calls,
@@ -133,7 +136,9 @@ impl Supervisor {
     /// ended by themselves; returns which it was, in words. Nothing else ends it: what fails in it is
     /// told as an event.
     pub async fn run(&mut self, stay: bool) -> &'static str {
-        while !self.stopping && (stay || !self.all_have_ended()) {
+        // What has happened is told first, however it ended.
+        let over = |lab: &Self| !stay && lab.all_have_ended() && !lab.running.has_news();
+        while !self.stopping && !over(self) {
             tokio::select! {
                 happening = self.running.next() => self.note(happening).await,
                 Some(call) = self.calls.recv() => self.answer(call).await,
@@ -188,39 +193,49 @@ impl Supervisor {
     }
 
     async fn note(&mut self, happening: Happening) {
-        let number = match &happening {
-            Happening::Line(line) => {
-                self.history.line(&line.name, &line.text);
-                return;
-            }
+        match happening {
+            Happening::Line(line) => self.history.line(&line.name, &line.text),
             Happening::Lost(cable) => {
                 let detail = "its TAP is gone; `labctl up` lays it anew";
-                self.history.event("link-lost", Some(cable), Some(detail));
-                return;
+                self.history.event("link-lost", Some(&cable), Some(detail));
             }
             Happening::Ready(number)
             | Happening::Done(number)
             | Happening::Failed(number)
-            | Happening::Hang(number) => *number,
-        };
+            | Happening::Hang(number) => {
+                self.tell(&happening, number);
+                self.unsettled = true;
+            }
+        }
+        // A lab is not ready before its guests were told to be.
+        if self.unsettled && !self.running.has_news() {
+            self.unsettled = false;
+            self.begin_if_ready().await;
+            self.publish();
+        }
+    }
+
+    /// Tells what has happened to a guest.
+    fn tell(&mut self, happening: &Happening, number: usize) {
         let Some(guest) = self.running.guest(number) else { return };
-        let event = match happening {
-            Happening::Done(_) => "guest-done",
-            Happening::Failed(_) => "guest-failed",
-            Happening::Hang(_) if guest.hangs() => "guest-hangs",
-            Happening::Hang(_) => "guest-hangs-no-more",
-            Happening::Ready(_) | Happening::Line(_) | Happening::Lost(_) => "guest-ready",
+        let failure = match guest.state() {
+            State::Failed(failure) => Some(failure.message.as_str()),
+            State::Starting | State::Running | State::Done => None,
         };
-        let detail = match guest.state() {
-            State::Failed(failure) => Some(failure.message.clone()),
-            _ => None,
+        let (event, detail) = match happening {
+            Happening::Done(_) => ("guest-done", None),
+            Happening::Failed(_) => ("guest-failed", failure),
+            Happening::Hang(_) if guest.hangs() => ("guest-hangs", None),
+            Happening::Hang(_) => ("guest-hangs-no-more", None),
+            // It died before this could be told, and that comes next.
+            Happening::Ready(_) if failure.is_some() => return,
+            Happening::Ready(_) => ("guest-ready", None),
+            Happening::Line(_) | Happening::Lost(_) => return,
         };
-        self.history.event(event, Some(guest.name()), detail.as_deref());
+        self.history.event(event, Some(guest.name()), detail);
         if matches!(happening, Happening::Ready(_)) && self.begun {
             self.running.set_link(number, true);
         }
-        self.begin_if_ready().await;
-        self.publish();
     }
 
     /// Plugs the cables in once no pktguest is starting any more: those who listen first. A guest
@@ -311,7 +326,11 @@ impl Supervisor {
             *self.restarts.entry(name.to_owned()).or_default() += 1;
             self.history.event("guest-restarted", Some(name), None);
         }
-        self.begin_if_ready().await;
+        // Whether that makes the lab ready is seen when what it says was told.
+        self.unsettled = true;
+        if !self.running.has_news() {
+            self.begin_if_ready().await;
+        }
         self.publish();
         started
     }
