@@ -22,7 +22,7 @@ pub fn decode(document: &mut Document, tree: &mut Value) -> Option<File> {
             Err(error) => error,
         };
         let steps = steps(error.path());
-        explain(document, &pointer(&steps), &error.inner().to_string());
+        explain(document, tree, &steps, &error.inner().to_string());
         let taken = take_out(tree, &steps);
         document.set_aside(&pointer(taken));
         if taken.is_empty() {
@@ -36,7 +36,8 @@ pub fn decode(document: &mut Document, tree: &mut Value) -> Option<File> {
 ///
 /// serde's standard errors are text only; the forms taken apart here are those of
 /// `serde::de::Error`'s provided methods.
-fn explain(document: &mut Document, pointer: &str, message: &str) {
+fn explain(document: &mut Document, tree: &Value, steps: &[String], message: &str) {
+    let pointer = &pointer(steps);
     let (found, expected) = message.rsplit_once(", expected ").unwrap_or((message, ""));
     if let Some(key) = message.strip_prefix("missing field ") {
         missing_key(document, pointer, &quoted(key).concat());
@@ -45,10 +46,35 @@ fn explain(document: &mut Document, pointer: &str, message: &str) {
     } else if let Some(word) = found.strip_prefix("unknown variant ") {
         unknown_word(document, pointer, &quoted(word).concat(), &quoted(expected));
     } else if let Some((_, found)) = found.split_once(": ") {
-        unexpected(document, pointer, found, expected);
+        let words = if expected == SERDE_WORD { words_at(tree, steps) } else { Vec::new() };
+        match words.as_slice() {
+            [] => unexpected(document, pointer, found, expected),
+            words => unexpected(document, pointer, found, &one_of(words)),
+        }
     } else {
         document.value_problem(pointer, message, "here");
     }
+}
+
+/// What serde_yaml says it expected where a word was.
+const SERDE_WORD: &str = "a Value::Tagged enum";
+
+/// The words that may be at `steps`, where something other than a word is. serde lists them only for a
+/// word that it does not know, so it gets one.
+fn words_at(tree: &Value, steps: &[String]) -> Vec<String> {
+    let mut tree = tree.clone();
+    let place = steps.iter().try_fold(&mut tree, |node, step| child(node, step));
+    let Some(place) = place else { return Vec::new() };
+    *place = Value::String(String::new());
+    let said = serde_path_to_error::deserialize::<_, File>(&tree).err();
+    let said = said.map(|error| error.into_inner().to_string()).unwrap_or_default();
+    let words =
+        said.strip_prefix("unknown variant ").and_then(|said| said.split_once(", expected "));
+    words.map_or(Vec::new(), |(_, words)| quoted(words).into_iter().map(str::to_owned).collect())
+}
+
+fn one_of<T: std::borrow::Borrow<str>>(words: &[T]) -> String {
+    format!("one of {}", words.join(", "))
 }
 
 /// Reports an absent key, unless an earlier problem explains its absence.
@@ -80,7 +106,7 @@ fn unknown_key(document: &mut Document, pointer: &str, known: &[&str]) {
 }
 
 fn unknown_word(document: &mut Document, pointer: &str, word: &str, known: &[&str]) {
-    let expected = format!("expected one of {}", known.join(", "));
+    let expected = format!("expected {}", one_of(known));
     let problem = document.value_problem(pointer, &expected, format!("found `{word}`"));
     if let Some(meant) = did_you_mean(word, known.iter().copied()) {
         problem.help(format!("did you mean `{meant}`?"));
