@@ -1,6 +1,7 @@
 //! Lab files, good and bad, as a user meets them.
 //!
-//! `golden/validate/*.yaml` are wrong files; the `.txt` beside each is what labctl says of it.
+//! `golden/validate/*.yaml` are wrong files; the `.txt` beside each is what labctl says of it. They name
+//! files in `golden/kernels`, which have a kernel's headers and little else.
 //! `UPDATE_GOLDEN=1 cargo test -p labctl --test validate` rewrites the latter: read the diff.
 
 use std::{
@@ -122,11 +123,10 @@ fn every_example_topology_is_valid() {
     // Beside the files that images/linux/build would make.
     let project = scratch("examples");
     let topologies = Path::new(env!("CARGO_MANIFEST_DIR")).join("../topologies");
-    for made in ["images/linux/out/vmlinuz", "images/linux/out/initrd.img"] {
-        let made = project.join(made);
-        fs::create_dir_all(made.parent().expect("a directory")).expect("created");
-        fs::write(made, b"").expect("written");
-    }
+    let out = project.join("images/linux/out");
+    fs::create_dir_all(&out).expect("created");
+    fs::copy(golden().join("../kernels/bzimage"), out.join("vmlinuz")).expect("copied");
+    fs::write(out.join("initrd.img"), b"").expect("written");
     fs::create_dir_all(project.join("topologies")).expect("created");
     let mut count = 0;
     for entry in fs::read_dir(topologies).expect("topologies") {
@@ -159,9 +159,8 @@ guests:
 ";
     let directory = scratch("linux");
     fs::create_dir_all(directory.join("sub")).expect("created");
-    for file in ["vmlinuz", "sub/initrd"] {
-        fs::write(directory.join(file), b"").expect("written");
-    }
+    fs::copy(golden().join("../kernels/bzimage"), directory.join("vmlinuz")).expect("copied");
+    fs::write(directory.join("sub/initrd"), b"").expect("written");
     let lab = Lab::parse(&directory.join("t.lab.yaml"), text)
         .unwrap_or_else(|error| panic!("{}", error.render(false, None)));
     let [a, b, c] = lab.guests.as_slice() else { panic!("three guests") };
@@ -570,4 +569,59 @@ fn a_closed_pipe_is_no_failure() {
     labctl.stderr.take().expect("stderr").read_to_string(&mut said).expect("text");
     assert_eq!(labctl.wait().expect("exit").code(), Some(0), "{said}");
     assert!(!said.contains("bug"), "{said}");
+}
+
+/// Where things are in a tree, as keys and numbers.
+fn places(tree: &serde_yaml::Value, here: &[serde_yaml::Value]) -> Vec<Vec<serde_yaml::Value>> {
+    let below: Vec<_> = match tree {
+        serde_yaml::Value::Mapping(keys) => {
+            keys.iter().map(|(key, value)| (key.clone(), value)).collect()
+        }
+        serde_yaml::Value::Sequence(items) => {
+            items.iter().enumerate().map(|(i, value)| (i.into(), value)).collect()
+        }
+        _ => Vec::new(),
+    };
+    let below = below.into_iter().flat_map(|(step, value)| {
+        let here = [here, &[step]].concat();
+        [places(value, &here), vec![here]].concat()
+    });
+    below.collect()
+}
+
+/// Whatever stands at a place that wants something else, labctl says what it wants in the file's words.
+#[test]
+fn a_value_of_the_wrong_type_is_told_in_words_of_the_file() {
+    let every_word = "name: t\nswitches: { s: { kind: vale } }\nvmm: qemu\nnic: e1000\nlink: tap\n\
+                      policy: push\ndefaults: { kind: pktguest, nics: [s] }\n\
+                      kinds: { pktguest: { optimizations: { itr: true } } }\n\
+                      guests: { a: { workload: { role: tx, to: b } }, b: {} }\nbench:\n  \
+                      cells: { c: { vmm: labctl, nic: e1000, link: tap, policy: push, only: rr,\n    \
+                      throughput: { protocol: udp } } }\n  \
+                      throughput: { from: a, to: b, protocol: raw }\n  rr: { from: a, to: b }\n";
+    let wrong =
+        ["[]", "[vale]", "{}", "{ vale: 1 }", "3", "-1", "1.5", "true", "~", "\"\"", "!x vale"];
+    let foreign =
+        ["Value::", "enum", "variant", "struct", "sequence", " map,", "unit", "newtype", "i64"];
+    for text in [every_word, GOOD_FILES[1], GOOD_FILES[3]] {
+        let tree: serde_yaml::Value = serde_yaml::from_str(text).expect("YAML");
+        for place in places(&tree, &[]) {
+            for value in wrong {
+                let mut tree = tree.clone();
+                let at = place.iter().fold(&mut tree, |node, step| match (node, step.as_u64()) {
+                    (serde_yaml::Value::Sequence(items), Some(i)) => &mut items[i as usize],
+                    (node, _) => &mut node[step],
+                });
+                *at = serde_yaml::from_str(value).expect("YAML");
+                let text = serde_yaml::to_string(&tree).expect("YAML");
+                let Err(error) = parse(&text) else { continue };
+                for problem in error.problems() {
+                    let said = problem.message();
+                    let told = !foreign.iter().any(|word| said.contains(word))
+                        || said.contains("its unit");
+                    assert!(told, "{place:?} {value}: {said}");
+                }
+            }
+        }
+    }
 }
