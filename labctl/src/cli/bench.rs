@@ -168,6 +168,10 @@ fn finish(results: &Results, args: &Args) -> Result<Exit, Error> {
 }
 
 fn check_writable(path: &Path) -> Result<(), Error> {
+    if path == Path::new("-") {
+        let error = Error::new(Exit::Usage, "results go to a file, and not to stdout");
+        return Err(error.help("use `-o json` for the document on stdout"));
+    }
     let existed = path.exists();
     if existed && !path.is_file() {
         let message = format!("{} is not a regular file", path.display());

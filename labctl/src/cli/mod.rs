@@ -37,6 +37,7 @@ use std::{
     ffi::OsStr,
     io::{self, IsTerminal, Write},
     panic::{self, PanicHookInfo, UnwindSafe},
+    path::Path,
     sync::OnceLock,
     time::{SystemTime, UNIX_EPOCH},
 };
@@ -329,6 +330,11 @@ pub fn note(line: &str) {
 /// Names the next useful command, as every verb does at its end.
 pub fn next(command: &str) {
     note(&format!("next: {command}"));
+}
+
+/// A lab file as the next command has it. What came through a pipe is gone, and has to be written down.
+fn again(file: &Path) -> String {
+    if file == Path::new("-") { "FILE".to_owned() } else { file.display().to_string() }
 }
 
 /// Whether colours are wanted on a stream.
