@@ -74,6 +74,7 @@ pub fn run(args: Args) -> Result<Exit, Error> {
         let ended = tokio::select! {
             ended = sink.take_all(&mut reader) => Some(ended),
             () = super::interrupted() => None,
+            () = super::reader_gone(), if to_stdout => Some(Ok(())),
         };
         match ended {
             Some(ended) => ended?,

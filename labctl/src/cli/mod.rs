@@ -36,6 +36,7 @@ use std::{
     env,
     ffi::OsStr,
     io::{self, IsTerminal, Write},
+    os::fd::AsFd,
     panic::{self, PanicHookInfo, UnwindSafe},
     path::Path,
     sync::OnceLock,
@@ -47,6 +48,8 @@ pub use args::{LabFile, LabName, OutputFlag};
 use clap::builder::Resettable;
 use clap::{ArgAction, ColorChoice, CommandFactory, FromArgMatches, Parser, Subcommand};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::filter::LevelFilter;
 
@@ -291,6 +294,23 @@ fn block_on<F: Future>(future: F) -> Result<F::Output, Error> {
         Error::new(Exit::HostLacks, "cannot start the event loop").because(error)
     })?;
     Ok(runtime.block_on(future))
+}
+
+/// Completes when whoever reads stdout has gone away: who only writes now and then would learn it late,
+/// or never. Does not complete if that cannot be told, as of a file.
+async fn reader_gone() {
+    let stdout = io::stdout().as_fd().try_clone_to_owned();
+    #[expect(deprecated, reason = "unsound for descriptors that may close; an OwnedFd cannot")]
+    let stdout = stdout.and_then(|stdout| AsyncFd::with_interest(stdout, Interest::ERROR));
+    if let Ok(stdout) = stdout {
+        while let Ok(mut ready) = stdout.ready(Interest::ERROR).await {
+            if ready.ready().is_error() {
+                return;
+            }
+            ready.clear_ready();
+        }
+    }
+    std::future::pending().await
 }
 
 /// Completes when the user or the system asks us to end: SIGINT, SIGTERM or SIGHUP.
