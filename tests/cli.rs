@@ -6,7 +6,7 @@
 mod common;
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -400,4 +400,24 @@ fn a_measurement_says_that_the_files_events_are_no_part_of_it() {
             assert_eq!((code, notes), (Some(0), usize::from(name == "with")), "{said}");
         }
     }
+}
+
+#[test]
+fn a_lab_from_a_pipe_is_not_advised_to_be_read_again() {
+    for verb in ["validate", "plan"] {
+        let mut command = labctl(&[verb, "-"]);
+        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        child.stdin.take().unwrap().write_all(lab(true).as_bytes()).unwrap();
+        let said = String::from_utf8(child.wait_with_output().unwrap().stderr).unwrap();
+        assert!(said.ends_with("next: labctl bench FILE\n"), "{said}");
+    }
+}
+
+#[test]
+fn what_makes_no_sense_is_2() {
+    let dir = Scratch::new("senseless");
+    let file = dir.file("x.lab.yaml", lab(true));
+    assert_refused(labctl(&["bench", &file, "--results", "-"]), 2, &["-o json"]);
+    assert_refused(labctl(&["capture", "left:0", "--count", "0"]), 2, &["--count"]);
 }

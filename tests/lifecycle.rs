@@ -641,3 +641,28 @@ fn events_come_in_order_and_a_guest_that_died_was_never_ready() {
         assert_eq!(count(&events[..lab_ready], "guest-ready", guest), 1, "{events:?}");
     }
 }
+
+#[test]
+fn a_lab_whose_supervisor_is_stopped_is_listed_and_keeps_nobody_waiting() {
+    let Some(_kvm) = kvm() else { return };
+    let labs = Labs::new("stopped");
+    for name in ["first", "pair", "third"] {
+        labs.run(&["up", "--wait", &labs.file(name, &PAIR.replace("pair", name))]);
+    }
+    let stopped = labs.json(&["ps"]);
+    let stopped: Vec<_> = (0..2).map(|lab| stopped[lab]["pid"].as_i64().unwrap() as i32).collect();
+    stopped.iter().for_each(|pid| send(*pid, Signal::STOP));
+    let start = Instant::now();
+    let output = labs.try_run(&["ps", "-o", "json"]);
+    let time = start.elapsed();
+    let table = text(&labs.try_run(&["ps"]).stdout);
+    stopped.iter().for_each(|pid| send(*pid, Signal::CONT));
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(time < Duration::from_secs(8), "one after the other: {time:?}");
+    let listed: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let states = [0, 1, 2].map(|lab| listed[lab]["state"].as_str().unwrap_or_default());
+    assert_eq!(states, ["unresponsive", "unresponsive", "running"], "{listed:#}");
+    assert_eq!(listed[0]["pid"].as_i64().unwrap() as i32, stopped[0]);
+    assert_eq!(table.matches("unresponsive").count(), 2, "{table}");
+    assert!(text(&output.stderr).contains("has not answered for 3 s"), "{output:?}");
+}

@@ -309,3 +309,24 @@ events: [{ at: 1ms, link: right:0, up: false }, { at: 100ms, link: right:0, up: 
     let said = labs.run(&["logs"]);
     assert!(!said.contains("final") && labs.guest("left")["state"] == "running", "{said}");
 }
+
+#[test]
+fn those_who_follow_end_when_nobody_reads_them_any_more() {
+    let Some(_kvm) = kvm() else { return };
+    let labs = Labs::new("unread");
+    labs.file("pair", &LAB.replace("{ role: ping, to: right, rate: 1kpps }", "{ role: pong }"));
+    labs.run(&["up", "--wait", "pair.lab.yaml"]);
+    for follow in [&["logs", "-f"][..], &["events", "-f"], &["capture", "third:0"]] {
+        let mut follower = labs.command(follow);
+        let follower = follower.stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut follower = follower.spawn().unwrap();
+        let mut read = BufReader::new(follower.stdout.take().unwrap());
+        // A capture begins with a header.
+        assert!(read.fill_buf().unwrap().len() > 1);
+        assert_eq!(follower.try_wait().unwrap(), None);
+        drop(read);
+        eventually("it ends though its guests are silent", || {
+            follower.try_wait().unwrap().is_some_and(|status| status.success())
+        });
+    }
+}

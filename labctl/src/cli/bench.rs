@@ -15,7 +15,7 @@ use crate::lab::{open_hypervisor, qemu};
 use crate::plan::{self, Plan};
 use crate::report;
 use crate::report::number::things;
-use crate::results::{Results, Verdict};
+use crate::results::{Results, Settings, Verdict};
 use crate::topology::Lab;
 
 const EXAMPLES: &str = "\
@@ -108,7 +108,28 @@ pub fn run(args: Args) -> Result<Exit, Error> {
     let summary = report::append_step_summary(&report::markdown(&results));
     summary
         .map_err(|e| Error::new(Exit::Failed, "cannot write $GITHUB_STEP_SUMMARY").because(e))?;
+    let Settings { rounds, budget_s, .. } = results.settings;
+    if results.complete {
+        let words = about_budget((rounds, plan.rounds), (results.duration_s, budget_s));
+        words.iter().for_each(|words| note(words));
+    }
     finish(&results, &args)
+}
+
+/// What the time that a run may take has cost it, or how it was exceeded: rounds done and planned,
+/// seconds taken and allowed. `None` if all rounds fitted.
+fn about_budget((done, planned): (u32, u32), (took, allowed): (f64, f64)) -> Option<String> {
+    let [took, budget] = [took, allowed].map(f64::round);
+    let rounds = format!("{done} of {}", things(planned as usize, "round"));
+    let words = |seconds| report::number::duration(seconds);
+    if took > budget {
+        return Some(format!(
+            "budget of {} exceeded: {rounds} took {}",
+            words(budget),
+            words(took)
+        ));
+    }
+    (done < planned).then(|| format!("budget of {} used up after {rounds}", words(budget)))
 }
 
 /// A lab without a `bench` section.
@@ -168,6 +189,10 @@ fn finish(results: &Results, args: &Args) -> Result<Exit, Error> {
 }
 
 fn check_writable(path: &Path) -> Result<(), Error> {
+    if path == Path::new("-") {
+        let error = Error::new(Exit::Usage, "results go to a file, and not to stdout");
+        return Err(error.help("use `-o json` for the document on stdout"));
+    }
     let existed = path.exists();
     if existed && !path.is_file() {
         let message = format!("{} is not a regular file", path.display());
@@ -261,5 +286,22 @@ impl Display {
         if self.lines && done % (self.per_round / 4).max(1) == 0 {
             note(&format!("{}, {text}", things(done, "trial")));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_budget_that_was_exceeded_or_cost_rounds_is_mentioned() {
+        let words = |rounds, seconds| about_budget(rounds, seconds).unwrap_or_default();
+        assert_eq!(words((10, 10), (199.0, 200.0)), "");
+        assert_eq!(words((10, 10), (200.4, 200.0)), "", "nobody would see the difference");
+        assert_eq!(
+            words((7, 10), (190.0, 200.0)),
+            "budget of 3 min 20 s used up after 7 of 10 rounds"
+        );
+        assert_eq!(words((1, 1), (6.0, 3.0)), "budget of 3 s exceeded: 1 of 1 round took 6 s");
     }
 }

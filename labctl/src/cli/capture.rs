@@ -39,7 +39,12 @@ pub struct Args {
     snap: u32,
 
     /// End after so many frames
-    #[arg(long, value_name = "FRAMES", env = "LABCTL_COUNT")]
+    #[arg(
+        long,
+        value_name = "FRAMES",
+        value_parser = clap::value_parser!(u64).range(1..),
+        env = "LABCTL_COUNT"
+    )]
     count: Option<u64>,
 
     #[command(flatten)]
@@ -69,6 +74,7 @@ pub fn run(args: Args) -> Result<Exit, Error> {
         let ended = tokio::select! {
             ended = sink.take_all(&mut reader) => Some(ended),
             () = super::interrupted() => None,
+            () = super::reader_gone(), if to_stdout => Some(Ok(())),
         };
         match ended {
             Some(ended) => ended?,
@@ -83,7 +89,7 @@ pub fn run(args: Args) -> Result<Exit, Error> {
     note(&things(frames as usize, "frame"));
     let flag = args.lab.flag();
     next(&match to_stdout {
-        true => format!("labctl capture{flag} {} -w capture.pcapng", args.place),
+        true => format!("labctl link show{flag}"),
         false => format!("tshark -r {}", args.write.display()),
     });
     Ok(Exit::Ok)

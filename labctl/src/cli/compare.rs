@@ -79,7 +79,7 @@ pub fn run(args: Args) -> Result<Exit, Error> {
         Output::Csv => report::comparison_csv(&comparison),
     })?;
     // A change that is doubted, or not trusted, is measured again.
-    super::next(&format!("labctl bench {}", new.lab.file));
+    super::next(&format!("labctl bench {}", super::again(new.lab.file.as_ref())));
     Ok(match comparison.verdict {
         Verdict::Fail => Exit::Regression,
         Verdict::Pass | Verdict::Inconclusive => Exit::Ok,

@@ -53,6 +53,7 @@ pub fn run(args: Args) -> Result<Exit, Error> {
         tokio::select! {
             done = print_all => done,
             () = super::interrupted() => Ok(()),
+            () = super::reader_gone() => Ok(()),
         }
     })??;
     next(&format!("labctl ps{}", args.lab.flag()));

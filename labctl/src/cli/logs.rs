@@ -73,6 +73,7 @@ pub fn run(args: Args) -> Result<Exit, Error> {
         tokio::select! {
             done = print_all => done,
             () = super::interrupted() => Ok(()),
+            () = super::reader_gone() => Ok(()),
         }
     })??;
     let flag = args.lab.flag();

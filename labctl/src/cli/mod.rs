@@ -37,7 +37,9 @@ use std::{
     env,
     ffi::OsStr,
     io::{self, IsTerminal, Write},
+    os::fd::AsFd,
     panic::{self, PanicHookInfo, UnwindSafe},
+    path::Path,
     sync::OnceLock,
 };
 
@@ -46,6 +48,8 @@ pub use args::{LabFile, LabName, OutputFlag};
 use clap::builder::Resettable;
 use clap::{ArgAction, ColorChoice, CommandFactory, FromArgMatches, Parser, Subcommand};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::filter::LevelFilter;
 
@@ -297,6 +301,23 @@ fn block_on<F: Future>(future: F) -> Result<F::Output, Error> {
     Ok(runtime.block_on(future))
 }
 
+/// Completes when whoever reads stdout has gone away: who only writes now and then would learn it late,
+/// or never. Does not complete if that cannot be told, as of a file.
+async fn reader_gone() {
+    let stdout = io::stdout().as_fd().try_clone_to_owned();
+    #[expect(deprecated, reason = "unsound for descriptors that may close; an OwnedFd cannot")]
+    let stdout = stdout.and_then(|stdout| AsyncFd::with_interest(stdout, Interest::ERROR));
+    if let Ok(stdout) = stdout {
+        while let Ok(mut ready) = stdout.ready(Interest::ERROR).await {
+            if ready.ready().is_error() {
+                return;
+            }
+            ready.clear_ready();
+        }
+    }
+    std::future::pending().await
+}
+
 /// Completes when the user or the system asks us to end: SIGINT, SIGTERM or SIGHUP.
 async fn interrupted() {
     tokio::select! {
@@ -334,6 +355,11 @@ pub fn note(line: &str) {
 /// Names the next useful command, as every verb does at its end.
 pub fn next(command: &str) {
     note(&format!("next: {command}"));
+}
+
+/// A lab file as the next command has it. What came through a pipe is gone, and has to be written down.
+fn again(file: &Path) -> String {
+    if file == Path::new("-") { "FILE".to_owned() } else { file.display().to_string() }
 }
 
 /// Whether colours are wanted on a stream.

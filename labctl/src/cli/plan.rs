@@ -89,7 +89,7 @@ pub fn run(args: Args) -> Result<Exit, Error> {
         number::duration(forecast.seconds)
     ));
     let quick = if args.quick { " --quick" } else { "" };
-    next(&format!("labctl bench{quick} {}", lab.path.display()));
+    next(&format!("labctl bench{quick} {}", super::again(&lab.path)));
     Ok(Exit::Ok)
 }
 

@@ -1,5 +1,9 @@
 //! `labctl ps`: which labs there are, and how their guests are.
 
+use std::time::Duration;
+
+use tokio::time::timeout;
+
 use super::{OutputFlag, next, note, print};
 use crate::control::client::{self, Client};
 use crate::control::directory::LabDirectory;
@@ -19,7 +23,8 @@ Examples:
 /// List labs and their guests
 ///
 /// Shows every lab of this user, wherever it was started. A lab whose supervisor was killed is dead:
-/// nothing of it runs, and `labctl up` starts it anew without any repair.
+/// nothing of it runs, and `labctl up` starts it anew without any repair. One whose supervisor does not
+/// answer within 3 s, because it is stopped for instance, is unresponsive.
 ///
 /// Exits 1 if a lab does not answer.
 #[derive(Debug, clap::Args)]
@@ -37,6 +42,9 @@ pub struct Args {
     form: OutputFlag,
 }
 
+/// How long a lab may take to answer, whose supervisor does so at once: the others are not to wait long.
+const PATIENCE: Duration = Duration::from_secs(3);
+
 /// Runs the verb.
 ///
 /// # Errors
@@ -49,44 +57,60 @@ pub fn run(args: Args) -> Result<Exit, Error> {
     };
     let (mut labs, mut silent, mut dead) = (Vec::new(), 0, 0);
     super::block_on(async {
-        for lab in directories {
-            if lab.holder().is_none() {
-                dead += 1;
-                labs.extend(all.then(|| dead_lab(&lab)));
-                continue;
-            }
-            match status(&lab).await {
-                Ok(status) => labs.push(status),
-                Err(error) => {
+        // All at once.
+        let asked = directories
+            .into_iter()
+            .map(|lab| tokio::spawn(async move { (status(&lab).await, lab) }));
+        for asked in asked.collect::<Vec<_>>() {
+            let bug = |error| Error::new(Exit::Bug, "cannot ask a lab").because(error);
+            let (status, lab) = asked.await.map_err(bug)?;
+            match (status, lab.holder()) {
+                (Some(Ok(status)), _) => labs.push(status),
+                (Some(Err(error)), Some(pid)) => {
                     silent += 1;
                     note(&format!("{}: {error}", lab.name()));
+                    labs.push(mute_lab(&lab, LabState::Unresponsive, pid));
+                }
+                (None | Some(Err(_)), _) => {
+                    dead += 1;
+                    labs.extend(all.then(|| mute_lab(&lab, LabState::Dead, 0)));
                 }
             }
         }
-    })?;
+        Ok::<_, Error>(())
+    })??;
     print(&listing(&labs, super::now_ms()).render(&labs, args.form.output)?)?;
     if dead > 0 && !all {
         note(&format!("not shown: {dead} dead (--all)"));
     }
-    match labs.iter().find(|lab| lab.state != LabState::Dead) {
-        Some(lab) => next(&format!("labctl inspect --lab {}", lab.lab)),
-        None => next("labctl up"),
+    let answers = |lab: &&LabStatus| !matches!(lab.state, LabState::Dead | LabState::Unresponsive);
+    let is_silent = |lab: &&LabStatus| lab.state == LabState::Unresponsive;
+    match (labs.iter().find(answers), labs.iter().find(is_silent)) {
+        (Some(lab), _) => next(&format!("labctl inspect --lab {}", lab.lab)),
+        (None, Some(lab)) => next(&format!("labctl down --lab {}", lab.lab)),
+        (None, None) => next("labctl up"),
     }
     Ok(if silent == 0 { Exit::Ok } else { Exit::Failed })
 }
 
-async fn status(lab: &LabDirectory) -> Result<LabStatus, Error> {
-    Client::connect(lab).await?.ask(&Request::Status).await
+/// What a lab's supervisor says, if it has one.
+async fn status(lab: &LabDirectory) -> Option<Result<LabStatus, Error>> {
+    lab.holder()?;
+    let answer = async { Client::connect(lab).await?.ask(&Request::Status).await };
+    Some(timeout(PATIENCE, answer).await.unwrap_or_else(|_| {
+        let message = format!("its supervisor has not answered for {} s", PATIENCE.as_secs());
+        Err(Error::new(Exit::Timeout, message))
+    }))
 }
 
-/// What is known of a lab that nobody runs.
-fn dead_lab(lab: &LabDirectory) -> LabStatus {
+/// What is known of a lab whose supervisor says nothing.
+fn mute_lab(lab: &LabDirectory, state: LabState, pid: u32) -> LabStatus {
     let record = lab.record();
     LabStatus {
         lab: lab.name().to_owned(),
         file: record.as_ref().map_or_else(String::new, |of| of.file.display().to_string()),
-        state: LabState::Dead,
-        pid: 0,
+        state,
+        pid,
         started_ms: record.map_or(0, |of| of.started_ms),
         guests: Vec::new(),
         switches: Vec::new(),

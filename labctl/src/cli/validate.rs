@@ -43,7 +43,7 @@ pub fn run(args: Args) -> Result<Exit, Error> {
     let lab = args.lab.load()?;
     super::print(&render(&lab, args.form.output)?)?;
     let verb = if lab.bench.is_some() { "bench" } else { "up" };
-    super::next(&format!("labctl {verb} {}", lab.path.display()));
+    super::next(&format!("labctl {verb} {}", super::again(&lab.path)));
     Ok(Exit::Ok)
 }
 

@@ -217,6 +217,8 @@ pub enum LabState {
     Stopping,
     /// Its supervisor is gone and has left its directory.
     Dead,
+    /// Its supervisor is there and does not answer.
+    Unresponsive,
 }
 
 impl fmt::Display for LabState {
@@ -227,6 +229,7 @@ impl fmt::Display for LabState {
             Self::Degraded => "degraded",
             Self::Stopping => "stopping",
             Self::Dead => "dead",
+            Self::Unresponsive => "unresponsive",
         })
     }
 }

@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use super::session::Session;
-use crate::cli::{block_on, interrupted, next, note, print_while_read};
+use crate::cli::{again, block_on, interrupted, next, note, print_while_read};
 use crate::control::directory::LabDirectory;
 use crate::control::protocol::{EVENTS_MISSED, Event, LabStatus, LogLine, Request, Traffic};
 use crate::error::{Error, Exit};
@@ -71,7 +71,7 @@ pub fn run(
         outcome.unwrap_or_else(bug).and(failure.map_or(Ok(()), Err))
     })??;
     if measures {
-        next(&format!("labctl bench {}", path.display()));
+        next(&format!("labctl bench {}", again(&path)));
     }
     Ok(Exit::Ok)
 }
