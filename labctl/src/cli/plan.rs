@@ -85,7 +85,7 @@ pub fn run(args: Args) -> Result<Exit, Error> {
         forecast.lab,
         number::things(measured, "cell"),
         number::things(forecast.rounds as usize, "round"),
-        number::things(forecast.trials as usize, "trial"),
+        number::things(forecast.trials, "trial"),
         number::duration(forecast.seconds)
     ));
     let quick = if args.quick { " --quick" } else { "" };
