@@ -8,62 +8,46 @@
 
 mod agent;
 mod console;
-mod exec;
 mod fabric;
 mod files;
 mod guest;
+mod happening;
+mod host;
 mod linux;
+mod measured;
 pub mod network;
+mod pktguest;
+mod plugging;
 pub mod qemu;
-mod running_guest;
 mod vm;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tokio::sync::mpsc;
-use tokio::time::timeout_at;
 use vmm_core::clock::MonotonicClock;
 use vmm_core::cpus;
-use vmm_core::e1000::{E1000, NicCounters};
-use vmm_core::kvm::{ExitReason, Hypervisor, HypervisorError, IoThreads, VcpuCounters};
+use vmm_core::e1000::NicCounters;
+use vmm_core::kvm::{ExitReason, Hypervisor, IoThreads, VcpuCounters};
 use vmm_core::policy::Policy;
 
+pub use agent::{Agent, ExecError, Output, RunningCommand};
 pub use console::{Line, Screen, Watcher};
-pub use exec::{Agent, ExecError, Output, Running};
 pub use fabric::{CableCount, Fabric, FabricCounters, FabricError, RunningCable, TapCount};
 pub use files::check as check_files;
-pub use guest::{Final, Report, command_line};
-use running_guest::Voices;
-pub use running_guest::{RunningGuest, State};
+use guest::Voices;
+pub use guest::{RunningGuest, State};
+pub use happening::Happening;
+pub use host::{check_kind, check_memory, open_hypervisor};
+pub use pktguest::{Final, Report, command_line};
 
 use crate::error::{Error, Exit};
 use crate::policy;
 use crate::topology::Lab;
 use console::Console;
 use fabric::OwnedPlug;
-use qemu::Qemu;
-
-/// How long a guest may take to boot.
-const BOOT_TIME: Duration = Duration::from_secs(10);
-
-/// How long guests that listen may take to announce themselves before others begin.
-const ANNOUNCE_TIME: Duration = Duration::from_millis(200);
-
-/// How often we look whether the guests live.
-const LOOK_TIME: Duration = Duration::from_millis(100);
-
-/// Opens KVM.
-///
-/// # Errors
-/// [`Exit::HostLacks`] with what to do about it.
-pub fn open_hypervisor() -> Result<Hypervisor, Error> {
-    Hypervisor::open().map_err(|error: HypervisorError| {
-        Error::new(Exit::HostLacks, error.to_string()).help("run `labctl doctor`")
-    })
-}
 
 /// Guests and what connects them.
 ///
@@ -79,34 +63,6 @@ pub struct RunningLab {
     sender: mpsc::UnboundedSender<Line>,
     happened: VecDeque<Happening>,
     next_look: Instant,
-}
-
-/// Something that happens in a lab.
-#[derive(Debug)]
-pub enum Happening {
-    /// A guest has printed a line.
-    Line(Line),
-    /// A guest has said that it is ready, or what stands for that.
-    Ready(usize),
-    /// A guest has ended by itself, and well.
-    Done(usize),
-    /// A guest has failed; its [`State`] says how.
-    Failed(usize),
-    /// A guest hangs, or does so no more.
-    Hang(usize),
-    /// The cable of that name has lost an end.
-    Lost(String),
-}
-
-impl Happening {
-    /// That a guest has come into this state.
-    fn of(number: usize, state: &State) -> Self {
-        match state {
-            State::Starting | State::Running => Self::Ready(number),
-            State::Done => Self::Done(number),
-            State::Failed(_) => Self::Failed(number),
-        }
-    }
 }
 
 /// Everything that was counted in a lab, at one moment.
@@ -278,64 +234,6 @@ impl RunningLab {
         self.guests.get(&guest).map_or("?", RunningGuest::name)
     }
 
-    /// Plugs all cables in, or out, at one instant. QEMUs are told one by one, and to plug in those
-    /// first whose guests listen.
-    pub fn set_links(&mut self, up: bool) {
-        self.plug_nics(|_| true, up);
-        for starts in [!up, up] {
-            let guests = self.guests.values_mut().filter(|guest| guest.starts() == starts);
-            guests.filter_map(RunningGuest::qemu_mut).for_each(|qemu| qemu.set_link(up));
-        }
-    }
-
-    /// Plugs the cables of those guests in that do not begin to send by themselves, and waits until
-    /// they have announced themselves: switches then know where they are, and flood no stream to those
-    /// whom it does not concern. QEMUs are left to [`set_links`](Self::set_links).
-    ///
-    /// # Errors
-    /// If the kernel does not tell its counters.
-    pub async fn plug_in_listeners(&mut self) -> Result<(), Error> {
-        let nics = self.plug_nics(|guest| !guest.starts(), true);
-        let deadline = Instant::now() + ANNOUNCE_TIME;
-        while nics.iter().any(|nic| nic.counters().tx.frames == 0) && Instant::now() < deadline {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-        if nics.is_empty() { Ok(()) } else { self.settle().await }
-    }
-
-    /// Plugs the cables of guest `number` in, or out.
-    pub fn set_link(&mut self, number: usize, up: bool) {
-        let name = self.name(number).to_owned();
-        self.plug_nics(|guest| guest.name() == name, up);
-        let Some(guest) = self.guests.get_mut(&number) else { return };
-        guest.qemu_mut().into_iter().for_each(|qemu| qemu.set_link(up));
-    }
-
-    /// Plugs the cables of some guests in, or out, at one instant; returns the NICs.
-    fn plug_nics(&mut self, which: impl Fn(&RunningGuest) -> bool, up: bool) -> Vec<Arc<E1000>> {
-        let mut nics = Vec::new();
-        for guest in self.guests.values_mut().filter(|guest| which(guest)) {
-            guest.let_go(up);
-            // What somebody has unplugged stays so.
-            let plugged = guest.cabled().filter(|(name, _)| !up || self.fabric.is_plugged(name));
-            nics.extend(plugged.map(|(_, device)| device.clone()));
-        }
-        E1000::set_links(&nics, up);
-        nics
-    }
-
-    /// Plugs the cable of that name in, or out.
-    pub fn plug_cable(&mut self, name: &str, up: bool) {
-        if let Some(cable) = self.fabric.cable_mut(name) {
-            cable.set_plugged(up);
-        }
-        for guest in self.guests.values().filter(|guest| guest.is_let_go()) {
-            if let Some((_, device)) = guest.cabled().find(|(cable, _)| cable == name) {
-                E1000::set_links(std::slice::from_ref(device), up);
-            }
-        }
-    }
-
     /// What lies between the NICs.
     pub fn fabric(&self) -> &Fabric {
         &self.fabric
@@ -346,137 +244,10 @@ impl RunningLab {
         &mut self.fabric
     }
 
-    /// CPU time of other processes that run guests.
-    pub fn cpu_time_elsewhere(&self) -> Duration {
-        self.guests.values().filter_map(RunningGuest::qemu).map(Qemu::cpu_time).sum()
-    }
-
-    /// Waits until every guest is ready to be measured: it has said so, and has all of its memory.
-    /// What guests print meanwhile is gone.
-    ///
-    /// # Errors
-    /// [`Exit::Timeout`] if one does not get ready, [`Exit::Failed`] if one fails; with its words.
-    pub async fn ready(&mut self) -> Result<(), Error> {
-        self.guests.values().for_each(RunningGuest::populate);
-        let deadline = Instant::now() + BOOT_TIME;
-        while let Some(waiting) = self.first_in(&State::Starting) {
-            if self.happens(deadline).await?.is_none() {
-                let name = self.name(waiting);
-                let message = format!("guest `{name}` was not ready after {BOOT_TIME:?}");
-                return Err(Error::new(Exit::Timeout, message));
-            }
-        }
-        let qemus = self.guests.values().filter_map(RunningGuest::qemu);
-        tokio::time::sleep(qemus.map(Qemu::deaf_for).max().unwrap_or_default()).await;
-        Ok(())
-    }
-
-    /// Waits for a guest's final report; `None` if it does not come by `deadline`. Whatever else
-    /// the guests print meanwhile is gone.
-    ///
-    /// # Errors
-    /// [`Exit::Failed`] if a guest fails meanwhile.
-    pub async fn finished(
-        &mut self,
-        guest: usize,
-        deadline: Instant,
-    ) -> Result<Option<Final>, Error> {
-        loop {
-            let report = self.guests.get(&guest).and_then(RunningGuest::report);
-            if let Some(report) = report {
-                return Ok(Some(report.clone()));
-            }
-            if self.happens(deadline).await?.is_none() {
-                return Ok(None);
-            }
-        }
-    }
-
     /// Whether a pktguest has not said yet that it is ready.
     pub fn has_starting_pktguest(&self) -> bool {
         let mut guests = self.guests.values();
         guests.any(|guest| guest.is_pktguest() && guest.state() == &State::Starting)
-    }
-
-    fn first_in(&self, state: &State) -> Option<usize> {
-        self.guests.iter().find(|(_, guest)| guest.state() == state).map(|(number, _)| *number)
-    }
-
-    /// As [`next`](Self::next), but a guest's failure is an error, and `deadline` ends the waiting
-    /// however much the guests print.
-    async fn happens(&mut self, deadline: Instant) -> Result<Option<Happening>, Error> {
-        let happening = tokio::select! {
-            biased;
-            () = tokio::time::sleep_until(deadline.into()) => {
-                self.look();
-                self.happened.iter().rev().find_map(|happening| match happening {
-                    Happening::Failed(guest) => Some(Happening::Failed(*guest)),
-                    _ => None,
-                })
-            }
-            happening = self.next() => Some(happening),
-        };
-        match happening {
-            Some(Happening::Failed(guest)) => {
-                Err(self.guests.get(&guest).map_or_else(lost, RunningGuest::error))
-            }
-            other => Ok(other),
-        }
-    }
-
-    /// The next thing that happens. What a guest printed before it ended comes before its end.
-    /// Cancelling it loses nothing.
-    pub async fn next(&mut self) -> Happening {
-        loop {
-            if Instant::now() >= self.next_look {
-                self.next_look = Instant::now() + LOOK_TIME;
-                self.look();
-            }
-            if let Some(happening) = self.happened.pop_front() {
-                return happening;
-            }
-            if let Ok(Some(line)) = timeout_at(self.next_look.into(), self.lines.recv()).await {
-                self.take(line);
-            }
-        }
-    }
-
-    /// Whether more has happened than [`next`](Self::next) has told.
-    pub fn has_news(&self) -> bool {
-        !self.happened.is_empty()
-    }
-
-    /// Notices guests that have ended, however much the others print.
-    fn look(&mut self) {
-        let changed = self.guests.iter_mut().filter_map(|(number, guest)| {
-            guest.look().then(|| Happening::of(*number, guest.state()))
-        });
-        let mut changed: Vec<_> = changed.collect();
-        let alive = self.guests.iter_mut().filter_map(|(number, guest)| {
-            guest.look_for_life().then_some(Happening::Hang(*number))
-        });
-        changed.extend(alive);
-        if !changed.is_empty() {
-            // All that those printed who have ended is there, because their serial port is gone.
-            self.take_printed();
-        }
-        self.happened.extend(changed);
-        self.happened.extend(self.fabric.unplug_lost().into_iter().map(Happening::Lost));
-    }
-
-    /// Takes the lines that are there by now: a guest that goes on printing keeps nobody for ever.
-    fn take_printed(&mut self) {
-        for _ in 0..self.lines.len() {
-            self.lines.try_recv().into_iter().for_each(|line| self.take(line));
-        }
-    }
-
-    /// Notes what a line reports.
-    fn take(&mut self, line: Line) {
-        let number = line.guest;
-        let change = self.guests.get_mut(&number).and_then(|guest| guest.hear(&line));
-        self.happened.push_back(Happening::Line(line));
-        self.happened.extend(change.map(|state| Happening::of(number, &state)));
     }
 
     /// Waits until no frame is on its way between NICs any more, up to a second.
@@ -515,53 +286,6 @@ impl RunningLab {
             stopping.into_iter().filter_map(|stopped| stopped.join().ok().flatten()).collect()
         })
     }
-}
-
-fn lost() -> Error {
-    Error::new(Exit::Bug, "a guest that is not there has failed")
-}
-
-/// Refuses what the file may say and this host's KVM cannot do.
-///
-/// # Errors
-/// [`Exit::HostLacks`] with what is missing.
-pub fn check_kind(hypervisor: &Hypervisor, lab: &Lab) -> Result<(), Error> {
-    let linux = lab.guests.iter().find(|guest| guest.is_linux());
-    if let Some(guest) = linux.filter(|_| !hypervisor.kind().runs_kernels_natively()) {
-        let message = format!(
-            "this host cannot run guest `{}`: Linux needs hardware KVM, and this is {}",
-            guest.name,
-            hypervisor.kind()
-        );
-        return Err(Error::new(Exit::HostLacks, message)
-            .help("use a host where `labctl doctor` says `hardware KVM`"));
-    }
-    Ok(())
-}
-
-/// Refuses more memory than this host has to give. Guests take it as they use it, so that the kernel
-/// would not refuse but kill.
-///
-/// # Errors
-/// [`Exit::HostLacks`].
-pub fn check_memory(wanted: u64) -> Result<(), Error> {
-    match available_memory_mib() {
-        Some(available) if wanted > available => {
-            let message = format!(
-                "the guests want {wanted} MiB of memory together; {available} MiB are available"
-            );
-            Err(Error::new(Exit::HostLacks, message).help("lower `memory`, or start fewer guests"))
-        }
-        _ => Ok(()),
-    }
-}
-
-/// What the host can give without swapping; `None` if it does not tell.
-fn available_memory_mib() -> Option<u64> {
-    let meminfo = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    let kib: u64 = line.split_whitespace().next()?.parse().ok()?;
-    Some(kib / 1024)
 }
 
 impl From<FabricError> for Error {

@@ -12,11 +12,11 @@ use vmm_core::machine::{Machine, MachineConfig, MachineError, NicConfig};
 use vmm_core::platform::LINUX_CMDLINE;
 use vmm_core::policy::Policy;
 
+use super::agent::Agent;
 use super::console::Console;
-use super::exec::Agent;
 use super::fabric::{Fabric, Plug};
 use super::qemu::{self, Qemu};
-use super::{files, guest, with_help};
+use super::{files, pktguest, with_help};
 use crate::error::{Error, Exit};
 use crate::policy;
 use crate::topology::{CableId, Guest, Lab, System};
@@ -161,7 +161,7 @@ pub async fn start_qemu(
     let (cable, plug) = lent?;
     let config = qemu::Config {
         memory_mib: guest.memory_mib,
-        cmdline: guest::command_line(lab, index, pktguest, hypervisor.tsc_khz()),
+        cmdline: pktguest::command_line(lab, index, pktguest, hypervisor.tsc_khz()),
         nic: qemu.nic,
         itr: lab.optimizations.itr,
         mac: nic.mac,
@@ -183,7 +183,7 @@ fn kernel(hypervisor: &Hypervisor, lab: &Lab, index: usize) -> Result<Kernel, Er
     match &guest.system {
         System::Pktguest(pktguest) => Ok(Kernel {
             image: images::PKTGUEST.into(),
-            cmdline: guest::command_line(lab, index, pktguest, hypervisor.tsc_khz()),
+            cmdline: pktguest::command_line(lab, index, pktguest, hypervisor.tsc_khz()),
             ..Kernel::default()
         }),
         System::Linux(boot) => files::kernel(guest, boot, LINUX_CMDLINE),

@@ -14,7 +14,7 @@ use super::{Readiness, Supervisor};
 use crate::control::protocol::{CableStatus, Event, LogLine, Request};
 use crate::error::{Error, Exit};
 use crate::impairments::Impairments;
-use crate::lab::{ExecError, Running, RunningGuest, Watcher};
+use crate::lab::{ExecError, RunningCommand, RunningGuest, Watcher};
 use crate::topology::{Lab, did_you_mean};
 
 /// A request on its way to the supervisor.
@@ -40,7 +40,7 @@ pub enum Reply {
     /// The frames on a cable.
     Capture(Capturing),
     /// A command that runs in a guest.
-    Exec(Running),
+    Exec(RunningCommand),
 }
 
 /// A capture for a client.

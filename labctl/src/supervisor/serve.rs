@@ -23,7 +23,7 @@ use super::history::Follower;
 use super::requests::{Call, Capturing, Reply};
 use crate::control::protocol::{Answer, ExecOutput, Hello, Refusal, Request, VERSION};
 use crate::error::{Error, Exit};
-use crate::lab::{Output, Running, Watcher};
+use crate::lab::{Output, RunningCommand, Watcher};
 
 /// The longest request: a lab file of the greatest length, every byte escaped.
 const REQUEST_MAX: u64 = 8 << 20;
@@ -196,7 +196,7 @@ impl Client {
     }
 
     /// Sends a command's output until it ends. A client that hangs up hangs up on the command.
-    async fn exec(&mut self, mut running: Running) -> io::Result<()> {
+    async fn exec(&mut self, mut running: RunningCommand) -> io::Result<()> {
         self.answer(Ok(Value::Null)).await?;
         let mut ignored = [0; 64];
         loop {

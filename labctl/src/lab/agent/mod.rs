@@ -1,4 +1,6 @@
-//! Commands that run in a guest, and the port that their words come from.
+//! The agent in a Linux guest: commands that it runs for us, and the port that their words come from.
+
+mod protocol;
 
 use std::collections::HashMap;
 use std::io::{self, Write};
@@ -8,7 +10,7 @@ use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use vmm_core::serial::{Lines, SerialInput};
 
-use super::agent::{self, Event};
+use protocol::Event;
 
 /// Pieces of a command's output that wait for whoever has asked for it.
 const UNREAD_MAX: usize = 4096;
@@ -49,10 +51,10 @@ pub enum ExecError {
     #[error("it has no agent, or that has not started yet")]
     NoAgent,
     /// The agent is of another time.
-    #[error("its agent speaks version {0} of the protocol, and this labctl version {v}", v = agent::VERSION)]
+    #[error("its agent speaks version {0} of the protocol, and this labctl version {v}", v = protocol::VERSION)]
     Version(u32),
     /// A serial line takes only so much.
-    #[error("the command is longer than {} bytes", agent::COMMAND_MAX)]
+    #[error("the command is longer than {} bytes", protocol::COMMAND_MAX)]
     TooLong,
     /// The guest does not read what was typed before.
     #[error("its agent does not read")]
@@ -74,17 +76,17 @@ impl Agent {
     ///
     /// # Errors
     /// If there is no agent, or it cannot take the command.
-    pub fn exec(&self, command: &str, keyboard: &SerialInput) -> Result<Running, ExecError> {
+    pub fn exec(&self, command: &str, keyboard: &SerialInput) -> Result<RunningCommand, ExecError> {
         let (sender, outputs) = mpsc::channel(UNREAD_MAX);
         let mut commands = self.commands.lock();
         match commands.version {
-            Some(agent::VERSION) => {}
+            Some(protocol::VERSION) => {}
             Some(other) => return Err(ExecError::Version(other)),
             None => return Err(ExecError::NoAgent),
         }
         commands.last += 1;
         let id = commands.last;
-        let line = agent::exec(id, command).ok_or(ExecError::TooLong)?;
+        let line = protocol::exec(id, command).ok_or(ExecError::TooLong)?;
         commands.running.insert(id, Some(sender));
         drop(commands);
         // Without the lock: whoever hears the port's other end waits for it with the port in hand.
@@ -92,12 +94,12 @@ impl Agent {
             self.commands.lock().running.remove(&id);
             return Err(ExecError::Stuck);
         }
-        Ok(Running { id, outputs, agent: self.clone(), keyboard: keyboard.clone() })
+        Ok(RunningCommand { id, outputs, agent: self.clone(), keyboard: keyboard.clone() })
     }
 
     fn hear(&self, line: &str) {
         let mut commands = self.commands.lock();
-        let (id, output) = match agent::parse(line) {
+        let (id, output) = match protocol::parse(line) {
             Some(Event::Hello { version }) => {
                 commands.version = Some(version);
                 return;
@@ -120,24 +122,24 @@ impl Agent {
 }
 
 /// A command that runs in a guest. Dropping it hangs up on the command.
-pub struct Running {
+pub struct RunningCommand {
     id: u64,
     outputs: mpsc::Receiver<Output>,
     agent: Agent,
     keyboard: SerialInput,
 }
 
-impl Running {
+impl RunningCommand {
     /// What comes next; `None` if the guest has ended, or nobody has read for too long.
     pub async fn next(&mut self) -> Option<Output> {
         self.outputs.recv().await
     }
 }
 
-impl Drop for Running {
+impl Drop for RunningCommand {
     fn drop(&mut self) {
         let runs = self.agent.commands.lock().running.remove(&self.id).is_some();
-        if let Some(line) = agent::signal(self.id, "HUP").filter(|_| runs) {
+        if let Some(line) = protocol::signal(self.id, "HUP").filter(|_| runs) {
             self.keyboard.send_whole(line.as_bytes());
         }
     }
@@ -209,7 +211,7 @@ mod tests {
     #[test]
     fn a_command_is_typed_whole_or_not_at_all() {
         let ((agent, _port), mut serial) = (greeted(), serial());
-        let (keyboard, long) = (serial.input(), "x".repeat(agent::COMMAND_MAX));
+        let (keyboard, long) = (serial.input(), "x".repeat(protocol::COMMAND_MAX));
         let mut running = Vec::new();
         let refused = loop {
             match agent.exec(&long, &keyboard) {
@@ -219,10 +221,10 @@ mod tests {
         };
         assert_eq!(refused, ExecError::Stuck);
         let whole: String =
-            running.iter().map(|command| agent::exec(command.id, &long).unwrap()).collect();
+            running.iter().map(|command| protocol::exec(command.id, &long).unwrap()).collect();
         assert!(read(&mut serial) == whole, "there is something of the one that was refused");
         let next = agent.exec("true", &keyboard).unwrap();
-        assert_eq!(read(&mut serial), agent::exec(next.id, "true").unwrap());
+        assert_eq!(read(&mut serial), protocol::exec(next.id, "true").unwrap());
     }
 
     #[test]
@@ -237,7 +239,7 @@ mod tests {
                 writeln!(port, "exit {id} 0").unwrap();
             }
             drop(running);
-            let signal = agent::signal(id, "HUP").filter(|_| !ends);
+            let signal = protocol::signal(id, "HUP").filter(|_| !ends);
             assert_eq!(read(&mut serial), signal.unwrap_or_default());
         }
     }
