@@ -42,14 +42,14 @@ fn explain(document: &mut Document, tree: &Value, steps: &[String], message: &st
     if let Some(key) = message.strip_prefix("missing field ") {
         missing_key(document, pointer, &quoted(key).concat());
     } else if message.starts_with("unknown field ") {
-        unknown_key(document, pointer, &quoted(expected));
+        unknown_key(document, tree, steps, &quoted(expected));
     } else if let Some(word) = found.strip_prefix("unknown variant ") {
         unknown_word(document, pointer, &quoted(word).concat(), &quoted(expected));
     } else if let Some((_, found)) = found.split_once(": ") {
         let words = if expected == SERDE_WORD { words_at(tree, steps) } else { Vec::new() };
         match words.as_slice() {
-            [] => unexpected(document, pointer, found, expected),
-            words => unexpected(document, pointer, found, &one_of(words)),
+            [] => unexpected(document, tree, steps, found, expected),
+            words => unexpected(document, tree, steps, found, &one_of(words)),
         }
     } else {
         document.value_problem(pointer, message, "here");
@@ -62,18 +62,15 @@ const SERDE_WORD: &str = "a Value::Tagged enum";
 /// The words that may be at `steps`, where something other than a word is. serde lists them only for a
 /// word that it does not know, so it gets one.
 fn words_at(tree: &Value, steps: &[String]) -> Vec<String> {
-    let mut tree = tree.clone();
-    let place = steps.iter().try_fold(&mut tree, |node, step| child(node, step));
-    let Some(place) = place else { return Vec::new() };
-    *place = Value::String(String::new());
-    let said = serde_path_to_error::deserialize::<_, File>(&tree).err();
-    let said = said.map(|error| error.into_inner().to_string()).unwrap_or_default();
+    let said = decoded_with(tree, steps, "").map(|error| error.into_inner().to_string());
+    let said = said.unwrap_or_default();
     let words =
         said.strip_prefix("unknown variant ").and_then(|said| said.split_once(", expected "));
     words.map_or(Vec::new(), |(_, words)| quoted(words).into_iter().map(str::to_owned).collect())
 }
 
-fn one_of<T: std::borrow::Borrow<str>>(words: &[T]) -> String {
+fn one_of<T: AsRef<str>>(words: &[T]) -> String {
+    let words: Vec<_> = words.iter().map(AsRef::as_ref).collect();
     format!("one of {}", words.join(", "))
 }
 
@@ -85,13 +82,26 @@ fn missing_key(document: &mut Document, pointer: &str, key: &str) {
     }
 }
 
-fn unknown_key(document: &mut Document, pointer: &str, known: &[&str]) {
-    let (parent, key) = pointer.rsplit_once('/').unwrap_or_default();
+fn unknown_key(document: &mut Document, tree: &Value, steps: &[String], known: &[&str]) {
+    let Some((key, above)) = steps.split_last() else { return };
+    let (pointer, parent) = (&pointer(steps), &pointer(above));
+    // A key that is there already is not the one that was meant.
+    let there = above.iter().try_fold(tree, |node, step| match node {
+        Value::Sequence(items) => items.get(step.parse::<usize>().ok()?),
+        node => node.get(step.as_str()),
+    });
     // A key that an experiment names is written as a path.
     let origin = document.index().origin(pointer);
     let path = origin.and_then(|moved| moved.path.strip_prefix(pointer).map(str::to_owned));
+    let is_free = |known: &&str| {
+        // An experiment names keys that are there.
+        path.is_some()
+            || there.is_none_or(|there| there.get(*known).is_none())
+                && !document.index().contains(&join(parent, known))
+    };
+    let free: Vec<_> = known.iter().copied().filter(is_free).collect();
     let problem = document.key_problem(pointer, "unknown key", "not known here");
-    if let Some(meant) = did_you_mean(key, known.iter().copied()) {
+    if let Some(meant) = did_you_mean(key, free) {
         problem.help(match &path {
             Some(below) => {
                 format!("did you mean `{}`?", dotted(&(join(parent, meant) + below)))
@@ -114,7 +124,17 @@ fn unknown_word(document: &mut Document, pointer: &str, word: &str, known: &[&st
 }
 
 /// Reports a value of the wrong type or out of range, in YAML's words rather than serde's.
-fn unexpected(document: &mut Document, pointer: &str, found: &str, expected: &str) {
+fn unexpected(
+    document: &mut Document,
+    tree: &Value,
+    steps: &[String],
+    found: &str,
+    expected: &str,
+) {
+    let place = pointer(steps);
+    let size =
+        found.strip_prefix("string \"").and_then(|found| size_meant(found.strip_suffix('"')?));
+    let size = size.filter(|size| expected.contains("MiB") && would_do(tree, steps, size));
     let found = match found {
         "unit value" => "nothing".to_owned(),
         "map" => "a mapping".to_owned(),
@@ -123,10 +143,41 @@ fn unexpected(document: &mut Document, pointer: &str, found: &str, expected: &st
     };
     let expected = expected.replace("a sequence", "a list");
     let message = format!("expected {expected}");
-    let problem = document.value_problem(pointer, &message, format!("found {found}"));
+    let problem = document.value_problem(&place, &message, format!("found {found}"));
     if expected == "a boolean" {
         problem.help("write true or false");
+    } else if let Some(size) = size {
+        problem.help(format!("did you mean `{size}`?"));
     }
+}
+
+/// The size that one in other units, such as 64MB, most likely stands for.
+fn size_meant(text: &str) -> Option<String> {
+    let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit())?);
+    let number: u64 = number.parse().ok()?;
+    match unit.trim().to_lowercase().as_str() {
+        "g" | "gb" | "gib" => Some(format!("{number}GiB")),
+        "m" | "mb" | "mib" => Some(format!("{number}MiB")),
+        "k" | "kb" | "kib" if number.is_multiple_of(1024) => Some(format!("{}MiB", number / 1024)),
+        _ => None,
+    }
+}
+
+/// Whether a text would be right at `steps`.
+fn would_do(tree: &Value, steps: &[String], text: &str) -> bool {
+    let mistake = decoded_with(tree, steps, text);
+    mistake.is_none_or(|mistake| self::steps(mistake.path()) != steps)
+}
+
+/// The first mistake in a tree that has a text at `steps`.
+fn decoded_with(
+    tree: &Value,
+    steps: &[String],
+    text: &str,
+) -> Option<serde_path_to_error::Error<serde_yaml::Error>> {
+    let mut tree = tree.clone();
+    *steps.iter().try_fold(&mut tree, |node, step| child(node, step))? = text.into();
+    serde_path_to_error::deserialize::<_, File>(&tree).err()
 }
 
 /// The words in backticks.

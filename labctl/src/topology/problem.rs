@@ -89,15 +89,19 @@ pub(super) fn position(text: &str, offset: usize) -> (usize, usize) {
     (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
 }
 
-/// The candidate a typing mistake most likely stands for, if one is near enough.
+/// The candidate a typing mistake most likely stands for, if one is near enough. A single letter is near
+/// to every short name, so that it means nothing but itself.
 pub(crate) fn did_you_mean<'a>(
     word: &str,
     candidates: impl IntoIterator<Item = &'a str>,
 ) -> Option<&'a str> {
     let word = word.to_lowercase();
+    let mut candidates = candidates.into_iter();
+    if word.chars().count() == 1 {
+        return candidates.find(|candidate| candidate.to_lowercase() == word);
+    }
     let near = |candidate: &str| candidate.chars().count().max(word.chars().count()) / 3 + 1;
     candidates
-        .into_iter()
         .map(|candidate| (distance(&word, &candidate.to_lowercase()), candidate))
         .filter(|(distance, candidate)| *distance <= near(candidate))
         .min_by_key(|(distance, _)| *distance)
@@ -138,9 +142,12 @@ mod tests {
             ("work-load", Some("workload")),
             ("cpus", None),
             ("", None),
+            ("q", None),
         ] {
             assert_eq!(did_you_mean(typed, keys), meant, "{typed}");
         }
+        assert_eq!(did_you_mean("A", ["b", "a"]), Some("a"));
+        assert_eq!(did_you_mean("c", ["b", "a", "ca"]), None);
     }
 
     #[test]
