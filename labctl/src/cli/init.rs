@@ -97,7 +97,9 @@ fn name_for(file: &Path) -> String {
     let stem = stem.split('.').next().unwrap_or_default().to_lowercase();
     let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
     let name: String = stem.chars().map(|c| if allowed(c) { c } else { '-' }).take(32).collect();
-    if name.chars().any(allowed) { name } else { "my-lab".to_owned() }
+    // A name has no `-` at its ends.
+    let name = name.trim_matches('-');
+    if name.is_empty() { "my-lab".to_owned() } else { name.to_owned() }
 }
 
 /// Writes a file; false if it is there and is to stay.
@@ -127,6 +129,8 @@ mod tests {
         for (file, name) in [
             ("my.lab.yaml", "my"),
             ("dir/Two Guests_1.lab.yaml", "two-guests-1"),
+            ("_mine_.lab.yaml", "mine"),
+            ("a-name-that-is-cut-behind-a-word-s-dash.yaml", "a-name-that-is-cut-behind-a-word"),
             ("é.lab.yaml", "my-lab"),
             (".lab.yaml", "my-lab"),
             (

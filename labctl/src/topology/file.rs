@@ -18,7 +18,10 @@ pub use cables::{CableSpec, EventSpec, ImpairmentsSpec, NicSpec};
 pub use guest::{GuestSpec, KindSpec, RoleSpec, WorkloadSpec};
 pub use lists::{Items, Named};
 
-use super::units::{Int, Line, Memory, Time};
+use super::{
+    resolve,
+    units::{Int, Line, Memory, Time},
+};
 use crate::policy::Choice;
 use crate::topology::SwitchKind;
 
@@ -66,8 +69,9 @@ pub type Rounds = Int<1, 1000>;
 #[serde(deny_unknown_fields, expecting = "a mapping with `name`, `switches` and `guests`")]
 #[schemars(extend("required" = ["name", "guests"]))]
 pub struct File {
-    /// The lab's name, 1 to 32 characters a-z, 0-9 and -. Names of all that it creates derive from it.
-    #[schemars(regex(pattern = "^[a-z0-9-]{1,32}$"))]
+    /// The lab's name, 1 to 32 characters a-z, 0-9 and, between them, -. Names of all that it creates
+    /// derive from it.
+    #[schemars(regex(pattern = resolve::NAME_PATTERN))]
     pub name: Option<String>,
     /// One line for people.
     pub description: Option<String>,

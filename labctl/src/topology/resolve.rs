@@ -33,12 +33,16 @@ pub(super) fn default_frame(protocol: Protocol) -> u16 {
 }
 
 /// What a name must look like.
-pub(super) const NAME_EXPECTED: &str = "expected a name of 1 to 32 characters a-z, 0-9 and -";
+pub(super) const NAME_EXPECTED: &str =
+    "expected a name of 1 to 32 characters a-z, 0-9 and, between them, -";
+/// The same for editors.
+pub(super) const NAME_PATTERN: &str = "^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$";
 
-/// Whether something can be called that.
+/// Whether something can be called that. What begins with `-` a command line takes for a flag.
 pub(super) fn is_name(name: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-    (1..=32).contains(&name.len()) && name.bytes().all(allowed)
+    let dashed = name.starts_with('-') || name.ends_with('-');
+    (1..=32).contains(&name.len()) && name.bytes().all(allowed) && !dashed
 }
 
 /// Fills in defaults, resolves names and checks what no single key can tell. The lab is only

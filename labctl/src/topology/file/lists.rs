@@ -8,6 +8,8 @@ use serde::{
     de::{MapAccess, Visitor},
 };
 
+use crate::topology::resolve::NAME_PATTERN;
+
 /// A list. `None` items are those that decoding set aside; see `decode.rs`.
 #[derive(Debug, Deserialize)]
 #[serde(transparent)]
@@ -98,7 +100,7 @@ impl<T: JsonSchema> JsonSchema for Named<T> {
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         json_schema!({
             "type": "object",
-            "propertyNames": { "pattern": "^[a-z0-9-]{1,32}$" },
+            "propertyNames": { "pattern": NAME_PATTERN },
             "additionalProperties": generator.subschema_for::<Option<T>>(),
         })
     }
