@@ -32,7 +32,12 @@ impl Document {
         let source = NamedSource::new(path.display().to_string(), text.to_owned());
         let source = Arc::new(source);
         let (index, duplicates) = Index::new(text).map_err(|Fault { span, message }| {
-            Box::new(Problem::new(&source, span, message, "here"))
+            let variable = is_at_variable(text, span.start);
+            let mut problem = Problem::new(&source, span, message, "here");
+            if variable {
+                problem.help("within { } and [ ] a variable stands in quotes: \"${NAME}\"");
+            }
+            Box::new(problem)
         })?;
         let (problems, set_aside) = (Vec::new(), BTreeSet::new());
         let mut document = Self { source, index, problems, set_aside, is_cell: false };
@@ -191,6 +196,12 @@ impl Document {
         self.problems.dedup_by(|a, b| a.offset() == b.offset() && a.message() == b.message());
         self.problems
     }
+}
+
+/// Whether a byte is in `${`, or just behind: to YAML the `{` begins a mapping there.
+fn is_at_variable(text: &str, at: usize) -> bool {
+    let near = at.saturating_sub(2)..(at + 2).min(text.len());
+    text.as_bytes().get(near).is_some_and(|near| near.windows(2).any(|two| two == b"${"))
 }
 
 fn titled(pointer: &str, message: &str) -> String {
