@@ -1,7 +1,8 @@
 //! YAML text to a tree of values.
 
-use std::fmt;
+use std::{collections::HashMap, fmt};
 
+use saphyr_parser::{Event, Parser};
 use serde::{
     Deserialize, Deserializer,
     de::{MapAccess, SeqAccess, Visitor},
@@ -40,14 +41,47 @@ pub fn read(text: &str, index: &Index) -> Result<Value, Fault> {
     }
     let Tree(tree) =
         Tree::deserialize(serde_yaml::Deserializer::from_str(text)).map_err(|error| {
-            let chars = error.location().map_or(0, |location| location.index());
-            let at = text.char_indices().nth(chars).map_or(text.len(), |(byte, _)| byte);
+            let byte = |chars| text.char_indices().nth(chars).map_or(text.len(), |(byte, _)| byte);
+            // Of aliases that multiply it does not say where.
+            let location = error.location().map(|location| byte(location.index()));
+            let at = location.unwrap_or_else(|| byte(largest_alias(text)));
             // The position is shown anyway.
             let message = error.to_string();
             let message = message.split(" at line ").next().unwrap_or_default();
             Fault::new(at..at, &format!("not valid YAML: {message}"))
         })?;
     Ok(tree)
+}
+
+/// The alias that stands for most, as the number of its first character; 0 if there is none.
+fn largest_alias(text: &str) -> usize {
+    let mut sizes: HashMap<usize, u64> = HashMap::new();
+    // The collections that the parser is inside of: their anchors, and how much they hold so far.
+    let mut inside: Vec<(usize, u64)> = Vec::new();
+    let mut largest = (0, 0);
+    for (event, span) in Parser::new_from_str(text).map_while(Result::ok) {
+        let (anchor, size) = match event {
+            Event::SequenceStart(anchor, _) | Event::MappingStart(anchor, _) => {
+                inside.push((anchor, 1));
+                continue;
+            }
+            Event::SequenceEnd | Event::MappingEnd => inside.pop().unwrap_or_default(),
+            Event::Scalar(_, _, anchor, _) => (anchor, 1),
+            Event::Alias(anchor) => {
+                let size = sizes.get(&anchor).copied().unwrap_or_default();
+                if size > largest.0 {
+                    largest = (size, span.start.index());
+                }
+                (0, size)
+            }
+            _ => continue,
+        };
+        sizes.insert(anchor, size);
+        if let Some((_, sum)) = inside.last_mut() {
+            *sum = sum.saturating_add(size);
+        }
+    }
+    largest.1
 }
 
 /// What a plain scalar means: nothing, a boolean, a number, or else its text.
