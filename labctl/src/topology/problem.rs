@@ -2,7 +2,18 @@
 
 use std::{ops::Range, sync::Arc};
 
-use miette::{LabeledSpan, NamedSource};
+use miette::{
+    LabeledSpan, MietteError, MietteSpanContents, NamedSource, SourceCode, SourceSpan, SpanContents,
+};
+
+/// Bytes of a line that an excerpt shows whole; of a longer one only what is around its label.
+const LONGEST_LINE: usize = 300;
+/// Bytes on each side of a label in a longer line.
+const AROUND: usize = 60;
+/// Bytes of a place that are pointed at.
+const LONGEST_SPAN: usize = 120;
+/// Characters of a message; what it quotes may be as long as the file.
+const LONGEST_MESSAGE: usize = 500;
 
 /// One mistake in a lab file, with the place it was made.
 #[derive(Clone, Debug, thiserror::Error, miette::Diagnostic)]
@@ -10,7 +21,7 @@ use miette::{LabeledSpan, NamedSource};
 pub struct Problem {
     message: String,
     #[source_code]
-    text: Arc<NamedSource<String>>,
+    text: Text,
     #[label(collection)]
     labels: Vec<LabeledSpan>,
     #[help]
@@ -27,8 +38,10 @@ impl Problem {
         label: impl Into<String>,
     ) -> Self {
         let offset = span.start;
-        let label = LabeledSpan::new_primary_with_span(Some(label.into()), span);
-        Self { message, text: Arc::clone(text), labels: vec![label], help: None, offset }
+        let text = Text(Arc::clone(text));
+        let label =
+            LabeledSpan::new_primary_with_span(Some(shortened(label.into())), text.cut(span));
+        Self { message: shortened(message), text, labels: vec![label], help: None, offset }
     }
 
     /// Adds what to do about it.
@@ -39,6 +52,7 @@ impl Problem {
 
     /// Adds a second place that has to do with it.
     pub(super) fn also(&mut self, span: Range<usize>, label: &str) -> &mut Self {
+        let span = self.text.cut(span);
         self.labels.push(LabeledSpan::new_with_span(Some(label.to_owned()), span));
         self
     }
@@ -52,6 +66,7 @@ impl Problem {
             let (text, span) = (other.label().map(str::to_owned), *other.inner());
             *other = LabeledSpan::new_with_span(text, span);
         }
+        let span = self.text.cut(span);
         let label = LabeledSpan::new_primary_with_span(Some(label.to_owned()), span);
         self.labels.insert(0, label);
         self
@@ -64,7 +79,7 @@ impl Problem {
 
     /// Name of the file, as it was given.
     pub fn file(&self) -> &str {
-        self.text.name()
+        self.text.0.name()
     }
 
     /// What to do about it.
@@ -78,8 +93,62 @@ impl Problem {
 
     /// Line and column, counted from 1; columns are characters.
     pub fn position(&self) -> (usize, usize) {
-        position(self.text.inner(), self.offset)
+        position(self.text.0.inner(), self.offset)
     }
+}
+
+/// A file's text, of whose long lines excerpts have a part.
+#[derive(Clone, Debug)]
+struct Text(Arc<NamedSource<String>>);
+
+impl Text {
+    /// The beginning of a place that is too long to be pointed at.
+    fn cut(&self, span: Range<usize>) -> Range<usize> {
+        let end = self.0.inner().floor_char_boundary(span.start.saturating_add(LONGEST_SPAN));
+        span.start..span.end.min(end.max(span.start))
+    }
+}
+
+impl SourceCode for Text {
+    fn read_span<'a>(
+        &'a self,
+        span: &SourceSpan,
+        context_lines_before: usize,
+        context_lines_after: usize,
+    ) -> Result<Box<dyn SpanContents<'a> + 'a>, MietteError> {
+        let whole = self.0.read_span(span, context_lines_before, context_lines_after)?;
+        if whole.data().split(|byte| *byte == b'\n').all(|line| line.len() <= LONGEST_LINE) {
+            return Ok(whole);
+        }
+        let text = self.0.inner();
+        let end = span.offset() + span.len();
+        let line_start = text[..span.offset()].rfind('\n').map_or(0, |newline| newline + 1);
+        let line_end = text[end..].find('\n').map_or(text.len(), |length| end + length);
+        let start = text.floor_char_boundary(span.offset().saturating_sub(AROUND)).max(line_start);
+        let end = text.ceil_char_boundary(end.saturating_add(AROUND)).min(line_end);
+        let part = &text[start..end];
+        if part.len() > LONGEST_LINE {
+            // Two places that are too far apart for one excerpt: there will be one for each.
+            return Err(MietteError::OutOfBounds);
+        }
+        let (line, column) = position(text, start);
+        Ok(Box::new(MietteSpanContents::new_named(
+            self.0.name().to_owned(),
+            part.as_bytes(),
+            (start, part.len()).into(),
+            line - 1,
+            column - 1,
+            part.matches('\n').count(),
+        )))
+    }
+}
+
+fn shortened(mut text: String) -> String {
+    if let Some((end, _)) = text.char_indices().nth(LONGEST_MESSAGE) {
+        text.truncate(end);
+        text.push('…');
+    }
+    text
 }
 
 /// Line and column of a byte, counted from 1; columns are characters.
