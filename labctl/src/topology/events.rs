@@ -15,14 +15,60 @@ impl Resolver<'_> {
                 Some(spec) => {
                     let at = spec.at.get();
                     events.extend(
-                        self.action(&pointer, spec).map(|action| TimedEvent { at, action }),
+                        self.action(&pointer, spec)
+                            .map(|action| (pointer, TimedEvent { at, action })),
                     );
                 }
                 None => self.missing_item(&pointer, "an event, such as { at: 5s, restart: left }"),
             }
         }
-        events.sort_by_key(|event| event.at);
-        events
+        self.check_effects(&events);
+        events.sort_by_key(|(_, event)| event.at);
+        events.into_iter().map(|(_, event)| event).collect()
+    }
+
+    /// An event that changes nothing is a misunderstanding: say so.
+    fn check_effects(&mut self, events: &[(String, TimedEvent)]) {
+        for (i, (pointer, event)) in events.iter().enumerate() {
+            if let Some((first, _)) = events[..i].iter().find(|(_, other)| other == event) {
+                let first = self.document.index().key(first);
+                self.document
+                    .key_problem(pointer, "the event is there twice", "again here")
+                    .also(first, "first here");
+                continue;
+            }
+            let Action::Impair { cable, impairments } = &event.action else { continue };
+            let sets_it = |other: &TimedEvent| matches!(&other.action, Action::Impair { cable: own, .. } if own == cable);
+            // With an earlier one it takes away what that one brings.
+            let only = !events
+                .iter()
+                .any(|(at, other)| at != pointer && other.at <= event.at && sets_it(other));
+            let set = join(pointer, "set");
+            if only
+                && impairments.is_none()
+                && !self.document.is_damaged(&set)
+                && self.cable_is_good(*cable)
+            {
+                self.document
+                    .key_problem(&set, "the cable has no impairments by then", "without effect")
+                    .help("for instance `set: { loss: 10% }`");
+            }
+        }
+    }
+
+    /// Whether a cable has no impairments by the file.
+    fn cable_is_good(&self, cable: CableId) -> bool {
+        match cable {
+            CableId::Nic { guest, nic } => {
+                let nic = self.cabling.nics.get(guest).and_then(|nics| nics.get(&nic));
+                nic.is_some_and(|nic| {
+                    nic.impairments.is_none() && !self.document.is_damaged(&nic.pointer)
+                })
+            }
+            CableId::Link(link) => self.cabling.links.get(link).is_some_and(|(pointer, link)| {
+                link.impairments.is_none() && !self.document.is_damaged(pointer)
+            }),
+        }
     }
 
     fn action(&mut self, pointer: &str, spec: &EventSpec) -> Option<Action> {
