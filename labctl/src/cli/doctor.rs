@@ -1,7 +1,8 @@
 //! `labctl doctor`: can this host run labs, and what will they cost here?
 
 use std::fmt;
-use std::path::Path;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
 
 use serde::Serialize;
 use tabled::builder::Builder;
@@ -141,12 +142,34 @@ fn failed(what: &'static str, error: &dyn std::error::Error, mended_by: Option<S
 }
 
 fn kvm_remedy() -> Option<String> {
-    Some(if Path::new("/dev/kvm").exists() {
-        "sudo chmod 666 /dev/kvm, or sudo usermod -aG kvm \"$USER\" and log in again".to_owned()
-    } else {
-        "sudo modprobe kvm_intel || sudo modprobe kvm_amd; in a virtual machine, turn nested \
-         virtualisation on"
-            .to_owned()
+    let Ok(device) = fs::metadata("/dev/kvm") else {
+        return Some(
+            "sudo modprobe kvm_intel || sudo modprobe kvm_amd; in a virtual machine, turn nested \
+             virtualisation on"
+                .to_owned(),
+        );
+    };
+    let groups = fs::read_to_string("/etc/group").unwrap_or_default();
+    Some(access_remedy(device.mode(), group_name(&groups, device.gid())))
+}
+
+/// What lets a person use /dev/kvm, which is there with this mode and group. To join a group helps only
+/// if that may use it, and nobody should have to join root's.
+fn access_remedy(mode: u32, group: Option<&str>) -> String {
+    match group.filter(|group| mode & 0o060 == 0o060 && *group != "root") {
+        Some(group) => format!(
+            "sudo chmod 666 /dev/kvm, or sudo usermod -aG {group} \"$USER\" and log in again"
+        ),
+        None => "sudo chmod 666 /dev/kvm, or sudo setfacl -m u:\"$USER\":rw /dev/kvm".to_owned(),
+    }
+}
+
+/// The name of a group, by the text of /etc/group.
+fn group_name(groups: &str, gid: u32) -> Option<&str> {
+    groups.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let (name, id) = (fields.next()?, fields.nth(1)?);
+        (id.parse() == Ok(gid)).then_some(name)
     })
 }
 
@@ -240,4 +263,27 @@ fn cost_table(costs: &HostCosts) -> String {
     let mut table = table.build();
     table.with(Style::sharp()).modify(Columns::new(1..), Alignment::right());
     table.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn to_join_a_group_is_advice_only_where_that_may_use_the_device() {
+        let groups = "root:x:0:\nkvm:x:104:me\nqemu:x:36:\n";
+        for (mode, gid, joins) in [
+            (0o20660, 104, Some("usermod -aG kvm ")),
+            (0o20660, 36, Some("usermod -aG qemu ")),
+            (0o20600, 0, None),
+            (0o20660, 0, None),
+            (0o20640, 104, None),
+            (0o20660, 7, None),
+        ] {
+            let advice = access_remedy(mode, group_name(groups, gid));
+            assert!(advice.starts_with("sudo chmod 666 /dev/kvm, or sudo "), "{advice}");
+            assert_eq!(advice.contains("usermod"), joins.is_some(), "{mode:o} {gid}: {advice}");
+            assert!(joins.is_none_or(|joins| advice.contains(joins)), "{advice}");
+        }
+    }
 }
