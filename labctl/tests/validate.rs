@@ -1,6 +1,7 @@
 //! Lab files, good and bad, as a user meets them.
 //!
-//! `golden/validate/*.yaml` are wrong files; the `.txt` beside each is what labctl says of it.
+//! `golden/validate/*.yaml` are wrong files; the `.txt` beside each is what labctl says of it. They name
+//! files in `golden/kernels`, which have a kernel's headers and little else.
 //! `UPDATE_GOLDEN=1 cargo test -p labctl --test validate` rewrites the latter: read the diff.
 
 use std::{
@@ -122,11 +123,10 @@ fn every_example_topology_is_valid() {
     // Beside the files that images/linux/build would make.
     let project = scratch("examples");
     let topologies = Path::new(env!("CARGO_MANIFEST_DIR")).join("../topologies");
-    for made in ["images/linux/out/vmlinuz", "images/linux/out/initrd.img"] {
-        let made = project.join(made);
-        fs::create_dir_all(made.parent().expect("a directory")).expect("created");
-        fs::write(made, b"").expect("written");
-    }
+    let out = project.join("images/linux/out");
+    fs::create_dir_all(&out).expect("created");
+    fs::copy(golden().join("../kernels/bzimage"), out.join("vmlinuz")).expect("copied");
+    fs::write(out.join("initrd.img"), b"").expect("written");
     fs::create_dir_all(project.join("topologies")).expect("created");
     let mut count = 0;
     for entry in fs::read_dir(topologies).expect("topologies") {
@@ -159,9 +159,8 @@ guests:
 ";
     let directory = scratch("linux");
     fs::create_dir_all(directory.join("sub")).expect("created");
-    for file in ["vmlinuz", "sub/initrd"] {
-        fs::write(directory.join(file), b"").expect("written");
-    }
+    fs::copy(golden().join("../kernels/bzimage"), directory.join("vmlinuz")).expect("copied");
+    fs::write(directory.join("sub/initrd"), b"").expect("written");
     let lab = Lab::parse(&directory.join("t.lab.yaml"), text)
         .unwrap_or_else(|error| panic!("{}", error.render(false, None)));
     let [a, b, c] = lab.guests.as_slice() else { panic!("three guests") };

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
-use vmm_core::boot::{BootError, Kernel};
+use vmm_core::boot::{self, BootError, Format, Kernel};
 
 use crate::error::{Error, Exit};
 use crate::topology::{Boot, Guest};
@@ -59,9 +59,21 @@ pub fn boot_help(boot: &Boot, error: &BootError) -> String {
         (BootError::InitrdDoesNotFit { .. }, Some(initrd)) => {
             format!("raise `memory`; the initrd is {}", initrd.display())
         }
-        (BootError::DoesNotFit { .. }, _) => format!("raise `memory`; the kernel is {kernel}"),
+        // What wants to lie below where RAM for kernels begins, no size of memory helps.
+        (BootError::DoesNotFit { start, ram_start, .. }, _) if start >= ram_start => {
+            format!("raise `memory`; the kernel is {kernel}")
+        }
+        (BootError::DoesNotFit { .. }, _) if is_no_kernel(&boot.kernel) => {
+            format!("{kernel} is an ELF file without a PVH note, and no kernel")
+        }
         _ => format!("the kernel is {kernel}"),
     }
+}
+
+/// Whether a file is an ELF file that does not say where PVH enters it. Of such only vmlinux is a kernel.
+fn is_no_kernel(path: &Path) -> bool {
+    let format = File::open(path).and_then(|mut file| boot::format(&mut file));
+    format.is_ok_and(|format| format == Format::Elf)
 }
 
 #[cfg(test)]
@@ -115,6 +127,11 @@ mod tests {
         let (start, end, ram_start, ram_end) = (0, 2, 0, 1);
         let error = BootError::DoesNotFit { start, end, ram_start, ram_end };
         assert_eq!(boot_help(&boot, &error), "raise `memory`; the kernel is vmlinuz");
+        let low = BootError::DoesNotFit { start, end, ram_start: 1, ram_end };
+        assert_eq!(boot_help(&boot, &low), "the kernel is vmlinuz");
+        let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/kernels/plain.elf");
+        let help = boot_help(&Boot { kernel: golden.into(), ..boot.clone() }, &low);
+        assert_eq!(help, format!("{golden} is an ELF file without a PVH note, and no kernel"));
         let error = BootError::InitrdDoesNotFit { len: 2, room: 1 };
         assert_eq!(boot_help(&boot, &error), "raise `memory`; the initrd is initrd.img");
     }

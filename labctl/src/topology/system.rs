@@ -6,6 +6,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use vmm_core::boot::{self, Format};
+
 use super::{
     Boot, System,
     file::{GuestSpec, KindSpec},
@@ -65,12 +67,8 @@ fn special_keys(spec: &GuestSpec) -> Vec<&'static str> {
 impl Resolver<'_> {
     pub fn system(&mut self, guest: &str) -> System {
         match self.kind(guest) {
-            Some(KindSpec::Linux) => {
-                System::Linux(self.boot(guest, "the path of a bzImage or vmlinux"))
-            }
-            Some(KindSpec::Pvh) => {
-                System::Pvh(self.boot(guest, "the path of an ELF file with a PVH note"))
-            }
+            Some(kind @ KindSpec::Linux) => System::Linux(self.boot(guest, kind)),
+            Some(kind @ KindSpec::Pvh) => System::Pvh(self.boot(guest, kind)),
             Some(KindSpec::Pktguest) | None => System::Pktguest(self.pktguest(guest)),
         }
     }
@@ -140,7 +138,7 @@ impl Resolver<'_> {
     }
 
     /// What a guest boots that has a kernel of its own.
-    fn boot(&mut self, guest: &str, expected: &str) -> Boot {
+    fn boot(&mut self, guest: &str, kind: KindSpec) -> Boot {
         let vcpus = self.setting(guest, "vcpus", |guest| guest.vcpus.as_ref());
         if let Some((pointer, vcpus)) = vcpus
             && vcpus.get::<u8>() != 1
@@ -153,7 +151,7 @@ impl Resolver<'_> {
             let pointer = join("/guests", guest);
             self.document
                 .key_problem(&pointer, "missing key `kernel`", "`kernel` is required here")
-                .help(expected);
+                .help(format!("the path of {}", kernel_of(kind)));
         }
         let initrd = self.setting(guest, "initrd", |guest| guest.initrd.as_ref());
         let cmdline = self.setting(guest, "cmdline", |guest| guest.cmdline.as_ref());
@@ -163,23 +161,47 @@ impl Resolver<'_> {
             self.document.value_problem(pointer, expected, "every line contains this");
         }
         Boot {
-            kernel: kernel.map(|(pointer, path)| self.file_at(&pointer, path)).unwrap_or_default(),
-            initrd: initrd.map(|(pointer, path)| self.file_at(&pointer, path)),
+            kernel: kernel
+                .map(|(pointer, path)| self.kernel_at(&pointer, path, kind))
+                .unwrap_or_default(),
+            initrd: initrd.map(|(pointer, path)| self.file_at(&pointer, path, kind)),
             cmdline: cmdline.map_or(String::new(), |(_, cmdline)| cmdline.0.clone()),
             ready: ready.map(|(_, ready)| ready.0.clone()),
         }
     }
 
+    /// The path of a kernel, with a complaint if it is none that guests of a kind boot.
+    fn kernel_at(&mut self, pointer: &str, path: &str, kind: KindSpec) -> PathBuf {
+        let path = self.file_at(pointer, path, kind);
+        // What cannot be read is told already.
+        let Ok(format) = open(&path).and_then(|mut file| boot::format(&mut file)) else {
+            return path;
+        };
+        let found = match (kind, format) {
+            (KindSpec::Pvh, Format::PvhElf) => return path,
+            (KindSpec::Linux, Format::PvhElf | Format::Elf | Format::BzImage) => return path,
+            (_, Format::Elf) => "an ELF file without a PVH note",
+            (_, Format::BzImage) => "a bzImage, which `kind: linux` boots",
+            _ => "no kernel",
+        };
+        let expected = format!("expected the path of {}", kernel_of(kind));
+        self.document
+            .value_problem(pointer, &expected, format!("this is {found}"))
+            .help(format!("looked at {}", path.display()));
+        path
+    }
+
     /// A path that the file names, seen from the file, with a complaint if it cannot be read.
-    fn file_at(&mut self, pointer: &str, path: &str) -> PathBuf {
+    fn file_at(&mut self, pointer: &str, path: &str, kind: KindSpec) -> PathBuf {
         let path = self.directory.join(path);
-        if let Err(error) = check_readable(&path) {
+        if let Err(error) = open(&path) {
             let problem = self.document.value_problem(pointer, &error.to_string(), "not readable");
             let place = path.display();
             problem.help(match error.kind() {
-                io::ErrorKind::NotFound => {
+                io::ErrorKind::NotFound if kind == KindSpec::Linux => {
                     format!("looked for {place}; images/linux/build makes a kernel and an initrd")
                 }
+                io::ErrorKind::NotFound => format!("looked for {place}"),
                 _ => format!("looked at {place}"),
             });
         }
@@ -187,10 +209,18 @@ impl Resolver<'_> {
     }
 }
 
-fn check_readable(path: &Path) -> io::Result<()> {
+/// What guests of a kind boot.
+fn kernel_of(kind: KindSpec) -> &'static str {
+    match kind {
+        KindSpec::Pvh => "an ELF file with a PVH note",
+        KindSpec::Linux | KindSpec::Pktguest => "a bzImage or vmlinux",
+    }
+}
+
+fn open(path: &Path) -> io::Result<File> {
     // Opening a FIFO would wait for a writer.
     if !path.metadata()?.is_file() {
         return Err(io::Error::other("not a regular file"));
     }
-    File::open(path).map(|_| ())
+    File::open(path)
 }

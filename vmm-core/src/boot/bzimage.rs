@@ -8,6 +8,8 @@ use crate::platform::CMDLINE_MAX;
 
 /// Where the setup header lies in the file, and in the zero page.
 const HEADER_OFFSET: usize = 0x1f1;
+/// Where it ends.
+pub const HEADER_END: usize = HEADER_OFFSET + size_of::<setup_header>();
 /// `setup_header.header`: "HdrS".
 pub const HEADER_MAGIC: u32 = 0x5372_6448;
 /// The first protocol version with `xloadflags`.
@@ -53,6 +55,11 @@ pub fn load(memory: &GuestMemoryMmap, ram_end: u64, image: &[u8]) -> Result<Load
     let header = setup_header { code32_start: start as u32, ..header };
     let start = Start::Linux64(start + ENTRY_OFFSET, Box::new(header));
     Ok(Loaded { start, end, initrd_limit, cmdline_max })
+}
+
+/// Whether a file that begins like this is one.
+pub fn is_one(start: &[u8]) -> bool {
+    header(start).is_some()
 }
 
 fn header(image: &[u8]) -> Option<setup_header> {

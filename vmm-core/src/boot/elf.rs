@@ -17,6 +17,9 @@ const PROGRAM_HEADER_LEN: usize = 56;
 const IDENT: [u8; 6] = [0x7f, b'E', b'L', b'F', 2, 1];
 const MACHINE_X86_64: u16 = 62;
 const PT_LOAD: u32 = 1;
+const PT_NOTE: u32 = 4;
+/// The owner and the type of the note with the entry point (Xen, public/elfnote.h).
+const PVH_NOTE: (&[u8], u32) = (b"Xen\0", 18);
 
 /// Copies an ELF kernel to where its headers say, if that is RAM.
 pub fn load(memory: &GuestMemoryMmap, ram_end: u64, image: &[u8]) -> Result<Loaded, BootError> {
@@ -68,6 +71,39 @@ fn segments(image: &[u8], header: &[u8]) -> Option<Range<u64>> {
         extent = Some(extent.map_or(start..end, |e| e.start.min(start)..e.end.max(end)));
     }
     extent
+}
+
+/// Where the program headers of an ELF file for x86-64 are that begins like this.
+pub fn headers(start: &[u8]) -> Option<Range<u64>> {
+    if !start.starts_with(&IDENT) || u16_at(start, 18) != Some(MACHINE_X86_64) {
+        return None;
+    }
+    let (offset, count) = (u64_at(start, 32)?, u64::from(u16_at(start, 56)?));
+    Some(offset..offset.checked_add(count * PROGRAM_HEADER_LEN as u64)?)
+}
+
+/// Where the notes are by a table of program headers: offsets and lengths.
+pub fn notes(table: &[u8]) -> Vec<(u64, u64)> {
+    let entries = table.chunks_exact(PROGRAM_HEADER_LEN);
+    let notes = entries.filter(|entry| u32_at(entry, 0) == Some(PT_NOTE));
+    notes.filter_map(|entry| Some((u64_at(entry, 8)?, u64_at(entry, 32)?))).collect()
+}
+
+/// Whether one of these notes says where PVH enters.
+pub fn has_pvh_note(mut notes: &[u8]) -> bool {
+    // Name and description are padded to 4 bytes each.
+    let padded = |len: u32| (len as usize).next_multiple_of(4);
+    while let (Some(name_len), Some(len), Some(kind)) =
+        (u32_at(notes, 0), u32_at(notes, 4), u32_at(notes, 8))
+    {
+        let rest = &notes[12..];
+        if rest.get(..name_len as usize).is_some_and(|name| (name, kind) == PVH_NOTE) {
+            return true;
+        }
+        let Some(next) = rest.get(padded(name_len) + padded(len)..) else { return false };
+        notes = next;
+    }
+    false
 }
 
 fn u16_at(bytes: &[u8], offset: usize) -> Option<u16> {

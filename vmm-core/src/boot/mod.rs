@@ -10,6 +10,7 @@
 mod bzimage;
 mod elf;
 mod entry;
+mod format;
 mod mptable;
 mod pvh;
 mod zero_page;
@@ -22,6 +23,7 @@ use linux_loader::loader::bootparam::setup_header;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
 pub use entry::Entry;
+pub use format::{Format, format};
 
 use crate::memory::GuestRam;
 use crate::platform::{CMDLINE_ADDR, CMDLINE_MAX, HIGH_RAM_START, LOW_RAM_END, MP_TABLE_ADDR};

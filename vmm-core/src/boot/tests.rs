@@ -196,6 +196,22 @@ fn what_is_no_kernel_is_named_so() {
 }
 
 #[test]
+fn a_format_is_known_by_headers_alone() {
+    let is = |bytes: &[u8]| super::format(&mut std::io::Cursor::new(bytes)).unwrap();
+    assert_eq!(is(&elf(0x10_0000, &[0xf4], 0, true)), Format::PvhElf);
+    assert_eq!(is(&elf(0x10_0000, &[0xf4], 0, false)), Format::Elf);
+    assert_eq!(is(&bzimage(0, &[0; 0x300])), Format::BzImage);
+    for none in [&b""[..], b"no kernel", &[0; 4096], b"\x7fELF", &bzimage(0, &[])[..0x200]] {
+        assert_eq!(is(none), Format::Unknown);
+    }
+    // Cut short it may lose its note, but nothing breaks.
+    let good = elf(0x10_0000, &[0xf4; 64], 0, true);
+    for len in 0..good.len() {
+        is(&good[..len]);
+    }
+}
+
+#[test]
 fn a_kernel_that_is_cut_short_is_refused() {
     let good = elf(0x10_0000, &[0xf4; 64], 0, true);
     for len in [40, 100, good.len() - 1] {
@@ -348,6 +364,7 @@ fn damaged() -> impl Strategy<Value = Vec<u8>> {
 proptest! {
     #[test]
     fn no_image_breaks_the_loader(bytes in damaged(), initrd in 0usize..0x12_0000) {
+        let _ = super::format(&mut std::io::Cursor::new(&bytes));
         let ram = ram();
         let kernel = Kernel { initrd: vec![1; initrd].into(), ..image(bytes) };
         // What is accepted is entered inside RAM, above the boot data.
