@@ -95,3 +95,23 @@ fn nothing_is_replaced_unless_forced() {
     assert_eq!(output.status.code(), Some(1));
     assert!(stderr(&output).contains("cannot write absent/my.lab.yaml"), "{}", stderr(&output));
 }
+
+#[test]
+fn a_linux_guest_needs_a_kernel_first() {
+    let directory = Directory::new("init-linux");
+    let next = || {
+        let output = directory.labctl(&["init", "--force", "--template", "linux", "l.lab.yaml"]);
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        let told = stderr(&output);
+        let next = told.lines().last().and_then(|line| line.strip_prefix("next: "));
+        (next.expect("what comes next").to_owned(), told)
+    };
+    let (command, told) = next();
+    assert_eq!(command, "KERNEL=... INITRD=... labctl up l.lab.yaml");
+    assert!(told.contains("images/linux/build in labctl's sources makes"), "{told}");
+    fs::create_dir_all(directory.0.join("images/linux")).expect("created");
+    fs::write(directory.0.join("images/linux/build"), b"").expect("written");
+    assert_eq!(next().0, "images/linux/build && labctl up l.lab.yaml");
+    directory.make_linux();
+    assert_eq!(next().0, "labctl up l.lab.yaml");
+}

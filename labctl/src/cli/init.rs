@@ -11,6 +11,7 @@ use clap::ValueEnum;
 
 use super::schema;
 use crate::error::{Error, Exit};
+use crate::topology::Lab;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -22,12 +23,14 @@ Examples:
 const DEFAULT_FILE: &str = "my.lab.yaml";
 /// What the templates call the schema beside them.
 const SCHEMA_FILE: &str = "lab.schema.json";
+/// What makes the kernel and the initrd that the template with a Linux guest names, seen from the file.
+const LINUX_BUILD: &str = "images/linux/build";
 /// What the templates call their lab.
 const TEMPLATE_NAME: &str = "name: my-lab";
 
 /// Write a lab file to start from
 ///
-/// It is commented and runs at once. Beside it comes lab.schema.json, unless it is there: editors
+/// It is commented and runs at once; only a Linux guest needs a kernel first. Beside it comes lab.schema.json, unless it is there: editors
 /// complete and check lab files with it.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
@@ -86,9 +89,28 @@ pub fn run(args: Args) -> Result<Exit, Error> {
     if write(&schema, &schema::text()?, false)? {
         super::note(&format!("wrote {} for editors", schema.display()));
     }
-    let verb = if matches!(args.template, Template::Bench) { "bench" } else { "up" };
-    super::next(&format!("labctl {verb} {}", file.display()));
+    let command = match args.template {
+        Template::Linux => linux_command(&file),
+        Template::Bench => format!("labctl bench {}", file.display()),
+        Template::Pair | Template::Star => format!("labctl up {}", file.display()),
+    };
+    super::next(&command);
     Ok(Exit::Ok)
+}
+
+/// What runs the template with the Linux guest. Its kernel must have been made.
+fn linux_command(file: &Path) -> String {
+    let up = format!("labctl up {}", file.display());
+    let directory = file.parent().unwrap_or(Path::new(""));
+    let build = directory.join(LINUX_BUILD);
+    if Lab::load(file).is_ok() {
+        up
+    } else if build.exists() {
+        format!("{} && {up}", build.display())
+    } else {
+        super::note(&format!("{LINUX_BUILD} in labctl's sources makes a kernel and an initrd"));
+        format!("KERNEL=... INITRD=... {up}")
+    }
 }
 
 /// A lab's name that tells of its file.
