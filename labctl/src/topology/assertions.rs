@@ -2,34 +2,36 @@
 
 use super::{
     Assertion, Bench, Cell, Dimension, Metric, Operator, Subject, Term,
+    cells::is_cell_lost,
     document::Document,
     expression::{Condition, Mistake, Part, What, Who, parse},
-    file::AssertSpec,
+    file::{AssertSpec, BenchSpec},
     index::join,
     problem::did_you_mean,
 };
 use crate::optimizations::Optimization;
 use crate::results::{Setting, TrialKind};
 
-/// Resolves the assertions of `bench`, whose cells are known.
-pub fn resolve(specs: &[Option<AssertSpec>], bench: &mut Bench, document: &mut Document) {
-    // Names of cells that are not there, because the file is wrong elsewhere, are no mistakes.
-    let cells_are_known = document.is_sound();
-    for (number, spec) in specs.iter().enumerate() {
+/// Resolves the assertions of `bench`, whose cells are there as far as the file makes sense.
+pub fn resolve(file: &BenchSpec, bench: &mut Bench, document: &mut Document) {
+    for (number, spec) in file.assert.iter().enumerate() {
         let Some(spec) = spec else { continue };
         let mut at = join("/bench/assert", &number.to_string());
         if !spec.bare {
             at = join(&at, "that");
         }
         let mistake = match parse(&spec.that) {
-            Ok(_) if !cells_are_known => continue,
-            Ok(tree) => match Context::new(bench).assertion(spec, document.position(&at), tree) {
-                Ok(assertion) => {
-                    bench.assertions.push(assertion);
-                    continue;
-                }
-                Err(mistake) => mistake,
-            },
+            Ok(tree) => {
+                let context = Context::new(file, bench, document);
+                context.assertion(spec, document.position(&at), tree)
+            }
+            Err(mistake) => Err(mistake),
+        };
+        let mistake = match mistake {
+            Ok(assertion) => {
+                bench.assertions.extend(assertion);
+                continue;
+            }
             Err(mistake) => mistake,
         };
         let Mistake { part, message, help } = mistake;
@@ -42,7 +44,14 @@ pub fn resolve(specs: &[Option<AssertSpec>], bench: &mut Bench, document: &mut D
 
 /// Resolves one assertion.
 struct Context<'a> {
+    file: &'a BenchSpec,
     bench: &'a Bench,
+    document: &'a Document,
+    /// Whether all cells are there that the file means.
+    is_whole: bool,
+    /// Whether it is about cells that are missing because the file is wrong elsewhere, which has been
+    /// told.
+    is_in_doubt: bool,
     /// The cells that it is about in turn.
     each: Option<Vec<usize>>,
     /// The kinds of trial that each of them must have.
@@ -51,8 +60,12 @@ struct Context<'a> {
 }
 
 impl<'a> Context<'a> {
-    fn new(bench: &'a Bench) -> Self {
-        Self { bench, each: None, kinds: Vec::new(), has_figure: false }
+    fn new(file: &'a BenchSpec, bench: &'a Bench, document: &'a Document) -> Self {
+        let sections = ["/bench/matrix", "/bench/cells", "/bench/ladder"];
+        let is_whole = document.is_sound()
+            || !bench.cells.is_empty() && !sections.iter().any(|at| document.is_damaged(at));
+        let (each, kinds, is_in_doubt, has_figure) = Default::default();
+        Self { file, bench, document, is_whole, is_in_doubt, each, kinds, has_figure }
     }
 
     fn assertion(
@@ -60,7 +73,7 @@ impl<'a> Context<'a> {
         spec: &AssertSpec,
         position: (usize, usize),
         (left, relation, right): (Part, super::Relation, Part),
-    ) -> Result<Assertion, Mistake> {
+    ) -> Result<Option<Assertion>, Mistake> {
         let whole = left.part.start..right.part.end;
         let (left_term, left_unit) = self.term(&left)?;
         let (right_term, right_unit) = self.term(&right)?;
@@ -70,16 +83,22 @@ impl<'a> Context<'a> {
             );
         }
         let unit = agree(left_unit, right_unit, whole.clone(), "compared")?;
+        if self.is_in_doubt {
+            return Ok(None);
+        }
         let cells = &self.bench.cells;
         let has_all =
             |cell: &usize| self.kinds.iter().all(|kind| cells[*cell].trial(*kind).is_some());
         let each = self.each.map(|each| each.into_iter().filter(has_all).collect::<Vec<_>>());
+        if each.as_ref().is_some_and(Vec::is_empty) && !self.is_whole {
+            return Ok(None);
+        }
         if each.as_ref().is_some_and(Vec::is_empty) {
             let kinds: Vec<_> = self.kinds.iter().map(ToString::to_string).collect();
             let message = format!("no such cell has trials of {}", kinds.join(" and "));
             return Err(Mistake::new(whole, message));
         }
-        Ok(Assertion {
+        Ok(Some(Assertion {
             that: spec.that.clone(),
             name: spec.name.clone(),
             position,
@@ -88,7 +107,7 @@ impl<'a> Context<'a> {
             relation,
             right: right_term,
             unit: unit.unwrap_or_default(),
-        })
+        }))
     }
 
     /// A term and its unit; zero alone has any.
@@ -127,10 +146,21 @@ impl<'a> Context<'a> {
             Who::Name(name, at) => {
                 let is_it = |cell: &Cell| cell.id.name.as_deref() == Some(name);
                 let position = cells.iter().position(is_it);
-                vec![position.ok_or_else(|| unknown_cell(name, at, cells))?]
+                match position {
+                    Some(cell) => vec![cell],
+                    None if is_cell_lost(name, self.file, self.document) => {
+                        self.is_in_doubt = true;
+                        return Ok(Subject::Each);
+                    }
+                    None => return Err(unknown_cell(name, at, cells)),
+                }
             }
             Who::Settings(conditions) => self.select(conditions)?,
         };
+        if found.is_empty() || self.is_trial_lost(kind) {
+            self.is_in_doubt = true;
+            return Ok(Subject::Each);
+        }
         match (who, &found[..]) {
             (Who::Name(..) | Who::Settings(_), &[cell]) => {
                 if cells[cell].trial(kind).is_none() {
@@ -139,7 +169,7 @@ impl<'a> Context<'a> {
                 }
                 return Ok(Subject::Cell(cell));
             }
-            _ if self.each.as_ref().is_some_and(|each| *each != found) => {
+            _ if self.is_whole && self.each.as_ref().is_some_and(|each| *each != found) => {
                 let message = "an assertion can be about each of several cells in one way only";
                 return Err(Mistake::new(part.part.clone(), message)
                     .help("name single cells in its other figures"));
@@ -152,7 +182,27 @@ impl<'a> Context<'a> {
         Ok(Subject::Each)
     }
 
-    /// The cells of the matrix that have certain settings, at least one.
+    /// Whether the trials of a kind are missing because the file is wrong about them.
+    fn is_trial_lost(&self, kind: TrialKind) -> bool {
+        let at = join("/bench", &kind.to_string());
+        self.bench.trial(kind).is_none() && self.document.is_damaged(&at)
+    }
+
+    /// Whether a value that no cell has is nevertheless one of the axis, or may be the right one for one
+    /// that is wrong.
+    fn may_have(&self, axis: &str, value: &str) -> bool {
+        let at = join("/bench/matrix", axis);
+        let values = self.bench.matrix.iter().filter(|known| known.key == axis);
+        let mut values = values.flat_map(|axis| &axis.values);
+        let written = self.file.matrix.0.iter().find(|(key, _)| key == axis);
+        let count = written.map_or(0, |(_, values)| values.len());
+        let wrong = |i: usize| self.document.has_problem_at(&join(&at, &i.to_string()));
+        self.document.lacks_some(&at)
+            || values.any(|known| is_written(known, value))
+            || (0..count).any(wrong)
+    }
+
+    /// The cells of the matrix that have certain settings; none only if the file is wrong elsewhere.
     fn select(&self, conditions: &[Condition]) -> Result<Vec<usize>, Mistake> {
         let axes = || self.bench.matrix.iter().map(|axis| axis.key.as_str());
         let cells = self.bench.cells.iter().enumerate();
@@ -164,6 +214,11 @@ impl<'a> Context<'a> {
             };
             let mut matching = axes().filter(is_it);
             let Some(axis) = matching.next() else {
+                let mut lost = self.document.lost_in("/bench/matrix");
+                let is_known = |name: &str| axes().any(|axis| join("", axis) == join("", name));
+                if self.document.is_lost("/bench/matrix") || lost.any(|name| !is_known(name)) {
+                    return Ok(Vec::new());
+                }
                 let mistake =
                     Mistake::new(key_at.clone(), format!("the matrix has no axis `{key}`"));
                 let tails = axes().map(|axis| axis.rsplit('.').next().unwrap_or(axis));
@@ -179,6 +234,9 @@ impl<'a> Context<'a> {
                 return Err(Mistake::new(key_at.clone(), message));
             }
             found.retain(|(_, cell)| has(cell, axis, value));
+            if found.is_empty() && !self.document.is_sound() && self.may_have(axis, value) {
+                return Ok(Vec::new());
+            }
             if found.is_empty() {
                 let values = self.bench.matrix.iter().filter(|known| known.key == axis);
                 let values: Vec<_> =
@@ -201,12 +259,17 @@ fn has(cell: &Cell, axis: &str, value: &str) -> bool {
         Some(which) => Some(Setting::Toggle(cell.id.optimizations.get(which))),
         None => cell.id.parameters.get(parameter).cloned(),
     };
-    setting.is_some_and(|setting| match setting {
+    setting.is_some_and(|setting| is_written(&setting, value))
+}
+
+/// Whether an assertion may write a setting like this.
+fn is_written(setting: &Setting, value: &str) -> bool {
+    match setting {
         Setting::Toggle(on) => {
-            [on.to_string().as_str(), if on { "on" } else { "off" }].contains(&value)
+            [on.to_string().as_str(), if *on { "on" } else { "off" }].contains(&value)
         }
         other => other.to_string() == value,
-    })
+    }
 }
 
 fn unknown_cell(name: &str, at: &std::ops::Range<usize>, cells: &[Cell]) -> Mistake {

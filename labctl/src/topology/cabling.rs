@@ -1,6 +1,6 @@
 //! Who is cabled to what: the `nics` of guests, and `links`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use super::{
     HostTap, Link, LinkEnd, Switch,
@@ -28,6 +28,8 @@ pub struct Cabling<'a> {
     pub nics: Vec<BTreeMap<usize, CabledNic<'a>>>,
     /// Cables that are not a guest's, and where they are written.
     pub links: Vec<(String, Link)>,
+    /// The items of `links` that are not laid as they are written, because they make no sense.
+    pub lost_links: Vec<usize>,
 }
 
 /// A NIC, as `nics` or `links` has it.
@@ -108,6 +110,7 @@ impl<'a> Resolver<'a> {
                 None => self.missing_item(&pointer, "a cable, such as \"sw0 -- sw1\""),
             }
         }
+        self.note_lost_links();
         self.check_link_names();
         self.check_nic_numbers();
     }
@@ -278,6 +281,48 @@ impl<'a> Resolver<'a> {
             let label = format!("one too many on `{}`", self.cabling.switches[switch].name);
             self.document.value_problem(port.at, &message, label);
         }
+    }
+
+    /// Notes which items of `links` are not laid as they are written, because they make no sense.
+    fn note_lost_links(&mut self) {
+        let nics = self.cabling.nics.iter().flat_map(|nics| nics.values());
+        let nics = nics.filter(|nic| nic.switch.is_some()).map(|nic| nic.pointer.as_str());
+        let links = self.cabling.links.iter().map(|(pointer, _)| pointer.as_str());
+        let laid: HashSet<&str> = nics.chain(links).collect();
+        let is_lost = |(i, link): (usize, &Option<CableSpec>)| {
+            let pointer = join("/links", &i.to_string());
+            let ends = link.as_ref().map_or_else(Vec::new, |link| link.ends(&pointer));
+            let known = |end: &End| match end {
+                End::Nic { guest, .. } => self.file.guests.position(guest).is_some(),
+                _ => true,
+            };
+            let all_known = ends.iter().all(|(_, end)| known(end));
+            (!laid.contains(pointer.as_str()) || !all_known).then_some(i)
+        };
+        let lost = self.file.links.0.iter().enumerate().filter_map(is_lost).collect();
+        self.cabling.lost_links = lost;
+    }
+
+    /// Whether a cable of `links` is missing because it makes no sense.
+    pub fn links_damaged(&self) -> bool {
+        self.document.is_lost("/links") || !self.cabling.lost_links.is_empty()
+    }
+
+    /// Whether a cable of `links` is missing that has such an end, or one that makes no sense.
+    pub fn is_link_lost_to(&self, is_it: &dyn Fn(&End) -> bool) -> bool {
+        let leads_there = |i: &usize| {
+            let pointer = join("/links", &i.to_string());
+            let Some(Some(link)) = self.file.links.0.get(*i) else { return true };
+            let whole = match link {
+                CableSpec::Short(_) => true,
+                CableSpec::Long(keys) => {
+                    keys.ends.0.iter().all(Option::is_some)
+                        && !self.document.is_lost(&join(&pointer, "ends"))
+                }
+            };
+            !whole || link.ends(&pointer).iter().any(|(_, end)| is_it(end))
+        };
+        self.document.is_lost("/links") || self.cabling.lost_links.iter().any(leads_there)
     }
 
     /// Finds one of the file's switches by name.

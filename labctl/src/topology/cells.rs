@@ -15,7 +15,7 @@ use super::{
     document::Document,
     drafts::{Change, Draft, Family, drafts, optimization, setting, step_name},
     file::{BenchSpec, File},
-    index::{Moved, dotted},
+    index::{Moved, dotted, join},
     problem::Problem,
     resolve,
 };
@@ -74,11 +74,19 @@ pub fn relate(spec: &BenchSpec, bench: &mut Bench, document: &mut Document) {
     bench.ladder = steps.collect();
     let Some(reference) = &spec.reference else { return };
     let names: Vec<_> = bench.cells.iter().filter_map(|cell| cell.id.name.as_deref()).collect();
-    let lost = document.is_damaged("/bench/cells") || document.is_damaged("/bench/ladder");
-    if !names.contains(&reference.as_str()) && !lost {
+    if !names.contains(&reference.as_str()) && !is_cell_lost(reference, spec, document) {
         document.unknown("/bench/reference", "cell", reference, names.into_iter());
     }
     bench.reference = Some(reference.clone());
+}
+
+/// Whether a cell of this name may be missing because the file is wrong about it.
+pub fn is_cell_lost(name: &str, spec: &BenchSpec, document: &Document) -> bool {
+    let named = |step| document.is_lost(&format!("/bench/ladder/{step}/name"));
+    document.is_lost(&join("/bench/cells", name))
+        || spec.cells.position(name).is_some()
+        || document.is_lost("/bench/ladder")
+        || (0..spec.ladder.len()).any(named)
 }
 
 /// `+csb`, `-vale`, `ring 80`.

@@ -40,7 +40,7 @@ fn explain(document: &mut Document, tree: &Value, steps: &[String], message: &st
     let pointer = &pointer(steps);
     let (found, expected) = message.rsplit_once(", expected ").unwrap_or((message, ""));
     if let Some(key) = message.strip_prefix("missing field ") {
-        missing_key(document, pointer, &quoted(key).concat());
+        document.missing_key(pointer, &quoted(key).concat());
     } else if message.starts_with("unknown field ") {
         unknown_key(document, tree, steps, &quoted(expected));
     } else if let Some(word) = found.strip_prefix("unknown variant ") {
@@ -72,14 +72,6 @@ fn words_at(tree: &Value, steps: &[String]) -> Vec<String> {
 fn one_of<T: AsRef<str>>(words: &[T]) -> String {
     let words: Vec<_> = words.iter().map(AsRef::as_ref).collect();
     format!("one of {}", words.join(", "))
-}
-
-/// Reports an absent key, unless an earlier problem explains its absence.
-fn missing_key(document: &mut Document, pointer: &str, key: &str) {
-    if !document.is_damaged(&join(pointer, key)) {
-        let label = format!("`{key}` is required here");
-        document.key_problem(pointer, &format!("missing key `{key}`"), label);
-    }
 }
 
 fn unknown_key(document: &mut Document, tree: &Value, steps: &[String], known: &[&str]) {
@@ -158,7 +150,7 @@ fn size_meant(text: &str) -> Option<String> {
     match unit.trim().to_lowercase().as_str() {
         "g" | "gb" | "gib" => Some(format!("{number}GiB")),
         "m" | "mb" | "mib" => Some(format!("{number}MiB")),
-        "k" | "kb" | "kib" if number % 1024 == 0 => Some(format!("{}MiB", number / 1024)),
+        "k" | "kb" | "kib" if number.is_multiple_of(1024) => Some(format!("{}MiB", number / 1024)),
         _ => None,
     }
 }

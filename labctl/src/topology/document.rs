@@ -146,6 +146,12 @@ impl Document {
         &self.problems
     }
 
+    /// Whether something is wrong with the value at `pointer`.
+    pub fn has_problem_at(&self, pointer: &str) -> bool {
+        let at = self.index.value(pointer).start;
+        self.problems.iter().any(|problem| problem.offset() == at)
+    }
+
     fn problem(
         &mut self,
         span: Range<usize>,
@@ -180,9 +186,38 @@ impl Document {
         self.set_aside.contains(pointer)
     }
 
+    /// Whether `pointer` or what it is in is missing because it was wrong; what is wrong below it does
+    /// not count.
+    pub fn is_lost(&self, pointer: &str) -> bool {
+        let above = pointer.match_indices('/').map(|(end, _)| &pointer[..end]);
+        above.chain([pointer]).any(|place| self.is_set_aside(place))
+    }
+
+    /// What the section at `pointer` lists that is missing because it was wrong.
+    pub fn lost_in(&self, pointer: &str) -> impl Iterator<Item = &str> {
+        let section = join(pointer, "");
+        let within = self.set_aside.range(section.clone()..);
+        let names = within.map_while(move |place| place.strip_prefix(&section));
+        names.filter(|name| !name.contains('/'))
+    }
+
+    /// Whether the section at `pointer` is missing, or something that it lists.
+    pub fn lacks_some(&self, pointer: &str) -> bool {
+        self.is_lost(pointer) || self.lost_in(pointer).next().is_some()
+    }
+
     /// Remembers that what is at `pointer` cannot be made sense of, and why has been reported.
     pub fn set_aside(&mut self, pointer: &str) {
         self.set_aside.insert(pointer.to_owned());
+    }
+
+    /// Reports an absent key, unless an earlier problem explains its absence.
+    pub fn missing_key(&mut self, pointer: &str, key: &str) -> Option<&mut Problem> {
+        if self.is_damaged(&join(pointer, key)) {
+            return None;
+        }
+        let label = format!("`{key}` is required here");
+        Some(self.key_problem(pointer, &format!("missing key `{key}`"), label))
     }
 
     /// Whether no problem was found.

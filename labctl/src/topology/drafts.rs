@@ -270,20 +270,24 @@ impl Drafter<'_> {
             Err(fault) => fault,
         };
         // What it is about may be there, but wrong.
-        let sections = ["throughput", "rr"].map(|trial| format!("/bench/{trial}"));
-        let section = sections.into_iter().find(|section| {
-            key.trim_start_matches("bench.").starts_with(section.trim_start_matches("/bench/"))
-        });
-        let section =
-            section.unwrap_or_else(|| format!("/{}", key.split(['.', '[']).next().unwrap_or("")));
-        if !self.document.is_damaged(&section) {
+        if !self.document.is_damaged(&pointer(key)) {
             let problem = self.document.key_problem(at, &message, "cannot be changed");
             if let Some(help) = help {
                 problem.help(help);
             }
         }
+        // So that nobody misses its cells.
+        self.document.set_aside(at);
         None
     }
+}
+
+/// Where a key of the file is; of one for several places, where they are in.
+fn pointer(key: &str) -> String {
+    let trial = ["throughput", "rr"].contains(&key.split('.').next().unwrap_or_default());
+    let steps = key.split(['.', '[']).map(|step| step.trim_end_matches(']'));
+    let steps = steps.take_while(|step| *step != "*");
+    steps.fold(if trial { "/bench".to_owned() } else { String::new() }, |at, step| join(&at, step))
 }
 
 /// The optimization that a key switches for the whole lab.

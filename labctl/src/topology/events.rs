@@ -13,11 +13,13 @@ impl Resolver<'_> {
             let pointer = join("/events", &i.to_string());
             match item {
                 Some(spec) => {
-                    let at = spec.at.get();
-                    events.extend(
-                        self.action(&pointer, spec)
-                            .map(|action| (pointer, TimedEvent { at, action })),
-                    );
+                    let action = self.action(&pointer, spec);
+                    let Some(at) = spec.at else {
+                        self.document.missing_key(&pointer, "at");
+                        continue;
+                    };
+                    let event = |action| TimedEvent { at: at.get(), action };
+                    events.extend(action.map(|action| (pointer, event(action))));
                 }
                 None => self.missing_item(&pointer, "an event, such as { at: 5s, restart: left }"),
             }
@@ -38,17 +40,15 @@ impl Resolver<'_> {
                 continue;
             }
             let Action::Impair { cable, impairments } = &event.action else { continue };
-            let sets_it = |other: &TimedEvent| matches!(&other.action, Action::Impair { cable: own, .. } if own == cable);
-            // With an earlier one it takes away what that one brings.
-            let only = !events
-                .iter()
-                .any(|(at, other)| at != pointer && other.at <= event.at && sets_it(other));
+            // After an earlier one it takes away what that has brought.
+            let is_earlier = |(at, other): &(String, TimedEvent)| {
+                let sets_it =
+                    matches!(&other.action, Action::Impair { cable: own, .. } if own == cable);
+                at != pointer && other.at <= event.at && sets_it
+            };
+            let is_first = !events.iter().any(is_earlier) && !self.document.is_damaged("/events");
             let set = join(pointer, "set");
-            if only
-                && impairments.is_none()
-                && !self.document.is_damaged(&set)
-                && self.cable_is_good(*cable)
-            {
+            if is_first && impairments.is_none() && self.cable_is_good(*cable) {
                 self.document
                     .key_problem(&set, "the cable has no impairments by then", "without effect")
                     .help("for instance `set: { loss: 10% }`");
@@ -132,6 +132,22 @@ impl Resolver<'_> {
         }
     }
 
+    /// Whether a cable of this name may be missing because the file is wrong about it.
+    fn is_cable_lost(&self, name: &str) -> bool {
+        let file = self.file;
+        match name.split_once(':') {
+            Some((guest, nic)) if !name.contains("--") => {
+                let lost = self.is_lost("/guests", guest);
+                let known = file.guests.position(guest).is_some();
+                lost || known && nic.parse().is_ok_and(|nic| self.is_nic_lost(guest, nic))
+            }
+            _ => {
+                let named = |i| self.document.is_lost(&format!("/links/{i}/name"));
+                self.links_damaged() || (0..file.links.0.len()).any(named)
+            }
+        }
+    }
+
     /// Finds a cable by its name; spaces around `--` do not matter.
     fn find_cable(&mut self, pointer: &str, name: &str) -> Option<CableId> {
         let wanted = name.replace(' ', "");
@@ -146,13 +162,22 @@ impl Resolver<'_> {
         if let Some((_, cable)) = known.iter().find(|(name, _)| *name == wanted) {
             return Some(*cable);
         }
-        if self.document.is_damaged("/guests") || self.document.is_damaged("/links") {
+        if self.is_cable_lost(&wanted) {
             return None;
         }
-        let names: Vec<_> = known.iter().map(|(name, _)| name.as_str()).collect();
+        let names = || known.iter().map(|(name, _)| name.as_str());
         let message = format!("no cable is called `{name}`");
+        // Of a NIC's cable it is the guest whose name may be misspelt.
+        let meant = match wanted.split_once(':') {
+            Some((guest, nic)) if !wanted.contains("--") => {
+                let guest = did_you_mean(guest, self.file.guests.names());
+                guest.map(|guest| format!("{guest}:{nic}"))
+            }
+            _ => did_you_mean(&wanted, names()).map(str::to_owned),
+        };
+        let meant = meant.filter(|meant| names().any(|name| name == meant));
         let problem = self.document.value_problem(pointer, &message, "unknown cable");
-        match did_you_mean(&wanted, names.iter().copied()) {
+        match meant {
             Some(meant) => problem.help(format!("did you mean `{meant}`?")),
             None => problem.help(
                 "a cable is called by its guest and NIC, as left:0, or by its ends, as sw0--sw1",

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{
     Axis, Bench, Lab, Pair, Quick, Role, TrialSpec,
     drafts::setting,
-    file::{BenchSpec, KindSpec, PairSpec, Scalar, ThroughputSpec},
+    file::{BenchSpec, KindSpec, Scalar, ThroughputSpec},
     index::join,
     resolve::{DEFAULT_BURST, Resolver, default_frame},
     units::Int,
@@ -24,12 +24,12 @@ impl Resolver<'_> {
     pub fn bench(&mut self, spec: &BenchSpec) -> Bench {
         self.check_guests_can_be_measured();
         let throughput = spec.throughput.as_ref().map(|trial| {
-            let pair = self.pair("/bench/throughput", &trial.from, &trial.to);
+            let pair = self.pair("/bench/throughput", trial.from.as_deref(), trial.to.as_deref());
             self.check_pairs(trial);
             let protocol = trial.protocol.unwrap_or_default();
             TrialSpec {
                 pair,
-                also: self.further_pairs(pair, &trial.also),
+                also: self.further_pairs(trial),
                 protocol,
                 frame: trial.frame.map_or(default_frame(protocol), Int::get),
                 burst: trial.burst.map_or(DEFAULT_BURST, Int::get),
@@ -38,7 +38,7 @@ impl Resolver<'_> {
             }
         });
         let rr = spec.rr.as_ref().map(|trial| TrialSpec {
-            pair: self.pair("/bench/rr", &trial.from, &trial.to),
+            pair: self.pair("/bench/rr", trial.from.as_deref(), trial.to.as_deref()),
             also: Vec::new(),
             protocol: Protocol::Raw,
             frame: trial.frame.map_or(default_frame(Protocol::Raw), Int::get),
@@ -85,40 +85,55 @@ impl Resolver<'_> {
     }
 
     /// The two guests of a trial.
-    fn pair(&mut self, pointer: &str, from: &str, to: &str) -> Pair {
-        let sender = self.find_guest(&join(pointer, "from"), from);
-        let receiver = match sender {
-            Some(_) => self.peer(&join(pointer, "to"), from, to),
-            None => self.find_guest(&join(pointer, "to"), to),
-        };
+    fn pair(&mut self, pointer: &str, from: Option<&str>, to: Option<&str>) -> Pair {
+        for (key, _) in [("from", from), ("to", to)].iter().filter(|(_, name)| name.is_none()) {
+            self.document.missing_key(pointer, key);
+        }
+        let sender = from.and_then(|from| self.find_guest(&join(pointer, "from"), from));
+        let to_at = join(pointer, "to");
+        let receiver = to.and_then(|to| match from.filter(|_| sender.is_some()) {
+            Some(from) => self.peer(&to_at, from, to),
+            None => self.find_guest(&to_at, to),
+        });
         Pair { from: sender.unwrap_or_default(), to: receiver.unwrap_or_default() }
     }
 
     /// The pairs of `also`. A guest has one role, so it can be in one pair.
-    fn further_pairs(&mut self, first: Pair, specs: &[Option<PairSpec>]) -> Vec<Pair> {
-        let mut taken = first.guests().to_vec();
+    fn further_pairs(&mut self, trial: &ThroughputSpec) -> Vec<Pair> {
+        let mut taken: Vec<_> = [&trial.from, &trial.to].into_iter().flatten().collect();
         let mut pairs = Vec::new();
-        for (index, spec) in specs.iter().enumerate() {
+        for (index, spec) in trial.also.iter().enumerate() {
             let Some(spec) = spec else { continue };
             let pointer = join("/bench/throughput/also", &index.to_string());
-            let pair = self.pair(&pointer, &spec.from, &spec.to);
-            for (key, name, guest) in [("from", &spec.from, pair.from), ("to", &spec.to, pair.to)] {
-                let known = self.file.guests.position(name) == Some(guest);
-                if known && taken.contains(&guest) {
-                    let message = format!("`{name}` is in two pairs");
-                    self.document.value_problem(&join(&pointer, key), &message, "again here");
-                }
+            let pair = self.pair(&pointer, spec.from.as_deref(), spec.to.as_deref());
+            let ends = [("from", &spec.from), ("to", &spec.to)];
+            let ends = ends.into_iter().filter_map(|(key, name)| Some((key, name.as_ref()?)));
+            let known = |name: &String| self.file.guests.position(name).is_some();
+            for (key, name) in ends.clone().filter(|(_, name)| known(name) && taken.contains(name))
+            {
+                let message = format!("`{name}` is in two pairs");
+                self.document.value_problem(&join(&pointer, key), &message, "again here");
             }
-            taken.extend(pair.guests());
+            taken.extend(ends.map(|(_, name)| name));
             pairs.push(pair);
         }
         pairs
     }
 
+    /// Whether the guests of the throughput trial are all there: others stand for those that are not.
+    pub fn are_pairs_known(&self) -> bool {
+        let trial = self.file.bench.as_ref().and_then(|bench| bench.throughput.as_ref());
+        let Some(trial) = trial else { return false };
+        let also = trial.also.iter().flatten().flat_map(|pair| [&pair.from, &pair.to]);
+        let mut names = [&trial.from, &trial.to].into_iter().chain(also);
+        names
+            .all(|name| name.as_ref().is_some_and(|name| self.file.guests.position(name).is_some()))
+    }
+
     fn check_pairs(&mut self, trial: &ThroughputSpec) {
         let there = 1 + trial.also.len();
         let Some(pairs) = trial.pairs.map(Int::get::<usize>) else { return };
-        if pairs > there && !self.document.is_damaged("/bench/throughput/also") {
+        if pairs > there && !self.document.is_lost("/bench/throughput/also") {
             let message = format!("`bench.throughput` has fewer than {pairs} pairs");
             self.document
                 .value_problem(
@@ -142,7 +157,7 @@ impl Resolver<'_> {
             self.check_burst(&join(&pointer, "burst"), pktguest.workload.burst, &ring);
         }
         let Some(bench) = &lab.bench else { return };
-        let Some(trial) = &bench.throughput else {
+        let Some(trial) = bench.throughput.as_ref().filter(|_| self.are_pairs_known()) else {
             return;
         };
         let senders = trial.pairs().filter_map(|pair| lab.guests.get(pair.from));

@@ -13,10 +13,10 @@ use serde::Deserialize;
 
 use vmm_core::platform::{LINUX_CMDLINE, LINUX_CMDLINE_MAX};
 
-pub use bench::{AssertSpec, BenchSpec, PairSpec, Scalar, StepSpec, ThroughputSpec, TrialName};
+pub use bench::{AssertSpec, BenchSpec, Scalar, StepSpec, ThroughputSpec, TrialName};
 pub use cables::{CableSpec, EventSpec, ImpairmentsSpec, NicSpec};
 pub use guest::{GuestSpec, KindSpec, RoleSpec, WorkloadSpec};
-pub use lists::{Items, Named};
+pub use lists::{Items, Named, said};
 
 use super::{
     resolve,

@@ -5,6 +5,7 @@ use super::{
     Overrides,
     file::{GuestSpec, KindSpec, Kinds, Toggles},
     index::join,
+    problem::did_you_mean,
     resolve::Resolver,
 };
 use crate::optimizations::Optimization;
@@ -40,40 +41,68 @@ impl<'a> Resolver<'a> {
     }
 
     /// A guest's setting, its own or else inherited, and where it is written. `key` is a path below
-    /// the guest, such as `optimizations/itr`.
+    /// the guest, such as `optimizations/itr`. What is inherited does not stand in for what is wrong.
     pub fn setting<T>(
         &self,
         guest: &str,
         key: &str,
         get: fn(&GuestSpec) -> Option<&T>,
     ) -> Option<(String, &'a T)> {
-        let mut layers = self.layers(guest).into_iter();
-        layers.find_map(|(pointer, spec)| Some((format!("{pointer}/{key}"), get(spec)?)))
+        for (pointer, spec) in self.layers(guest) {
+            let pointer = format!("{pointer}/{key}");
+            if let Some(said) = get(spec) {
+                return Some((pointer, said));
+            }
+            if self.document.is_lost(&pointer) {
+                return None;
+            }
+        }
+        None
     }
 
-    /// Whether a guest's setting may be absent only because what the file says of it is wrong.
-    pub fn is_setting_lost(&self, guest: &str, key: &str) -> bool {
+    /// Whether a guest's setting, which `is_said` looks for, may be another one only because what the
+    /// file says of it is wrong.
+    pub fn is_setting_lost(&self, guest: &str, key: &str, is_said: fn(&GuestSpec) -> bool) -> bool {
         let file = self.file;
         let own = join("/guests", guest);
         let Some((_, spec)) = file.guests.0.iter().find(|(name, _)| name == guest) else {
             return true;
         };
-        let damaged = |pointer: &str| self.document.is_damaged(pointer);
-        let group = spec.group.as_deref();
-        let group_lost = group.is_some_and(|group| file.groups.position(group).is_none());
-        let group = group.map(|group| join("/groups", group));
-        let kind = self.setting(guest, "kind", |guest| guest.kind.as_ref());
-        let kind = kind.map_or(KindSpec::default(), |(_, kind)| *kind);
-        let kind = join("/kinds", kind.as_str());
-        let places = [Some(own.clone()), group, Some(kind), Some("/defaults".to_owned())];
-        group_lost
-            || damaged(&join(&own, "group"))
-            || places.iter().flatten().any(|place| damaged(&format!("{place}/{key}")))
+        let lost = |place: &str| self.document.is_lost(&format!("{place}/{key}"));
+        if lost(&own) || is_said(spec) {
+            return lost(&own);
+        }
+        if self.document.is_lost(&join(&own, "group")) {
+            return true;
+        }
+        if let Some(group) = &spec.group {
+            let Some((_, spec)) = file.groups.0.iter().find(|(name, _)| name == group) else {
+                return true;
+            };
+            let place = join("/groups", group);
+            if lost(&place) || is_said(spec) {
+                return lost(&place);
+            }
+        }
+        if key != "kind" {
+            let kind = self.kind(guest);
+            let mut kinds =
+                KindSpec::ALL.into_iter().filter(|any| kind.is_none_or(|kind| kind == *any));
+            let says = |kind: KindSpec| file.kinds.get(kind).is_some_and(is_said);
+            if kinds.clone().any(|kind| lost(&join("/kinds", kind.as_str()))) {
+                return true;
+            }
+            if kinds.any(says) {
+                // Which of them is not known without the kind.
+                return kind.is_none();
+            }
+        }
+        lost("/defaults")
     }
 
     /// What a guest runs; `None` if what the file says of it could not be made sense of.
     pub fn kind(&self, guest: &str) -> Option<KindSpec> {
-        if self.is_setting_lost(guest, "kind") {
+        if self.is_setting_lost(guest, "kind", |guest| guest.kind.is_some()) {
             return None;
         }
         let kind = self.setting(guest, "kind", |guest| guest.kind.as_ref());
@@ -130,10 +159,21 @@ impl<'a> Resolver<'a> {
 
     fn check_unused_groups(&mut self) {
         let file = self.file;
-        if file.guests.0.is_empty() || self.document.is_damaged("/guests") {
+        let of_guests = || file.guests.0.iter().filter_map(|(_, guest)| guest.group.as_deref());
+        let is_lost = |guest| self.document.is_lost(&join(&join("/guests", guest), "group"));
+        if file.guests.0.is_empty()
+            || self.document.lacks_some("/guests")
+            || file.guests.names().any(is_lost)
+        {
             return;
         }
-        let used = |name: &str| file.guests.0.iter().any(|(_, g)| g.group.as_deref() == Some(name));
+        let groups = &file.groups;
+        let is_known = |name: &&str| groups.position(name).is_some();
+        let unknown: Vec<_> = of_guests().filter(|name| !is_known(name)).collect();
+        let meant = |group: &str| {
+            unknown.iter().any(|name| did_you_mean(name, groups.names()) == Some(group))
+        };
+        let used = |name: &str| of_guests().any(|group| group == name) || meant(name);
         for name in file.groups.names().filter(|name| !used(name)) {
             self.document
                 .key_problem(&join("/groups", name), "no guest is in the group", "without effect")

@@ -95,9 +95,7 @@ impl Resolver<'_> {
 
     /// Neither kind of switch looks for loops, and a frame to everyone would never leave one.
     pub fn check_loops(&mut self, lab: &Lab) {
-        if self.document.is_damaged("/switches") {
-            return;
-        }
+        // What is missing takes circles away, and makes none.
         let mut edges = Vec::new();
         for (at, link) in &self.cabling.links {
             if let [LinkEnd::Switch(one), LinkEnd::Switch(other)] = link.ends {
@@ -157,7 +155,16 @@ impl Resolver<'_> {
 
     /// Who wants to talk to whom must be able to.
     pub fn check_reach(&mut self, lab: &Lab) {
-        if self.document.is_damaged("/switches") || self.document.is_damaged("/links") {
+        // Whatever is missing may have been the way.
+        let may_pass = |guest: &super::Guest| {
+            let role = guest.pktguest().map(|pktguest| pktguest.workload.role);
+            self.is_workload_lost(&guest.name)
+                || role == Some(Role::Forward) && self.nics_damaged(&guest.name)
+        };
+        if self.document.lacks_some("/guests")
+            || self.links_damaged()
+            || lab.guests.iter().any(may_pass)
+        {
             return;
         }
         for (pointer, from, to) in std::mem::take(&mut self.talks) {

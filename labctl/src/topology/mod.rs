@@ -123,7 +123,7 @@ fn read_lab(path: &Path, document: &mut Document, variables: &Variables) -> Opti
     if let (Some(spec), Some(bench)) = (&file.bench, &mut lab.bench) {
         bench.cells = cells::cells(path, spec, bench, &tree, document);
         cells::relate(spec, bench, document);
-        assertions::resolve(&spec.assert, bench, document);
+        assertions::resolve(spec, bench, document);
     }
     Some(lab)
 }

@@ -64,7 +64,12 @@ impl Resolver<'_> {
                 continue;
             };
             let workload = self.setting(&guest.name, "workload", |guest| guest.workload.as_ref());
-            let Some(pointer) = workload.map(|(pointer, _)| join(&pointer, "to")) else { continue };
+            let Some((pointer, workload)) = workload else { continue };
+            let pointer = join(&pointer, "to");
+            let known = |to: &str| to == "all" || self.file.guests.position(to).is_some();
+            if !workload.to.as_deref().is_none_or(known) {
+                continue;
+            }
             match role {
                 Role::Icmp { to: Some(Target::All) } if lab.icmp_targets(from).is_empty() => {
                     self.nobody_to_ping(&pointer, lab);
@@ -74,7 +79,7 @@ impl Resolver<'_> {
             }
         }
         let trial = lab.bench.as_ref().and_then(|bench| bench.throughput.as_ref());
-        if let Some(trial) = trial.filter(|trial| !trial.protocol.is_raw()) {
+        if let Some(trial) = trial.filter(|t| !t.protocol.is_raw() && self.are_pairs_known()) {
             let places = (0..trial.also.len()).map(|i| format!("/also/{i}"));
             let places = [String::new()].into_iter().chain(places);
             talks.extend(
@@ -84,6 +89,10 @@ impl Resolver<'_> {
             );
         }
         for (pointer, from, to) in talks {
+            let name = |index: usize| lab.guests.get(index).map_or("", |guest| &guest.name);
+            if [from, to].into_iter().any(|guest| self.is_ip_lost(name(guest))) {
+                continue;
+            }
             let ip = |index: usize| Some(lab.guests.get(index)?.pktguest()?.ip);
             let Some(ours) = ip(from) else { continue };
             let Some(theirs) = ip(to) else {
@@ -97,6 +106,19 @@ impl Resolver<'_> {
                     .help("leave `ip` out to have all guests in one network");
             }
         }
+    }
+
+    fn is_ip_lost(&self, guest: &str) -> bool {
+        self.is_setting_lost(guest, "ip", |guest| guest.ip.is_some())
+    }
+
+    /// Whether what a guest does is not known, or with whom.
+    pub fn is_workload_lost(&self, guest: &str) -> bool {
+        let said = self.setting(guest, "workload", |guest| guest.workload.as_ref());
+        self.is_setting_lost(guest, "workload", |guest| guest.workload.is_some())
+            || said.is_some_and(|(pointer, _)| {
+                ["role", "to"].iter().any(|key| self.document.is_lost(&join(&pointer, key)))
+            })
     }
 
     /// Only the addresses of pktguests are labctl's to know.
@@ -113,9 +135,11 @@ impl Resolver<'_> {
 
     fn nobody_to_ping(&mut self, pointer: &str, lab: &Lab) {
         let known = |guest: &Guest| {
-            !self.nics_damaged(&guest.name) && !self.is_setting_lost(&guest.name, "workload")
+            !self.nics_damaged(&guest.name)
+                && !self.is_workload_lost(&guest.name)
+                && !self.is_ip_lost(&guest.name)
         };
-        if self.document.is_damaged("/guests") || !lab.guests.iter().all(known) {
+        if self.document.lacks_some("/guests") || !lab.guests.iter().all(known) {
             return;
         }
         let message = "no other guest that it reaches answers pings";

@@ -9,7 +9,7 @@ use super::{
     file::{KindSpec, Toggles},
     index::join,
     resolve::Resolver,
-    units::human_mac,
+    units::{End, human_mac},
 };
 use crate::optimizations::Optimization;
 
@@ -58,7 +58,7 @@ impl Resolver<'_> {
     pub fn check_nic_numbers(&mut self) {
         let file = self.file;
         for (guest, name) in file.guests.names().enumerate() {
-            if self.nics_damaged(name) {
+            if self.are_numbers_lost(name) {
                 continue;
             }
             let Some(nics) = self.cabling.nics.get(guest) else { continue };
@@ -85,9 +85,44 @@ impl Resolver<'_> {
         }
     }
 
-    /// Whether a NIC of the guest could not be made sense of, so that its links are not known.
+    /// Whether a NIC of the guest, or where its cable leads, could not be made sense of.
     pub fn nics_damaged(&self, guest: &str) -> bool {
-        self.is_setting_lost(guest, "nics") || self.document.is_damaged("/links")
+        let leads_nowhere = |number: usize| {
+            self.file.guests.position(guest).is_none_or(|guest| {
+                self.cabling.nics[guest].get(&number).is_none_or(|nic| nic.switch.is_none())
+            })
+        };
+        let list = self.setting(guest, "nics", |guest| guest.nics.as_ref());
+        self.links_damaged()
+            || self.is_setting_lost(guest, "nics", |guest| guest.nics.is_some())
+            || list.is_some_and(|(_, list)| (0..list.0.len()).any(leads_nowhere))
+    }
+
+    /// Whether the file may give a guest this NIC where it makes no sense.
+    pub fn is_nic_lost(&self, guest: &str, number: usize) -> bool {
+        let list = self.setting(guest, "nics", |guest| guest.nics.as_ref());
+        let item = list.and_then(|(_, list)| list.0.get(number));
+        matches!(item, Some(None))
+            || self.is_setting_lost(guest, "nics", |guest| guest.nics.is_some())
+            || self.is_link_lost_to(&|end| {
+                matches!(end, End::Nic { guest: own, nic } if own == guest && *nic == number)
+            })
+    }
+
+    /// Whether which numbers the NICs of a guest have is not known.
+    fn are_numbers_lost(&self, guest: &str) -> bool {
+        let list = self.setting(guest, "nics", |guest| guest.nics.as_ref());
+        list.is_some_and(|(_, list)| list.0.iter().any(Option::is_none))
+            || self.is_setting_lost(guest, "nics", |guest| guest.nics.is_some())
+            || self.is_link_lost_to(&|end| match end {
+                // A guest that is not there may be this one, misspelt.
+                End::Nic { guest: own, .. } => {
+                    own == guest || self.file.guests.position(own).is_none()
+                }
+                // Its name without a number.
+                End::Switch(name) => name == guest,
+                End::Host { .. } => false,
+            })
     }
 
     /// Checks the given MAC addresses and generates the others.

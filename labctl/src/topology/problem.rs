@@ -159,18 +159,18 @@ pub(super) fn position(text: &str, offset: usize) -> (usize, usize) {
 }
 
 /// The candidate a typing mistake most likely stands for, if one is near enough. A single letter is near
-/// to every short name, so that it means nothing but itself.
+/// to every short word, so that it stands for itself alone.
 pub(crate) fn did_you_mean<'a>(
     word: &str,
     candidates: impl IntoIterator<Item = &'a str>,
 ) -> Option<&'a str> {
     let word = word.to_lowercase();
-    let mut candidates = candidates.into_iter();
-    if word.chars().count() == 1 {
-        return candidates.find(|candidate| candidate.to_lowercase() == word);
-    }
-    let near = |candidate: &str| candidate.chars().count().max(word.chars().count()) / 3 + 1;
+    let near = |candidate: &str| {
+        let lengths = [candidate.chars().count(), word.chars().count()];
+        if lengths.contains(&1) { 0 } else { lengths[0].max(lengths[1]) / 3 + 1 }
+    };
     candidates
+        .into_iter()
         .map(|candidate| (distance(&word, &candidate.to_lowercase()), candidate))
         .filter(|(distance, candidate)| *distance <= near(candidate))
         .min_by_key(|(distance, _)| *distance)
@@ -217,6 +217,7 @@ mod tests {
         }
         assert_eq!(did_you_mean("A", ["b", "a"]), Some("a"));
         assert_eq!(did_you_mean("c", ["b", "a", "ca"]), None);
+        assert_eq!(did_you_mean("cat", ["a"]), None);
     }
 
     #[test]

@@ -210,8 +210,16 @@ impl<'a> Resolver<'a> {
         let Some((pointer, spec)) = setting else {
             return workload;
         };
-        self.check_workload_keys(&pointer, spec);
-        let target = match spec.role {
+        let Some(role) = spec.role else {
+            self.document.missing_key(&pointer, "role");
+            // Whatever it does, it does it to a guest that is there.
+            if let Some(to) = spec.to.as_deref().filter(|to| *to != "all") {
+                self.find_guest(&join(&pointer, "to"), to);
+            }
+            return workload;
+        };
+        self.check_workload_keys(&pointer, role, spec);
+        let target = match role {
             RoleSpec::Tx | RoleSpec::Ping | RoleSpec::UdpTx | RoleSpec::TcpTx => {
                 self.target(&pointer, guest, spec)
             }
@@ -227,7 +235,7 @@ impl<'a> Resolver<'a> {
             Some(Target::Guest(to)) => to,
             Some(Target::All) | None => 0,
         };
-        workload.role = match spec.role {
+        workload.role = match role {
             RoleSpec::Tx => Role::Tx { to },
             RoleSpec::Rx => Role::Rx,
             RoleSpec::Ping => Role::Ping { to },
@@ -253,9 +261,9 @@ impl<'a> Resolver<'a> {
     }
 
     /// A key that its role ignores is a misunderstanding: say so.
-    fn check_workload_keys(&mut self, pointer: &str, spec: &WorkloadSpec) {
+    fn check_workload_keys(&mut self, pointer: &str, role: RoleSpec, spec: &WorkloadSpec) {
         const SENDER: &[&str] = &["to", "frame", "burst", "rate", "count", "duration"];
-        let (role, known): (_, &[&str]) = match spec.role {
+        let (role, known): (_, &[&str]) = match role {
             RoleSpec::Tx => ("tx", SENDER),
             RoleSpec::UdpTx => ("udp-tx", SENDER),
             RoleSpec::TcpTx => ("tcp-tx", SENDER),
@@ -298,16 +306,13 @@ impl<'a> Resolver<'a> {
 
     fn target(&mut self, pointer: &str, guest: &str, spec: &WorkloadSpec) -> Option<Target> {
         let at = join(pointer, "to");
-        match &spec.to {
-            Some(to) => self.peer(&at, guest, to).map(Target::Guest),
-            None if self.document.is_damaged(&at) => None,
-            None => {
-                self.document
-                    .key_problem(pointer, "missing key `to`", "`to` is required here")
-                    .help("name the guest that gets the frames");
-                None
-            }
+        if let Some(to) = &spec.to {
+            return self.peer(&at, guest, to).map(Target::Guest);
         }
+        if let Some(problem) = self.document.missing_key(pointer, "to") {
+            problem.help("name the guest that gets the frames");
+        }
+        None
     }
 
     /// Finds a guest by name.

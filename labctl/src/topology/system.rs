@@ -147,7 +147,9 @@ impl Resolver<'_> {
             self.document.value_problem(&pointer, message, "more than one");
         }
         let kernel = self.setting(guest, "kernel", |guest| guest.kernel.as_ref());
-        if kernel.is_none() && !self.is_setting_lost(guest, "kernel") {
+        if kernel.is_none()
+            && !self.is_setting_lost(guest, "kernel", |guest| guest.kernel.is_some())
+        {
             let pointer = join("/guests", guest);
             self.document
                 .key_problem(&pointer, "missing key `kernel`", "`kernel` is required here")

@@ -11,7 +11,7 @@ use serde_yaml::Value;
 
 use super::{
     Budget, Burst, FrameSize, LinkSpec, Named, NicModelSpec, Pairs, Ring, Rounds, Seed, Spin,
-    Toggles, TrialTime, VmmSpec,
+    Toggles, TrialTime, VmmSpec, said,
 };
 use crate::policy::Choice;
 use crate::protocol::Protocol;
@@ -140,9 +140,13 @@ pub enum TrialName {
 #[serde(deny_unknown_fields, expecting = "a trial, such as { from: left, to: right }")]
 pub struct ThroughputSpec {
     /// The guest that sends.
-    pub from: String,
+    #[serde(default, deserialize_with = "said")]
+    #[schemars(!default, with = "String")]
+    pub from: Option<String>,
     /// The guest that counts what arrives.
-    pub to: String,
+    #[serde(default, deserialize_with = "said")]
+    #[schemars(!default, with = "String")]
+    pub to: Option<String>,
     /// Further pairs that do the same at the same time; no guest is in two.
     #[serde(default)]
     #[schemars(with = "Vec<PairSpec>")]
@@ -166,9 +170,13 @@ pub struct ThroughputSpec {
 #[serde(deny_unknown_fields, expecting = "two guests, such as { from: left, to: right }")]
 pub struct PairSpec {
     /// The guest that sends.
-    pub from: String,
+    #[serde(default, deserialize_with = "said")]
+    #[schemars(!default, with = "String")]
+    pub from: Option<String>,
     /// The guest that counts what arrives.
-    pub to: String,
+    #[serde(default, deserialize_with = "said")]
+    #[schemars(!default, with = "String")]
+    pub to: Option<String>,
 }
 
 /// One guest asks, another answers, one request at a time.
@@ -176,9 +184,13 @@ pub struct PairSpec {
 #[serde(deny_unknown_fields, expecting = "a trial, such as { from: left, to: right }")]
 pub struct RrSpec {
     /// The guest that asks.
-    pub from: String,
+    #[serde(default, deserialize_with = "said")]
+    #[schemars(!default, with = "String")]
+    pub from: Option<String>,
     /// The guest that answers.
-    pub to: String,
+    #[serde(default, deserialize_with = "said")]
+    #[schemars(!default, with = "String")]
+    pub to: Option<String>,
     /// Bytes in a frame without its CRC, 60 to 1514.
     pub frame: Option<FrameSize>,
     /// Length of a trial.

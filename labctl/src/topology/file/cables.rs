@@ -8,7 +8,7 @@ use serde::{
     de::{Error, MapAccess, Unexpected, Visitor, value::MapAccessDeserializer},
 };
 
-use super::{Delay, EventTime, Items, Toggles};
+use super::{Delay, EventTime, Items, Toggles, said};
 use crate::topology::units::{BitRate, End, Ends, Mac, Network, Scalar, Share};
 
 /// Declares a mapping that has impairments among its keys. (`flatten` would ruin the places of
@@ -116,7 +116,9 @@ pub enum CableSpec {
 ]))]
 pub struct EventSpec {
     /// When, from when all guests are ready.
-    pub at: EventTime,
+    #[serde(default, deserialize_with = "said")]
+    #[schemars(!default, with = "EventTime")]
+    pub at: Option<EventTime>,
     /// The cable that it is about: left:0, sw0--sw1 or a name.
     pub link: Option<String>,
     /// What the cable does to frames from then on; what is not said here is none.

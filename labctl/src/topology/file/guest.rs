@@ -5,7 +5,7 @@ use serde::Deserialize;
 
 use super::{
     Burst, Cmdline, Count, FrameSize, GuestMemory, Items, ItrInterval, NicSpec, ReadyText, Ring,
-    Spin, Toggles, Vcpus, WorkloadTime,
+    Spin, Toggles, Vcpus, WorkloadTime, said,
 };
 use crate::topology::{
     resolve,
@@ -76,7 +76,9 @@ pub enum KindSpec {
 #[serde(deny_unknown_fields, expecting = "a workload, such as { role: rx }")]
 pub struct WorkloadSpec {
     /// The part it plays.
-    pub role: RoleSpec,
+    #[serde(default, deserialize_with = "said")]
+    #[schemars(!default, with = "RoleSpec")]
+    pub role: Option<RoleSpec>,
     /// The guest that it sends to; for `icmp` perhaps `all`.
     pub to: Option<String>,
     /// Bytes in a frame without its CRC, 60 to 1514; with TCP, 82 to 1514. Without it 60, with TCP 1514.

@@ -50,6 +50,14 @@ impl<T> Default for Named<T> {
     }
 }
 
+/// Reads a required key, which cannot be empty. That it is there `resolve.rs` checks: if decoding did,
+/// what is beside it would be lost with it, and the mistakes in that.
+pub fn said<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
+}
+
 impl<'de, T: Deserialize<'de> + Default> Deserialize<'de> for Named<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_map(NamedVisitor(PhantomData))
