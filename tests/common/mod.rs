@@ -150,7 +150,7 @@ pub async fn play(kvm: &Hypervisor, lab: &Lab) -> Outcome {
 
 /// Has a guest end its role when it is unplugged.
 pub fn listen_until_unplugged(guest: &mut Guest) {
-    guest.pktguest_mut().expect("a pktguest").workload.duration_ms = Workload::UNTIL_UNPLUGGED;
+    guest.pktguest_mut().expect("a pktguest").workload.until_unplugged = true;
 }
 
 /// The `labctl` command, as a user without any settings of its own would run it.

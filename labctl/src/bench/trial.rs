@@ -10,7 +10,7 @@ use super::{audit, drops, peer};
 use crate::error::Error;
 use crate::lab::{Final, LabCounters, RunningLab};
 use crate::results::{Counters, Drop, Latency, Protocol, Sample, TrialKind, Vmm};
-use crate::topology::{Lab, Pair, Role, TrialSpec, Workload};
+use crate::topology::{Lab, Pair, Role, TrialSpec};
 
 /// How much longer than asked a guest may take to finish: what is queued must drain.
 const GRACE: Duration = Duration::from_secs(5);
@@ -68,10 +68,8 @@ fn assigned(lab: &Lab, kind: TrialKind, spec: &TrialSpec) -> Lab {
         work.burst = spec.burst;
         work.rate = spec.rate;
         work.count = 0;
-        work.duration_ms = match starts {
-            true => spec.duration.as_millis() as u64,
-            false => Workload::UNTIL_UNPLUGGED,
-        };
+        work.duration_ms = if starts { spec.duration.as_millis() as u64 } else { 0 };
+        work.until_unplugged = true;
     }
     lab
 }

@@ -30,8 +30,8 @@ const TEMPLATE_NAME: &str = "name: my-lab";
 
 /// Write a lab file to start from
 ///
-/// It is commented and runs at once; only a Linux guest needs a kernel first. Beside it comes lab.schema.json, unless it is there: editors
-/// complete and check lab files with it.
+/// It is commented and runs at once; only a Linux guest needs a kernel first. Beside it comes
+/// lab.schema.json, unless it is there: editors complete and check lab files with it.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use serde::Deserialize;
 
 use crate::platform::NicModel;
-use crate::topology::{Lab, Pktguest, Role, Target, Workload, human_mac};
+use crate::topology::{Lab, Pktguest, Role, Target, human_mac};
 
 /// The command line of guest number `index`.
 pub fn command_line(lab: &Lab, index: usize, guest: &Pktguest, tsc_khz: Option<u32>) -> String {
@@ -23,11 +23,11 @@ pub fn command_line(lab: &Lab, index: usize, guest: &Pktguest, tsc_khz: Option<u
         format!("sc={} csb={}", bit(on.sc), bit(on.csb)),
         format!("ring={} spin_us={} itr={}", guest.ring, guest.spin_us, guest.itr_interval),
         format!("frame={} burst={} rate={}", work.frame, work.burst, work.rate),
+        format!("count={} duration_ms={}", work.count, work.duration_ms),
     ];
-    words.push(match work.duration_ms {
-        Workload::UNTIL_UNPLUGGED => format!("count={} unplugged=end", work.count),
-        duration => format!("count={} duration_ms={duration}", work.count),
-    });
+    if work.until_unplugged {
+        words.push("unplugged=end".to_owned());
+    }
     if nic > 0 {
         words.push(format!("nic={nic}"));
     }
@@ -188,8 +188,8 @@ mod tests {
         let mut lab = Lab::parse(Path::new("t.lab.yaml"), text).unwrap();
         let line = |lab: &Lab| command_line(lab, 0, lab.guests[0].pktguest().unwrap(), None);
         assert!(!line(&lab).contains("unplugged"), "{}", line(&lab));
-        lab.guests[0].pktguest_mut().unwrap().workload.duration_ms = Workload::UNTIL_UNPLUGGED;
-        assert!(line(&lab).ends_with(" count=0 unplugged=end"), "{}", line(&lab));
+        lab.guests[0].pktguest_mut().unwrap().workload.until_unplugged = true;
+        assert!(line(&lab).ends_with(" duration_ms=0 unplugged=end"), "{}", line(&lab));
     }
 
     #[test]

@@ -207,9 +207,7 @@ impl Supervisor {
                 self.unsettled = true;
             }
         }
-        // A lab is not ready before its guests were told to be.
-        if self.unsettled && !self.running.has_news() {
-            self.unsettled = false;
+        if self.unsettled {
             self.begin_if_ready().await;
             self.publish();
         }
@@ -240,8 +238,13 @@ impl Supervisor {
 
     /// Plugs the cables in once no pktguest is starting any more: those who listen first. A guest
     /// that has failed is not waited for, so that the others can be used without it, nor is a kernel
-    /// of its own, which may need the others before it is ready.
+    /// of its own, which may need the others before it is ready. What has happened is told first: a lab
+    /// is not ready before its guests were told to be.
     async fn begin_if_ready(&mut self) {
+        self.unsettled = self.running.has_news();
+        if self.unsettled {
+            return;
+        }
         if !self.begun && !self.running.has_starting_pktguest() {
             self.begun = true;
             if let Err(error) = self.running.plug_in_listeners().await {
@@ -326,11 +329,7 @@ impl Supervisor {
             *self.restarts.entry(name.to_owned()).or_default() += 1;
             self.history.event("guest-restarted", Some(name), None);
         }
-        // Whether that makes the lab ready is seen when what it says was told.
-        self.unsettled = true;
-        if !self.running.has_news() {
-            self.begin_if_ready().await;
-        }
+        self.begin_if_ready().await;
         self.publish();
         started
     }

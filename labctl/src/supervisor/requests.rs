@@ -169,17 +169,20 @@ impl Supervisor {
                 None => error.help("labctl link show lists them"),
             });
         };
+        let (impaired, plugged) = (cable.impairments(), cable.is_plugged());
         let mut words = Vec::new();
-        if let Some(impairments) = impairments {
+        if let Some(impairments) = impairments.filter(|wanted| *wanted != impaired) {
             let senseless = |error| Error::new(Exit::Usage, "that makes no sense").because(error);
             cable.impair(impairments).map_err(senseless)?;
             words.push(impairments.to_string());
         }
-        if let Some(up) = up {
+        if let Some(up) = up.filter(|wanted| *wanted != plugged) {
             self.running.plug_cable(name, up);
             words.push(if up { "up" } else { "down" }.to_owned());
         }
-        self.history.event("link-changed", Some(name), Some(&words.join(", ")));
+        if !words.is_empty() {
+            self.history.event("link-changed", Some(name), Some(&words.join(", ")));
+        }
         let mut cables = self.cables().into_iter();
         cables.find(|cable| cable.name == name).ok_or_else(|| Error::new(Exit::Bug, "it is gone"))
     }

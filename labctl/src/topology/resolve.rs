@@ -205,6 +205,7 @@ impl<'a> Resolver<'a> {
             rate: 0,
             count: 0,
             duration_ms: 0,
+            until_unplugged: false,
         };
         let setting = self.setting(guest, "workload", |guest| guest.workload.as_ref());
         let Some((pointer, spec)) = setting else {

@@ -136,14 +136,12 @@ pub struct Workload {
     pub rate: u64,
     /// Packets or transactions after which it stops, 0 for no limit.
     pub count: u64,
-    /// Milliseconds after which it stops, 0 for no limit, or [`UNTIL_UNPLUGGED`](Self::UNTIL_UNPLUGGED).
+    /// Milliseconds after which it stops, 0 for no limit.
     pub duration_ms: u64,
-}
-
-impl Workload {
-    /// As a duration: it stops when its cable is unplugged, as the guests of a measurement do. All
-    /// others wait for it to be plugged in again. No file can say so.
-    pub const UNTIL_UNPLUGGED: u64 = u64::MAX;
+    /// Whether it stops when its cable is unplugged, as the guests of a measurement do. Others wait
+    /// until it is plugged in again. No file can say so.
+    #[serde(skip)]
+    pub until_unplugged: bool,
 }
 
 /// The part a guest plays; `to` is an index into [`Lab::guests`](super::Lab::guests).
