@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use labctl::lab::network::check_privileges;
 use labctl::lab::{Final, LabCounters, RunningLab};
 use labctl::optimizations::{Optimization, Optimizations};
-use labctl::topology::{Guest, Lab, Workload};
+use labctl::topology::{Guest, Lab};
 use serde_json::Value;
 use vmm_core::kvm::Hypervisor;
 
