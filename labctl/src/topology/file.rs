@@ -1,7 +1,7 @@
 //! The lab file's format: the one declaration of its keys, types and ranges.
 //!
 //! Everything that can be said of a single key is said here; what relates several keys is in
-//! `resolve.rs`. Absent keys stay `None`, so inheritance can tell "not said" from "said".
+//! `resolve`. Absent keys stay `None`, so inheritance can tell "not said" from "said".
 
 mod bench;
 mod cables;

@@ -1,60 +1,44 @@
-//! The lab file: what it may say (`file`), where it says it (`index`), what it means.
+//! The lab file: what it may say (`file`), where it says it (`text`), what it means (`model`).
 //!
 //! [`Lab::load`] turns text into a [`Lab`], plain data with every default filled in and every
 //! reference resolved to an index, or into one error that lists every mistake with its place:
-//! text -> `document` (syntax, places) -> `tree` (aliases, variables) -> `decode` (keys, types, ranges)
-//! -> `resolve` and `experiment` (inheritance, references, relations) -> `cells`, which takes the tree
-//! with other values through the same two steps for every cell of the experiment -> `assertions`.
+//! `text` (syntax, places, aliases, variables, then keys, types and ranges) -> `resolve` (inheritance,
+//! references, relations) -> `experiment`, which takes the tree with other values through the same steps
+//! for every cell, and finds the cells of assertions.
+//!
+//! A *guest* has NICs, each at the end of a *cable* whose other end is a *port* of a *switch*. A *link* is
+//! any such cable in the file; in the code, one that is no guest's: between switches, or to the host.
 
-mod assertions;
-mod cabling;
-mod cells;
-mod changes;
-mod decode;
-mod document;
-mod drafts;
-mod events;
 mod experiment;
-mod expression;
 mod file;
-mod find;
-mod impair;
-mod index;
-mod inherit;
-mod links;
 mod model;
-mod network;
-mod nics;
-mod platform;
-mod problem;
 mod resolve;
 mod schema;
-mod system;
-mod tree;
+mod text;
 mod units;
-mod variables;
 
 use std::path::Path;
 
-use document::Document;
-pub use find::{find, lab_files_in, read};
+pub use file::Delay;
 pub use model::{
     Action, Assertion, Axis, Bench, Boot, CableId, Cell, Dimension, Guest, HostTap, Lab, Link,
     LinkEnd, Metric, Nic, Operator, Overrides, Pair, Pktguest, Qemu, Quick, Relation, Role,
     Segments, Step, Subject, Switch, SwitchKind, System, Target, Term, TimedEvent, TrialSpec,
     Workload,
 };
-pub use problem::Problem;
-pub(crate) use problem::did_you_mean;
 pub use schema::schema;
-
-pub use file::Delay;
+pub use text::find::{find, lab_files_in, read};
+pub use text::problem::Problem;
+pub(crate) use text::problem::did_you_mean;
+pub use text::variables::{Variables, variables_of};
 pub use units::{
     BitRate, Network, Share, human_mac, human_memory, human_time, parse_scalar, parse_time,
 };
-pub use variables::{Variables, variables_of};
 
 use crate::error::Error;
+use experiment::{assertions, cells};
+use text::document::Document;
+use text::{decode, tree};
 
 impl Lab {
     /// Reads and checks a lab file.

@@ -145,7 +145,7 @@ impl Cell {
 
 impl Lab {
     /// Keeps the first `count` pairs of the throughput trial, and takes the guests of the others out.
-    pub(in crate::topology) fn keep_pairs(&mut self, count: usize) {
+    pub fn keep_pairs(&mut self, count: usize) {
         let Some(bench) = &mut self.bench else { return };
         let Some(trial) = &mut bench.throughput else { return };
         let left_out: Vec<_> = trial.pairs().skip(count).flat_map(Pair::guests).collect();

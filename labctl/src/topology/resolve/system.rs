@@ -8,11 +8,11 @@ use std::{
 
 use vmm_core::boot::{self, Format};
 
-use super::{
+use crate::topology::{
     Boot, System,
     file::{GuestSpec, KindSpec},
-    index::join,
     resolve::Resolver,
+    text::index::join,
 };
 
 /// The keys that only some kinds of guests have. A driver of its own neither combines its sends nor

@@ -1,14 +1,14 @@
 //! Who says what of a guest: itself, its group, its kind, or the defaults. The most specific wins, key
 //! by key; only `optimizations` are merged one by one.
 
-use super::{
+use crate::optimizations::Optimization;
+use crate::topology::{
     Overrides,
     file::{GuestSpec, KindSpec, Kinds, Toggles},
-    index::join,
-    problem::did_you_mean,
     resolve::Resolver,
+    text::index::join,
+    text::problem::did_you_mean,
 };
-use crate::optimizations::Optimization;
 
 impl Kinds {
     /// What all guests of a kind have in common.
@@ -195,7 +195,7 @@ impl<'a> Resolver<'a> {
         pointer: &str,
         which: Optimization,
         label: &str,
-    ) -> &mut super::Problem {
+    ) -> &mut crate::topology::Problem {
         let pointer = join(&join(pointer, "optimizations"), which.name());
         self.document.key_problem(&pointer, &format!("`{which}` is not said here"), label)
     }

@@ -4,14 +4,14 @@ use std::collections::HashMap;
 
 use vmm_core::platform::MAX_NICS;
 
-use super::{
+use crate::optimizations::Optimization;
+use crate::topology::{
     Guest, Nic, Overrides,
     file::{KindSpec, Toggles},
-    index::join,
     resolve::Resolver,
+    text::index::join,
     units::{End, human_mac},
 };
-use crate::optimizations::Optimization;
 
 impl Resolver<'_> {
     /// A guest's NICs, in the order of their numbers.

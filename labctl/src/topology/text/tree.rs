@@ -9,10 +9,10 @@ use serde::{
 };
 use serde_yaml::{Mapping, Value};
 
-use super::{
-    document::Document,
-    index::{Fault, Index},
-    variables::{self, Variables},
+use crate::topology::{
+    text::document::Document,
+    text::index::{Fault, Index},
+    text::variables::{self, Variables},
 };
 
 /// The tree that a document's text means, with variables, aliases and merge keys (`<<`) resolved.

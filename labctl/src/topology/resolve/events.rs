@@ -1,8 +1,8 @@
 //! `events`: what happens by itself while the lab runs.
 
-use super::{
-    Action, CableId, TimedEvent, file::EventSpec, index::join, problem::did_you_mean,
-    resolve::Resolver,
+use crate::topology::{
+    Action, CableId, TimedEvent, file::EventSpec, resolve::Resolver, text::index::join,
+    text::problem::did_you_mean,
 };
 
 impl Resolver<'_> {

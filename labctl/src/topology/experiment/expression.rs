@@ -13,7 +13,7 @@
 
 use std::ops::Range;
 
-use super::{Dimension, Metric, Operator, Relation, problem::did_you_mean};
+use crate::topology::{Dimension, Metric, Operator, Relation, text::problem::did_you_mean};
 
 /// A part of a text that makes no sense.
 #[derive(Debug, PartialEq)]

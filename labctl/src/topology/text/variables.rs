@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_yaml::Value;
 
-use super::{document::Document, index::join, tree};
+use crate::topology::{text::document::Document, text::index::join, text::tree};
 
 /// Why a text with variables means nothing.
 #[derive(Debug, PartialEq)]
@@ -165,7 +165,7 @@ mod tests {
         let mut document = Document::new(Path::new("x"), text).unwrap();
         let mut tree = tree::read(document.text(), document.index()).unwrap();
         expand_at(&mut tree, "", &mut document, &lookup);
-        (tree, document.into_problems().iter().map(super::super::Problem::position).collect())
+        (tree, document.into_problems().iter().map(crate::topology::Problem::position).collect())
     }
 
     #[test]

@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
-use super::{
+use crate::protocol::Protocol;
+use crate::topology::{
     Axis, Bench, Lab, Pair, Quick, Role, TrialSpec,
-    drafts::setting,
+    experiment::drafts::setting,
     file::{BenchSpec, KindSpec, Scalar, ThroughputSpec},
-    index::join,
     resolve::{DEFAULT_BURST, Resolver, default_frame},
+    text::index::join,
     units::Int,
 };
-use crate::protocol::Protocol;
 
 const DEFAULT_TRIAL: Duration = Duration::from_millis(500);
 const DEFAULT_ROUNDS: u32 = 6;

@@ -1,13 +1,13 @@
 //! What the guests run on: `vmm`, `nic` and `link`, and which optimizations that leaves.
 
-use super::{
-    Qemu,
-    file::{File, KindSpec, LinkSpec, NicModelSpec, Toggles, VmmSpec},
-    index::join,
-    resolve::Resolver,
-};
 use crate::optimizations::{Optimization, Optimizations};
 use crate::platform::{Link, NicModel};
+use crate::topology::{
+    Qemu,
+    file::{File, KindSpec, LinkSpec, NicModelSpec, Toggles, VmmSpec},
+    resolve::Resolver,
+    text::index::join,
+};
 
 impl Toggles {
     fn get(&self, which: Optimization) -> Option<bool> {

@@ -8,18 +8,18 @@ use std::{collections::BTreeMap, path::Path};
 
 use serde_yaml::Value;
 
-use super::{
-    Bench, Cell, Lab, Step,
-    changes::put,
-    decode::{self, pointer},
-    document::Document,
-    drafts::{Change, Draft, Family, drafts, optimization, setting, step_name},
-    file::{BenchSpec, File},
-    index::{Moved, dotted, join},
-    problem::Problem,
-    resolve,
-};
 use crate::results::{CellId, Parameters, Protocol, Setting};
+use crate::topology::{
+    Bench, Cell, Lab, Step,
+    experiment::drafts::{Change, Draft, Family, drafts, optimization, setting, step_name},
+    experiment::keys::put,
+    file::{BenchSpec, File},
+    resolve,
+    text::decode::{self, pointer},
+    text::document::Document,
+    text::index::{Moved, dotted, join},
+    text::problem::Problem,
+};
 
 /// Makes the cells of `spec`: the matrix's in table order, the ladder's, and those of their own.
 ///

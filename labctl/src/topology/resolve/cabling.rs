@@ -2,14 +2,14 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use super::{
+use crate::impairments::Impairments;
+use crate::topology::{
     HostTap, Link, LinkEnd, Switch,
     file::{CableSpec, ImpairmentsSpec, NicSpec, Toggles},
-    index::join,
     resolve::Resolver,
+    text::index::join,
     units::{End, Mac},
 };
-use crate::impairments::Impairments;
 
 /// Ports of one VALE switch (vale(4)).
 const MAX_PORTS: usize = 254;

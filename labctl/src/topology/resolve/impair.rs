@@ -1,15 +1,16 @@
 //! What cables do to frames, by the file.
 
-use super::{file::ImpairmentsSpec, index::join, resolve::Resolver};
 use crate::impairments::Impairments;
+use crate::topology::{file::ImpairmentsSpec, resolve::Resolver, text::index::join};
 
 impl Resolver<'_> {
     /// The impairments at `pointer`; what is not said is none.
     pub fn impairments(&mut self, pointer: &str, spec: &ImpairmentsSpec) -> Impairments {
-        let time = |time: Option<super::file::Delay>| {
+        let time = |time: Option<crate::topology::file::Delay>| {
             time.map_or(0, |time| u64::try_from(time.get().as_micros()).unwrap_or(u64::MAX))
         };
-        let share = |share: Option<super::units::Share>| share.map_or(0.0, |share| share.get());
+        let share =
+            |share: Option<crate::topology::units::Share>| share.map_or(0.0, |share| share.get());
         let impairments = Impairments {
             delay_us: time(spec.delay),
             jitter_us: time(spec.jitter),

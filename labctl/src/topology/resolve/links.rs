@@ -2,14 +2,14 @@
 
 use std::collections::HashMap;
 
-use super::{
+use crate::platform;
+use crate::topology::{
     Lab, LinkEnd, Network, Role, Segments, SwitchKind,
     file::CableSpec,
-    index::join,
     resolve::{Resolver, is_name},
+    text::index::join,
     units::End,
 };
-use crate::platform;
 
 /// Two switches with something between them that passes every frame on.
 struct Edge {
@@ -56,7 +56,11 @@ impl Resolver<'_> {
             let message = format!("a NIC's cable is called by its guest and number, `{nic}`");
             self.document.key_problem(&pointer, &message, "without effect");
         } else if !is_name(name) {
-            self.document.value_problem(&pointer, super::resolve::NAME_EXPECTED, "not a name");
+            self.document.value_problem(
+                &pointer,
+                crate::topology::resolve::NAME_EXPECTED,
+                "not a name",
+            );
         } else if switches == 0 && self.cabling.switches.iter().any(|known| known.name == *name) {
             let message = format!("a switch is called `{name}`");
             self.document

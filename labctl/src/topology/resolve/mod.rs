@@ -1,16 +1,26 @@
 //! [`File`] to [`Lab`]: inheritance, references, and what relates one key to another.
 
+mod addresses;
+mod cabling;
+mod events;
+mod impair;
+mod inherit;
+mod links;
+mod nics;
+mod platform;
+mod system;
+
 use std::{path::Path, time::Duration};
 
-use super::{
+use crate::protocol::Protocol;
+use crate::topology::{
     Guest, Lab, Network, Pktguest, Role, System, Target, Workload,
-    cabling::Cabling,
-    document::Document,
     file::{File, RoleSpec, WorkloadSpec},
-    index::join,
+    resolve::cabling::Cabling,
+    text::document::Document,
+    text::index::join,
     units::Int,
 };
-use crate::protocol::Protocol;
 
 /// ITR counts 256 ns (82540EM manual, section 13.4.18).
 const ITR_UNIT_NS: u128 = 256;
@@ -18,14 +28,14 @@ const ITR_UNIT_NS: u128 = 256;
 const DEFAULT_MEMORY_MIB: u32 = 64;
 /// What a distribution's kernel and a small initrd run in.
 const DEFAULT_LINUX_MEMORY_MIB: u32 = 256;
-pub(super) const DEFAULT_RING: u16 = 1024;
-pub(super) const DEFAULT_SPIN: Duration = Duration::from_micros(50);
-pub(super) const DEFAULT_ITR: Duration = Duration::from_micros(125);
-pub(super) const DEFAULT_BURST: u16 = 1;
+pub const DEFAULT_RING: u16 = 1024;
+pub const DEFAULT_SPIN: Duration = Duration::from_micros(50);
+pub const DEFAULT_ITR: Duration = Duration::from_micros(125);
+pub const DEFAULT_BURST: u16 = 1;
 
 /// The frame that packets of a protocol come in unless the file says otherwise: a stream fills the
 /// longest.
-pub(super) fn default_frame(protocol: Protocol) -> u16 {
+pub fn default_frame(protocol: Protocol) -> u16 {
     match protocol {
         Protocol::Raw | Protocol::Udp => 60,
         Protocol::Tcp => 1514,
@@ -33,13 +43,13 @@ pub(super) fn default_frame(protocol: Protocol) -> u16 {
 }
 
 /// What a name must look like.
-pub(super) const NAME_EXPECTED: &str =
+pub const NAME_EXPECTED: &str =
     "expected a name of 1 to 32 characters a-z, 0-9 and, between them, -";
 /// The same for editors.
-pub(super) const NAME_PATTERN: &str = "^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$";
+pub const NAME_PATTERN: &str = "^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$";
 
 /// Whether something can be called that. What begins with `-` a command line takes for a flag.
-pub(super) fn is_name(name: &str) -> bool {
+pub fn is_name(name: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     let dashed = name.starts_with('-') || name.ends_with('-');
     (1..=32).contains(&name.len()) && name.bytes().all(allowed) && !dashed
@@ -64,9 +74,9 @@ pub fn resolve(path: &Path, file: &File, document: &mut Document) -> Lab {
 
 /// A file being resolved. Who inherits what is in `inherit.rs`, what guests run in `system.rs`; cables
 /// are in `cabling.rs`, `nics.rs`, `links.rs` and `impair.rs`, timed events in `events.rs`, IP
-/// addresses and what sockets need in `network.rs`, the benchmark is in `experiment.rs`, QEMU is in
-/// `platform.rs`.
-pub(super) struct Resolver<'a> {
+/// addresses and what sockets need in `addresses.rs`, QEMU is in `platform.rs`, and the benchmark in
+/// `experiment/trials.rs`.
+pub struct Resolver<'a> {
     pub file: &'a File,
     /// Where the file is.
     pub directory: &'a Path,

@@ -1,16 +1,16 @@
 //! `bench.assert`: which cells its expressions are about, and whether units agree.
 
-use super::{
-    Assertion, Bench, Cell, Dimension, Metric, Operator, Subject, Term,
-    cells::is_cell_lost,
-    document::Document,
-    expression::{Condition, Mistake, Part, What, Who, parse},
-    file::{AssertSpec, BenchSpec},
-    index::join,
-    problem::did_you_mean,
-};
 use crate::optimizations::Optimization;
 use crate::results::{Setting, TrialKind};
+use crate::topology::{
+    Assertion, Bench, Cell, Dimension, Metric, Operator, Subject, Term,
+    experiment::cells::is_cell_lost,
+    experiment::expression::{Condition, Mistake, Part, What, Who, parse},
+    file::{AssertSpec, BenchSpec},
+    text::document::Document,
+    text::index::join,
+    text::problem::did_you_mean,
+};
 
 /// Resolves the assertions of `bench`, whose cells are there as far as the file makes sense.
 pub fn resolve(file: &BenchSpec, bench: &mut Bench, document: &mut Document) {
@@ -72,7 +72,7 @@ impl<'a> Context<'a> {
         mut self,
         spec: &AssertSpec,
         position: (usize, usize),
-        (left, relation, right): (Part, super::Relation, Part),
+        (left, relation, right): (Part, crate::topology::Relation, Part),
     ) -> Result<Option<Assertion>, Mistake> {
         let whole = left.part.start..right.part.end;
         let (left_term, left_unit) = self.term(&left)?;

@@ -5,15 +5,15 @@ use std::cmp::Reverse;
 
 use serde_yaml::Value;
 
-use super::{
-    changes::{Fault, places},
-    document::Document,
-    file::{BenchSpec, Scalar, StepSpec, TrialName},
-    index::{Moved, join},
-    resolve,
-};
 use crate::optimizations::Optimization;
 use crate::results::{Setting, TrialKind};
+use crate::topology::{
+    experiment::keys::{Fault, places},
+    file::{BenchSpec, Scalar, StepSpec, TrialName},
+    resolve,
+    text::document::Document,
+    text::index::{Moved, join},
+};
 
 /// More than anyone has the time to measure.
 const MAX_CELLS: usize = 4096;

@@ -4,9 +4,9 @@ use std::{collections::BTreeSet, ops::Range, path::Path, sync::Arc};
 
 use miette::NamedSource;
 
-use super::{
-    index::{Duplicate, Fault, Index, Moved, dotted, join},
-    problem::{Problem, did_you_mean, position},
+use crate::topology::{
+    text::index::{Duplicate, Fault, Index, Moved, dotted, join},
+    text::problem::{Problem, did_you_mean, position},
 };
 
 /// More mistakes than this are of no use to anyone.

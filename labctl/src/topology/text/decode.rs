@@ -7,11 +7,11 @@
 use serde_path_to_error::Segment;
 use serde_yaml::Value;
 
-use super::{
-    document::{Document, MAX_PROBLEMS},
+use crate::topology::{
     file::File,
-    index::{dotted, join},
-    problem::did_you_mean,
+    text::document::{Document, MAX_PROBLEMS},
+    text::index::{dotted, join},
+    text::problem::did_you_mean,
 };
 
 /// Decodes what can be decoded, and takes the rest out of the tree; `None` if nothing can.
@@ -188,7 +188,7 @@ fn steps(path: &serde_path_to_error::Path) -> Vec<String> {
         .collect()
 }
 
-pub(super) fn pointer(steps: &[String]) -> String {
+pub fn pointer(steps: &[String]) -> String {
     steps.iter().fold(String::new(), |pointer, step| join(&pointer, step))
 }
 
@@ -210,7 +210,7 @@ fn take_out<'a>(tree: &mut Value, steps: &'a [String]) -> &'a [String] {
     if gone { steps } else { take_out(tree, parents) }
 }
 
-pub(super) fn child<'a>(node: &'a mut Value, step: &str) -> Option<&'a mut Value> {
+pub fn child<'a>(node: &'a mut Value, step: &str) -> Option<&'a mut Value> {
     match node {
         Value::Mapping(mapping) => mapping.get_mut(step),
         Value::Sequence(sequence) => sequence.get_mut(step.parse::<usize>().ok()?),
