@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::topology::human_time;
+use crate::units::human_time;
 
 /// Impairments of one cable, in both directions alike. The default is none. Names and meanings are
 /// those of netem (tc-netem(8)).

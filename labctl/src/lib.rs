@@ -18,3 +18,4 @@ pub mod report;
 pub mod results;
 pub mod supervisor;
 pub mod topology;
+pub mod units;

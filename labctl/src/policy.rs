@@ -1,13 +1,10 @@
-//! Which policy moves a lab's frames: the one that its file names, or the one that suits the host.
+//! What a lab file says of the threads that move frames.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use vmm_core::cpus;
-use vmm_core::kvm::KvmKind;
-use vmm_core::policy::{Circumstances, Policy};
-
-use crate::topology::Lab;
+use vmm_core::policy::Policy;
 
 /// What a lab file says of it.
 #[derive(
@@ -44,28 +41,6 @@ impl Choice {
 impl fmt::Display for Choice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.fixed().map_or("auto", Policy::name))
-    }
-}
-
-/// The policy that moves the frames of `lab` on this host.
-pub fn of(lab: &Lab, kvm: KvmKind) -> Policy {
-    lab.policy.fixed().unwrap_or_else(|| circumstances(lab, kvm).policy().0)
-}
-
-/// The CPUs that nobody needs while all of the lab's vCPUs are busy.
-pub fn spare_cpus(lab: &Lab) -> usize {
-    cpus().saturating_sub(lab.guests.len())
-}
-
-fn circumstances(lab: &Lab, kvm: KvmKind) -> Circumstances {
-    let on = lab.optimizations;
-    Circumstances {
-        cpus: cpus(),
-        kvm,
-        vcpus: lab.guests.len(),
-        nics: lab.guests.iter().map(|guest| guest.nics.len()).sum(),
-        csb: on.csb,
-        vale: on.vale,
     }
 }
 

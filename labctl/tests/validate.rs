@@ -227,7 +227,7 @@ fn a_given_mac_is_never_generated_again() {
     let text = "name: t\nswitches: { sw0: {} }\ndefaults: { nics: [{ switch: sw0 }] }\n\
                 guests: { a: {}, b: {} }\n";
     let generated = parse(text).expect("valid").guests[0].nics[0].mac;
-    let mac = labctl::topology::human_mac(generated);
+    let mac = labctl::units::human_mac(generated);
     let given = format!("b: {{ nics: [{{ switch: sw0, mac: \"{mac}\" }}] }}");
     let lab = parse(&text.replace("b: {}", &given)).expect("valid");
     assert_eq!(lab.guests[1].nics[0].mac, generated);

@@ -9,8 +9,8 @@ use vmm_core::kvm::Hypervisor;
 use super::trial::{self, Place};
 use super::{assertions, effects, side_by_side, summary};
 use crate::error::{Error, Exit};
+use crate::lab;
 use crate::plan::{Plan, PlannedCell, Trial};
-use crate::policy;
 use crate::results::{
     self, Cell, Counters, Host, Results, SCHEMA_VERSION, Sample, TrialKind, rfc3339,
 };
@@ -93,7 +93,7 @@ pub async fn run(
             Some(reason) => summary::skipped(cell.id.clone(), reason.clone()),
             None => {
                 let ours = cell.lab.qemu.is_none();
-                let policy = ours.then(|| policy::of(&cell.lab, hypervisor.kind()));
+                let policy = ours.then(|| lab::policy_of(&cell.lab, hypervisor.kind()));
                 Cell { policy, ..summary::cell(cell.id.clone(), samples) }
             }
         })

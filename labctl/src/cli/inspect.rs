@@ -9,7 +9,7 @@ use crate::error::{Error, Exit};
 use crate::report::listing::{Column, Field, Listing, Output, figures, words};
 use crate::report::number::{age, count, things};
 use crate::results::rfc3339_ms;
-use crate::topology::human_memory;
+use crate::units::human_memory;
 
 const EXAMPLES: &str = "\
 Examples:

@@ -6,7 +6,8 @@ use crate::error::{Error, Exit};
 use crate::impairments::ImpairmentChanges;
 use crate::report::listing::{Column, Field, Listing, figures, words};
 use crate::report::number::count;
-use crate::topology::{BitRate, Delay, Share, parse_scalar};
+use crate::topology::Delay;
+use crate::units::{BitRate, Share, parse_scalar};
 
 const EXAMPLES: &str = "\
 Examples:

@@ -11,7 +11,7 @@ use crate::control::protocol::{GuestStatus, LabState, LabStatus, Request};
 use crate::error::{Error, Exit};
 use crate::report::listing::{Column, Field, Listing, figures, words};
 use crate::report::number::age;
-use crate::topology::human_memory;
+use crate::units::human_memory;
 
 const EXAMPLES: &str = "\
 Examples:

@@ -18,7 +18,7 @@ use crate::report::Output;
 use crate::report::listing::{Column, Field, Listing, Stream, figures, words};
 use crate::report::number::{age, count};
 use crate::results::rfc3339_ms;
-use crate::topology::parse_time;
+use crate::units::parse_time;
 
 const EXAMPLES: &str = "\
 Examples:

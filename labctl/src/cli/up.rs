@@ -12,7 +12,8 @@ use crate::control::client::Client;
 use crate::control::directory::LabDirectory;
 use crate::control::protocol::{Change, ChangeKind, Changes, Request};
 use crate::error::{Error, Exit};
-use crate::topology::{Lab, parse_time, variables_of};
+use crate::topology::{Lab, variables_of};
+use crate::units::parse_time;
 
 use super::args::{LabFile, Source};
 use super::{next, note};

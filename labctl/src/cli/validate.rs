@@ -10,8 +10,9 @@ use crate::{
     },
     topology::{
         Action, Bench, Guest, Lab, Link, LinkEnd, Overrides, Role, Switch, SwitchKind, System,
-        Target, TrialSpec, Workload, human_mac, human_memory, human_time,
+        Target, TrialSpec, Workload,
     },
+    units::{human_mac, human_memory, human_time},
 };
 
 const EXAMPLES: &str = "\

@@ -25,9 +25,10 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::error::Problem;
 use crate::error::{Error, Exit};
 use crate::impairments::{ImpairmentChanges, Impairments};
-use crate::topology::{Problem, SwitchKind, Variables};
+use crate::topology::{SwitchKind, Variables};
 
 /// The version of everything in this module.
 pub const VERSION: u32 = 1;

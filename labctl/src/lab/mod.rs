@@ -18,6 +18,7 @@ mod measured;
 pub mod network;
 mod pktguest;
 mod plugging;
+mod policy;
 pub mod qemu;
 mod vm;
 
@@ -42,9 +43,9 @@ pub use guest::{RunningGuest, State};
 pub use happening::Happening;
 pub use host::{check_kind, check_memory, open_hypervisor};
 pub use pktguest::{Final, Report, command_line};
+pub use policy::policy_of;
 
 use crate::error::{Error, Exit};
-use crate::policy;
 use crate::topology::Lab;
 use console::Console;
 use fabric::OwnedPlug;
@@ -87,7 +88,7 @@ impl RunningLab {
         let clock = Arc::new(MonotonicClock::new());
         let (sender, lines) = mpsc::unbounded_channel();
         let fabric = Fabric::new(lab, clock.clone()).await?;
-        let policy = policy::of(lab, hypervisor.kind());
+        let policy = policy_of(lab, hypervisor.kind());
         let mut running = Self {
             guests: BTreeMap::new(),
             fabric,

@@ -5,7 +5,8 @@ use std::net::Ipv4Addr;
 use serde::Deserialize;
 
 use crate::platform::NicModel;
-use crate::topology::{Lab, Pktguest, Role, Target, human_mac};
+use crate::topology::{Lab, Pktguest, Role, Target};
+use crate::units::human_mac;
 
 /// The command line of guest number `index`.
 pub fn command_line(lab: &Lab, index: usize, guest: &Pktguest, tsc_khz: Option<u32>) -> String {

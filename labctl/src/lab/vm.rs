@@ -15,10 +15,10 @@ use vmm_core::policy::Policy;
 use super::agent::Agent;
 use super::console::Console;
 use super::fabric::{Fabric, Plug};
+use super::policy;
 use super::qemu::{self, Qemu};
 use super::{files, pktguest, with_help};
 use crate::error::{Error, Exit};
-use crate::policy;
 use crate::topology::{CableId, Guest, Lab, System};
 
 /// What runs a guest.

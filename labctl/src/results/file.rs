@@ -8,7 +8,7 @@ use serde::Deserialize;
 use thiserror::Error;
 
 use super::{Link, Results, SCHEMA_VERSION, Setting, Vmm, to_json};
-use crate::topology::human_time;
+use crate::units::human_time;
 
 /// Why a result document could not be read.
 #[derive(Debug, Error)]

@@ -7,7 +7,6 @@ use super::difference::{CableState, Part, Present, Step, Wanted, more_memory, st
 use crate::control::protocol::Changes;
 use crate::error::{Error, Exit};
 use crate::lab::{self, FabricError};
-use crate::policy;
 use crate::topology::Lab;
 
 impl Supervisor {
@@ -25,7 +24,7 @@ impl Supervisor {
         // What suited the host when the lab began goes on: to choose anew would disturb all guests.
         let policy = match new.policy == self.lab.policy {
             true => self.running.policy(),
-            false => policy::of(&new, self.hypervisor.kind()),
+            false => lab::policy_of(&new, self.hypervisor.kind()),
         };
         let tsc_khz = self.hypervisor.tsc_khz();
         let present = Present { lab: &self.lab, running: &self.running, passed, tsc_khz };

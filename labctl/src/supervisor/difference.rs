@@ -16,7 +16,8 @@ use vmm_core::policy::Policy;
 use crate::control::protocol::{Change, ChangeKind};
 use crate::impairments::Impairments;
 use crate::lab::{RunningLab, command_line};
-use crate::topology::{Action, Boot, CableId, Guest, Lab, Link, SwitchKind, human_mac};
+use crate::topology::{Action, Boot, CableId, Guest, Lab, Link, SwitchKind};
+use crate::units::human_mac;
 
 /// All that makes a guest the one it is.
 #[derive(PartialEq)]

@@ -12,10 +12,11 @@ use vmm_core::serial::SerialInput;
 use super::history::Follower;
 use super::{Readiness, Supervisor};
 use crate::control::protocol::{CableStatus, Event, LogLine, Request};
+use crate::error::did_you_mean;
 use crate::error::{Error, Exit};
 use crate::impairments::Impairments;
 use crate::lab::{ExecError, RunningCommand, RunningGuest, Watcher};
-use crate::topology::{Lab, did_you_mean};
+use crate::topology::Lab;
 
 /// A request on its way to the supervisor.
 pub struct Call {

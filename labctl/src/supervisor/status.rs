@@ -12,7 +12,8 @@ use crate::control::protocol::{
 };
 use crate::error::{Error, Exit};
 use crate::lab::{RunningCable, RunningGuest, State};
-use crate::topology::{Guest, System, human_mac};
+use crate::topology::{Guest, System};
+use crate::units::human_mac;
 
 impl Supervisor {
     pub(super) fn status(&self) -> LabStatus {

@@ -18,12 +18,10 @@ pub use cables::{CableSpec, EventSpec, ImpairmentsSpec, NicSpec};
 pub use guest::{GuestSpec, KindSpec, RoleSpec, WorkloadSpec};
 pub use lists::{Items, Named, said};
 
-use super::{
-    resolve,
-    units::{Int, Line, Memory, Time},
-};
+use super::resolve;
 use crate::policy::Choice;
 use crate::topology::SwitchKind;
+use crate::units::{Int, Line, Memory, Time};
 
 /// Descriptors in each of a NIC's two rings. The 82540EM wants TDLEN and RDLEN in steps of 128
 /// bytes, which is 8 descriptors, and takes 80 to 4096 (manual, section 3.4).

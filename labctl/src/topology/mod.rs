@@ -15,7 +15,6 @@ mod model;
 mod resolve;
 mod schema;
 mod text;
-mod units;
 
 use std::path::Path;
 
@@ -28,12 +27,7 @@ pub use model::{
 };
 pub use schema::schema;
 pub use text::find::{find, lab_files_in, read};
-pub use text::problem::Problem;
-pub(crate) use text::problem::did_you_mean;
 pub use text::variables::{Variables, variables_of};
-pub use units::{
-    BitRate, Network, Share, human_mac, human_memory, human_time, parse_scalar, parse_time,
-};
 
 use crate::error::Error;
 use experiment::{assertions, cells};

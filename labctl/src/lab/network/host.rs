@@ -20,7 +20,8 @@ use super::error::{NetworkError, to_io};
 use super::host_error::HostTapError;
 use super::netns::{Netns, Place};
 use super::port::TapPort;
-use crate::topology::{HostTap, Network};
+use crate::topology::HostTap;
+use crate::units::Network;
 
 /// How long the last holder of a TAP may take to let go of it: a supervisor that was killed, say.
 const RELEASE_TIME: Duration = Duration::from_millis(500);

@@ -4,7 +4,9 @@ use std::io;
 
 use vmm_core::backend::TapError;
 
-use crate::topology::{HostTap, Network, did_you_mean};
+use crate::error::did_you_mean;
+use crate::topology::HostTap;
+use crate::units::Network;
 
 /// Why a TAP outside of the lab cannot be used.
 #[derive(Debug, thiserror::Error)]

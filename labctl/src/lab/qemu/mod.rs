@@ -25,7 +25,7 @@ use vmm_core::{child, cpus};
 
 use super::console::{Console, printable};
 use crate::platform::{Link, NicModel};
-use crate::topology::human_mac;
+use crate::units::human_mac;
 use qmp::Qmp;
 
 /// The program, found in PATH.

@@ -1,5 +1,6 @@
 //! `bench.assert`: which cells its expressions are about, and whether units agree.
 
+use crate::error::did_you_mean;
 use crate::optimizations::Optimization;
 use crate::results::{Setting, TrialKind};
 use crate::topology::{
@@ -9,7 +10,6 @@ use crate::topology::{
     file::{AssertSpec, BenchSpec},
     text::document::Document,
     text::index::join,
-    text::problem::did_you_mean,
 };
 
 /// Resolves the assertions of `bench`, whose cells are there as far as the file makes sense.

@@ -8,6 +8,7 @@ use std::{collections::BTreeMap, path::Path};
 
 use serde_yaml::Value;
 
+use crate::error::Problem;
 use crate::results::{CellId, Parameters, Protocol, Setting};
 use crate::topology::{
     Bench, Cell, Lab, Step,
@@ -18,7 +19,6 @@ use crate::topology::{
     text::decode::{self, pointer},
     text::document::Document,
     text::index::{Moved, dotted, join},
-    text::problem::Problem,
 };
 
 /// Makes the cells of `spec`: the matrix's in table order, the ladder's, and those of their own.

@@ -13,7 +13,8 @@
 
 use std::ops::Range;
 
-use crate::topology::{Dimension, Metric, Operator, Relation, text::problem::did_you_mean};
+use crate::error::did_you_mean;
+use crate::topology::{Dimension, Metric, Operator, Relation};
 
 /// A part of a text that makes no sense.
 #[derive(Debug, PartialEq)]

@@ -2,10 +2,10 @@
 
 use serde_yaml::{Mapping, Value};
 
+use crate::error::did_you_mean;
 use crate::topology::{
     text::decode::{child, pointer},
     text::index::{DEPTH_MAX, dotted},
-    text::problem::did_you_mean,
 };
 
 /// Sections whose keys are names: one that is not there is a mistake, not a new thing.

@@ -9,8 +9,8 @@ use crate::topology::{
     file::{BenchSpec, KindSpec, Scalar, ThroughputSpec},
     resolve::{DEFAULT_BURST, Resolver, default_frame},
     text::index::join,
-    units::Int,
 };
+use crate::units::Int;
 
 const DEFAULT_TRIAL: Duration = Duration::from_millis(500);
 const DEFAULT_ROUNDS: u32 = 6;

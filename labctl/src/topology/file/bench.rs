@@ -15,7 +15,7 @@ use super::{
 };
 use crate::policy::Choice;
 use crate::protocol::Protocol;
-use crate::topology::units::Rate;
+use crate::units::Rate;
 
 /// An experiment: which cells, which trials, how long.
 #[derive(Debug, Deserialize, JsonSchema)]

@@ -9,7 +9,7 @@ use serde::{
 };
 
 use super::{Delay, EventTime, Items, Toggles, said};
-use crate::topology::units::{BitRate, End, Ends, Mac, Network, Scalar, Share};
+use crate::units::{BitRate, End, Ends, Mac, Network, Scalar, Share};
 
 /// Declares a mapping that has impairments among its keys. (`flatten` would ruin the places of
 /// errors.)

@@ -7,10 +7,8 @@ use super::{
     Burst, Cmdline, Count, FrameSize, GuestMemory, Items, ItrInterval, NicSpec, ReadyText, Ring,
     Spin, Toggles, Vcpus, WorkloadTime, said,
 };
-use crate::topology::{
-    resolve,
-    units::{Network, Rate, human_time},
-};
+use crate::topology::resolve;
+use crate::units::{Network, Rate, human_time};
 
 /// A guest, or what several have in common.
 #[derive(Debug, Default, Deserialize, JsonSchema)]

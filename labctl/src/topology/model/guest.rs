@@ -7,7 +7,7 @@ use serde::{Serialize, Serializer};
 use crate::impairments::Impairments;
 use crate::optimizations::{Optimization, Optimizations};
 use crate::protocol::Protocol;
-use crate::topology::units::{Network, human_mac};
+use crate::units::{Network, human_mac};
 
 /// Which optimizations a guest or a NIC has or lacks for itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::time_as_text;
 use crate::impairments::Impairments;
-use crate::topology::units::Network;
+use crate::units::Network;
 
 /// A cable that is not a guest's.
 #[derive(Clone, Debug, PartialEq, Serialize)]

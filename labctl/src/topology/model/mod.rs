@@ -11,11 +11,11 @@ use std::{path::PathBuf, time::Duration};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, Serializer};
 
-use super::units::human_time;
 use crate::impairments::Impairments;
 use crate::optimizations::{Optimization, Optimizations};
 use crate::platform::{self, NicModel, Platform, Vmm};
 use crate::policy::Choice;
+use crate::units::human_time;
 
 pub use assertion::{Assertion, Dimension, Metric, Operator, Relation, Subject, Term};
 pub use experiment::{Axis, Bench, Cell, Pair, Quick, Step, TrialSpec};

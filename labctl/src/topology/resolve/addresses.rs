@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::net::Ipv4Addr;
 
 use crate::protocol::Protocol;
-use crate::topology::{Guest, Lab, Network, Role, Target, resolve::Resolver, text::index::join};
+use crate::topology::{Guest, Lab, Role, Target, resolve::Resolver, text::index::join};
+use crate::units::Network;
 
 /// Where guests live that the file gives no address: guest `n` is host `n + 1` there.
 const HOME: Network = Network { address: Ipv4Addr::new(10, 0, 0, 0), prefix: 16 };

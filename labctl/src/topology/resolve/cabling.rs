@@ -8,8 +8,8 @@ use crate::topology::{
     file::{CableSpec, ImpairmentsSpec, NicSpec, Toggles},
     resolve::Resolver,
     text::index::join,
-    units::{End, Mac},
 };
+use crate::units::{End, Mac};
 
 /// Ports of one VALE switch (vale(4)).
 const MAX_PORTS: usize = 254;

@@ -1,8 +1,8 @@
 //! `events`: what happens by itself while the lab runs.
 
+use crate::error::did_you_mean;
 use crate::topology::{
     Action, CableId, TimedEvent, file::EventSpec, resolve::Resolver, text::index::join,
-    text::problem::did_you_mean,
 };
 
 impl Resolver<'_> {

@@ -9,8 +9,7 @@ impl Resolver<'_> {
         let time = |time: Option<crate::topology::file::Delay>| {
             time.map_or(0, |time| u64::try_from(time.get().as_micros()).unwrap_or(u64::MAX))
         };
-        let share =
-            |share: Option<crate::topology::units::Share>| share.map_or(0.0, |share| share.get());
+        let share = |share: Option<crate::units::Share>| share.map_or(0.0, |share| share.get());
         let impairments = Impairments {
             delay_us: time(spec.delay),
             jitter_us: time(spec.jitter),

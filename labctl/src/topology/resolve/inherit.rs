@@ -1,13 +1,13 @@
 //! Who says what of a guest: itself, its group, its kind, or the defaults. The most specific wins, key
 //! by key; only `optimizations` are merged one by one.
 
+use crate::error::did_you_mean;
 use crate::optimizations::Optimization;
 use crate::topology::{
     Overrides,
     file::{GuestSpec, KindSpec, Kinds, Toggles},
     resolve::Resolver,
     text::index::join,
-    text::problem::did_you_mean,
 };
 
 impl Kinds {
@@ -195,7 +195,7 @@ impl<'a> Resolver<'a> {
         pointer: &str,
         which: Optimization,
         label: &str,
-    ) -> &mut crate::topology::Problem {
+    ) -> &mut crate::error::Problem {
         let pointer = join(&join(pointer, "optimizations"), which.name());
         self.document.key_problem(&pointer, &format!("`{which}` is not said here"), label)
     }

@@ -4,12 +4,12 @@ use std::collections::HashMap;
 
 use crate::platform;
 use crate::topology::{
-    Lab, LinkEnd, Network, Role, Segments, SwitchKind,
+    Lab, LinkEnd, Role, Segments, SwitchKind,
     file::CableSpec,
     resolve::{Resolver, is_name},
     text::index::join,
-    units::End,
 };
+use crate::units::{End, Network};
 
 /// Two switches with something between them that passes every frame on.
 struct Edge {

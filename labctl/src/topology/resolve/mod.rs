@@ -14,13 +14,13 @@ use std::{path::Path, time::Duration};
 
 use crate::protocol::Protocol;
 use crate::topology::{
-    Guest, Lab, Network, Pktguest, Role, System, Target, Workload,
+    Guest, Lab, Pktguest, Role, System, Target, Workload,
     file::{File, RoleSpec, WorkloadSpec},
     resolve::cabling::Cabling,
     text::document::Document,
     text::index::join,
-    units::Int,
 };
+use crate::units::{Int, Network};
 
 /// ITR counts 256 ns (82540EM manual, section 13.4.18).
 const ITR_UNIT_NS: u128 = 256;

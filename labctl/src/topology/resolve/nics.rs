@@ -10,8 +10,8 @@ use crate::topology::{
     file::{KindSpec, Toggles},
     resolve::Resolver,
     text::index::join,
-    units::{End, human_mac},
 };
+use crate::units::{End, human_mac};
 
 impl Resolver<'_> {
     /// A guest's NICs, in the order of their numbers.

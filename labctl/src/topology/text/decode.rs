@@ -7,11 +7,11 @@
 use serde_path_to_error::Segment;
 use serde_yaml::Value;
 
+use crate::error::did_you_mean;
 use crate::topology::{
     file::File,
     text::document::{Document, MAX_PROBLEMS},
     text::index::{dotted, join},
-    text::problem::did_you_mean,
 };
 
 /// Decodes what can be decoded, and takes the rest out of the tree; `None` if nothing can.

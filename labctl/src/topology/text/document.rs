@@ -4,10 +4,8 @@ use std::{collections::BTreeSet, ops::Range, path::Path, sync::Arc};
 
 use miette::NamedSource;
 
-use crate::topology::{
-    text::index::{Duplicate, Fault, Index, Moved, dotted, join},
-    text::problem::{Problem, did_you_mean, position},
-};
+use crate::error::{Problem, did_you_mean, position};
+use crate::topology::text::index::{Duplicate, Fault, Index, Moved, dotted, join};
 
 /// More mistakes than this are of no use to anyone.
 pub const MAX_PROBLEMS: usize = 100;

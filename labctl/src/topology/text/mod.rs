@@ -4,6 +4,5 @@ pub mod decode;
 pub mod document;
 pub mod find;
 pub mod index;
-pub mod problem;
 pub mod tree;
 pub mod variables;

@@ -165,7 +165,7 @@ mod tests {
         let mut document = Document::new(Path::new("x"), text).unwrap();
         let mut tree = tree::read(document.text(), document.index()).unwrap();
         expand_at(&mut tree, "", &mut document, &lookup);
-        (tree, document.into_problems().iter().map(crate::topology::Problem::position).collect())
+        (tree, document.into_problems().iter().map(crate::error::Problem::position).collect())
     }
 
     #[test]

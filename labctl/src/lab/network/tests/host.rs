@@ -12,7 +12,8 @@ use vmm_core::namespace::enter_private_net;
 
 use super::{child, privileged, root};
 use crate::lab::network::{HostLinks, HostTapError, NetworkError, TapPort};
-use crate::topology::{HostTap, Network};
+use crate::topology::HostTap;
+use crate::units::Network;
 
 /// User and group "nobody".
 const NOBODY: u32 = 65534;

@@ -31,7 +31,7 @@ pub struct Problem {
 }
 
 impl Problem {
-    pub(in crate::topology) fn new(
+    pub(crate) fn new(
         text: &Arc<NamedSource<String>>,
         span: Range<usize>,
         message: String,
@@ -45,25 +45,20 @@ impl Problem {
     }
 
     /// Adds what to do about it.
-    pub(in crate::topology) fn help(&mut self, help: impl Into<String>) -> &mut Self {
+    pub(crate) fn help(&mut self, help: impl Into<String>) -> &mut Self {
         self.help = Some(help.into());
         self
     }
 
     /// Adds a second place that has to do with it.
-    pub(in crate::topology) fn also(&mut self, span: Range<usize>, label: &str) -> &mut Self {
+    pub(crate) fn also(&mut self, span: Range<usize>, label: &str) -> &mut Self {
         let span = self.text.cut(span);
         self.labels.push(LabeledSpan::new_with_span(Some(label.to_owned()), span));
         self
     }
 
     /// Points at `span` instead, which leads to it; the place so far becomes the second one.
-    pub(in crate::topology) fn because_of(
-        mut self,
-        span: Range<usize>,
-        title: &str,
-        label: &str,
-    ) -> Self {
+    pub(crate) fn because_of(mut self, span: Range<usize>, title: &str, label: &str) -> Self {
         self.message = format!("{title}: {}", self.message);
         self.offset = span.start;
         self.labels.retain(|other| other.offset() != span.start);
@@ -92,7 +87,7 @@ impl Problem {
         self.help.as_deref()
     }
 
-    pub(in crate::topology) fn offset(&self) -> usize {
+    pub(crate) fn offset(&self) -> usize {
         self.offset
     }
 
@@ -157,7 +152,7 @@ fn shortened(mut text: String) -> String {
 }
 
 /// Line and column of a byte, counted from 1; columns are characters.
-pub(in crate::topology) fn position(text: &str, offset: usize) -> (usize, usize) {
+pub(crate) fn position(text: &str, offset: usize) -> (usize, usize) {
     let before = &text[..offset];
     let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
     (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)

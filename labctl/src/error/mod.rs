@@ -1,5 +1,7 @@
 //! How labctl ends: its exit codes, its errors, and how both reach people and machines.
 
+mod problem;
+
 use std::{
     fmt::{self, Write as _},
     path::Path,
@@ -7,7 +9,8 @@ use std::{
 
 use miette::{Diagnostic, GraphicalTheme, MietteHandler, MietteHandlerOpts, ReportHandler};
 
-use crate::topology::Problem;
+pub use problem::Problem;
+pub(crate) use problem::{did_you_mean, position};
 
 /// Exit codes. They are documented in `labctl --help` and stay as they are.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

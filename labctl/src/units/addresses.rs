@@ -26,9 +26,19 @@ pub enum End {
     /// `sw0`: a port of the switch.
     Switch(String),
     /// `left:0`: a NIC of the guest.
-    Nic { guest: String, nic: usize },
+    Nic {
+        /// Whose.
+        guest: String,
+        /// Which of its NICs, from 0.
+        nic: usize,
+    },
     /// `host:tap0`: a TAP in the user's network namespace; `netns:red/tap0`: in a named one.
-    Host { netns: Option<String>, tap: String },
+    Host {
+        /// The network namespace that it is in; `None`: the one of whoever starts the lab.
+        netns: Option<String>,
+        /// Its name.
+        tap: String,
+    },
 }
 
 impl Scalar for End {
