@@ -8,22 +8,11 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use common::labs::{Labs, text};
+use common::labs::{Labs, PAIR, text};
 use common::{eventually, kvm};
 
 /// What tmux draws on.
 const SIZE: [&str; 4] = ["-x", "100", "-y", "30"];
-
-/// Two guests that keep each other busy, and one that listens to its console only.
-const LAB: &str = "\
-name: pair
-switches: { sw0: {} }
-defaults: { nics: [sw0], spin: 0 }
-guests:
-  left: { workload: { role: ping, to: right, rate: 1kpps } }
-  right: { workload: { role: pong } }
-  third: {}
-";
 
 /// A shell on a terminal of a fixed size, and the labs that it sees.
 struct Shell {
@@ -34,7 +23,7 @@ impl Shell {
     /// Opens it; the lab's file is `pair.lab.yaml` there.
     fn open(test: &str) -> Self {
         let shell = Self { labs: Labs::new(&format!("terminal-{test}")) };
-        shell.labs.file("pair", LAB);
+        shell.labs.file("pair", PAIR);
         let bash = ["bash", "--norc", "--noprofile"];
         let new = [&["-f", "/dev/null", "new-session", "-d"][..], &SIZE, &bash].concat();
         shell.tmux(&new);
@@ -282,7 +271,7 @@ fn colours_are_for_terminals_whose_user_wants_them() {
     let Some(_kvm) = kvm() else { return };
     let shell = Shell::open("colours");
     shell.labs.run(&["up", "--wait", "pair.lab.yaml"]);
-    shell.labs.file("other", &LAB.replace("name: pair", "name: other"));
+    shell.labs.file("other", &PAIR.replace("name: pair", "name: other"));
     shell.labs.file("wrong", "name: wrong\nguests: { left: { memory: lots } }\n");
     let has_colours = |command: &str| {
         shell.clear();

@@ -6,7 +6,7 @@ use std::time::{Instant, SystemTime};
 
 use vmm_core::kvm::Hypervisor;
 
-use super::trial::{self, Place};
+use super::trial::{self, Turn};
 use super::{assertions, effects, side_by_side, summary};
 use crate::error::{Error, Exit};
 use crate::lab;
@@ -59,11 +59,11 @@ pub async fn run(
             let Some(spec) = spec_of(&cell.lab, trial) else {
                 continue;
             };
-            let place = Place { round, order };
+            let turn = Turn { round, order };
             let sample = tokio::select! {
                 biased;
                 () = &mut stop => { complete = false; break 'rounds; }
-                sample = run_one(hypervisor, &cell.lab, trial.kind, &spec, place) => sample,
+                sample = run_one(hypervisor, &cell.lab, trial.kind, &spec, turn) => sample,
             };
             let sample = match sample {
                 Ok(sample) => sample,
@@ -137,12 +137,12 @@ async fn run_one(
     lab: &Lab,
     kind: TrialKind,
     spec: &TrialSpec,
-    place: Place,
+    turn: Turn,
 ) -> Result<Sample, Error> {
-    match trial::run(hypervisor, lab, kind, spec, place).await {
+    match trial::run(hypervisor, lab, kind, spec, turn).await {
         Err(error) if matches!(error.exit(), Exit::Failed | Exit::Timeout) => {
             tracing::warn!(on = %lab.platform(), %kind, "trial failed: {error}");
-            Ok(trial::void(kind, place, Vec::new(), Counters::default(), error.to_string()))
+            Ok(trial::void(kind, turn, Vec::new(), Counters::default(), error.to_string()))
         }
         outcome => outcome,
     }

@@ -19,7 +19,7 @@ const TCP_GRACE: Duration = Duration::from_secs(60);
 
 /// Where a trial stands in the run.
 #[derive(Clone, Copy, Debug)]
-pub struct Place {
+pub struct Turn {
     /// The round, from 1; 0 is the warm-up.
     pub round: u32,
     /// Position in the run, from 0.
@@ -36,10 +36,10 @@ pub async fn run(
     lab: &Lab,
     kind: TrialKind,
     spec: &TrialSpec,
-    place: Place,
+    turn: Turn,
 ) -> Result<Sample, Error> {
     let mut running = RunningLab::start(hypervisor, &assigned(lab, kind, spec)).await?;
-    let outcome = measure(&mut running, lab, kind, spec, place).await;
+    let outcome = measure(&mut running, lab, kind, spec, turn).await;
     running.stop();
     outcome
 }
@@ -79,7 +79,7 @@ async fn measure(
     lab: &Lab,
     kind: TrialKind,
     spec: &TrialSpec,
-    place: Place,
+    turn: Turn,
 ) -> Result<Sample, Error> {
     running.ready().await?;
     running.plug_in_listeners().await?;
@@ -111,7 +111,7 @@ async fn measure(
     let counters = counted(&before, &after, cpu_ns);
     if let Some(silent) = reports.iter().position(Option::is_none) {
         let reason = format!("guest `{}` did not finish in time", running.name(silent));
-        return Ok(void(kind, place, drops, counters, reason));
+        return Ok(void(kind, turn, drops, counters, reason));
     }
     let reports: Vec<_> = reports.iter().flatten().collect();
     let ends: Vec<_> = spec.pairs().map(|pair| (reports[pair.from], reports[pair.to])).collect();
@@ -145,7 +145,7 @@ async fn measure(
         drops,
         latency: (kind == TrialKind::Rr && sender.packets > 0).then(|| latency(ends[0].0)),
         counters,
-        ..Sample::new(kind, place.round, place.order)
+        ..Sample::new(kind, turn.round, turn.order)
     };
     let cables = || lab.cables().map(|cable| lab.impairments(cable));
     let in_order = !cables().any(|cable| cable.reorder > 0.0 || cable.jitter_us > 0);
@@ -221,7 +221,7 @@ fn counted(before: &LabCounters, after: &LabCounters, cpu_ns: u64) -> Counters {
 /// A trial that does not count, and why.
 pub fn void(
     kind: TrialKind,
-    place: Place,
+    turn: Turn,
     drops: Vec<Drop>,
     counters: Counters,
     reason: String,
@@ -231,7 +231,7 @@ pub fn void(
         drops,
         void_reason: Some(reason),
         counters,
-        ..Sample::new(kind, place.round, place.order)
+        ..Sample::new(kind, turn.round, turn.order)
     }
 }
 

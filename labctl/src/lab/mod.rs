@@ -148,11 +148,11 @@ impl RunningLab {
         let console = Console::new(number, &lab.guests[index].name, self.sender.clone());
         let (panic, screen) = (console.panic(), console.screen());
         let agent = Agent::default();
-        let place = vm::Place { hypervisor, lab, index, policy: self.policy, io: &self.io };
+        let start = vm::Start { hypervisor, lab, index, policy: self.policy, io: &self.io };
         let (vm, plugs) = if lab.qemu.is_some() {
-            vm::start_qemu(place, &mut self.fabric, console).await?
+            vm::start_qemu(start, &mut self.fabric, console).await?
         } else {
-            vm::start_machine(place, &mut self.fabric, &self.clock, console, &agent).await?
+            vm::start_machine(start, &mut self.fabric, &self.clock, console, &agent).await?
         };
         let voices = Voices { panic, screen, agent };
         let guest = RunningGuest::new(&lab.guests[index], vm, plugs, voices);

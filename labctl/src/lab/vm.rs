@@ -90,7 +90,7 @@ impl Vm {
 }
 
 /// Which guest is to start, and where.
-pub struct Place<'a> {
+pub struct Start<'a> {
     /// KVM.
     pub hypervisor: &'a Hypervisor,
     /// Its lab.
@@ -108,7 +108,7 @@ pub struct Place<'a> {
 /// # Errors
 /// As [`RunningLab::start`](super::RunningLab::start).
 pub async fn start_machine(
-    Place { hypervisor, lab, index, policy, io }: Place<'_>,
+    Start { hypervisor, lab, index, policy, io }: Start<'_>,
     fabric: &mut Fabric,
     clock: &Arc<MonotonicClock>,
     console: Console,
@@ -149,7 +149,7 @@ pub async fn start_machine(
 /// # Errors
 /// As [`RunningLab::start`](super::RunningLab::start).
 pub async fn start_qemu(
-    Place { hypervisor, lab, index, .. }: Place<'_>,
+    Start { hypervisor, lab, index, .. }: Start<'_>,
     fabric: &mut Fabric,
     console: Console,
 ) -> Result<(Vm, Vec<Plug>), Error> {
