@@ -9,7 +9,7 @@ mod common;
 
 use std::sync::OnceLock;
 
-use labctl::bench::trial::{self, Place};
+use labctl::bench::trial::{self, Turn};
 use labctl::lab::{Happening, RunningLab};
 use labctl::optimizations::{Optimization, Optimizations};
 use labctl::results::{Sample, TrialKind};
@@ -28,7 +28,7 @@ fn samples() -> &'static [(Optimizations, Sample)] {
         let sample = |on| {
             let lab = common::lab(on, LAB);
             let spec = lab.bench.as_ref().and_then(|bench| bench.throughput.as_ref()).unwrap();
-            let place = Place { round: 1, order: 0 };
+            let place = Turn { round: 1, order: 0 };
             let trial = trial::run(&kvm, &lab, TrialKind::Throughput, spec, place);
             let sample = common::block_on(trial).unwrap_or_else(|error| panic!("{on}: {error}"));
             assert_eq!(sample.void_reason, None, "{on}: {sample:#?}");
