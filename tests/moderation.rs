@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use common::Kvm;
-use labctl::bench::trial::{self, Place};
+use labctl::bench::trial::{self, Turn};
 use labctl::lab::RunningLab;
 use labctl::optimizations::{Optimization, Optimizations};
 use labctl::results::TrialKind;
@@ -226,9 +226,9 @@ fn moderation_saves_interrupts_and_costs_no_throughput() {
     let trial = |on| {
         let lab = common::lab(ITR.with(Optimization::Itr, on), THROUGHPUT);
         let spec = lab.bench.as_ref().and_then(|bench| bench.throughput.as_ref());
-        let place = Place { round: 1, order: 0 };
+        let turn = Turn { round: 1, order: 0 };
         let spec = spec.expect("a throughput benchmark");
-        let trial = trial::run(&kvm, &lab, TrialKind::Throughput, spec, place);
+        let trial = trial::run(&kvm, &lab, TrialKind::Throughput, spec, turn);
         let sample = common::block_on(trial).expect("a trial");
         let packets = sample.received as f64;
         [packets, sample.counters.interrupts as f64 / packets]

@@ -4,7 +4,7 @@ mod common;
 
 use std::time::Duration;
 
-use labctl::bench::trial::{self, Place, cpu_time};
+use labctl::bench::trial::{self, Turn, cpu_time};
 use labctl::lab::RunningLab;
 use labctl::optimizations::Optimizations;
 use labctl::plan::Plan;
@@ -66,8 +66,8 @@ fn pairs_send_at_once_and_every_packet_is_accounted_for() {
     assert_eq!(of_three.guests.len(), 6, "the fourth pair is not there");
     let spec =
         of_three.bench.as_ref().and_then(|bench| bench.throughput.as_ref()).expect("a trial");
-    let place = Place { round: 1, order: 0 };
-    let trial = trial::run(&kvm, of_three, TrialKind::Throughput, spec, place);
+    let turn = Turn { round: 1, order: 0 };
+    let trial = trial::run(&kvm, of_three, TrialKind::Throughput, spec, turn);
     let sample = common::block_on(trial).expect("the trial runs");
     assert_eq!(sample.void_reason, None);
     assert!(sample.conserved && sample.adds_up(), "{sample:?}");

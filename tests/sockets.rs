@@ -10,7 +10,7 @@ use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 
 use common::{STALL, Scratch};
-use labctl::bench::trial::{self, Place};
+use labctl::bench::trial::{self, Turn};
 use labctl::optimizations::Optimizations;
 use labctl::results::{Sample, TrialKind};
 
@@ -55,8 +55,8 @@ fn measure(kvm: &common::Kvm, on: Optimizations, trial: &str) -> Sample {
         ),
     );
     let spec = lab.bench.as_ref().and_then(|bench| bench.throughput.as_ref()).unwrap();
-    let place = Place { round: 1, order: 0 };
-    let trial = trial::run(kvm, &lab, TrialKind::Throughput, spec, place);
+    let turn = Turn { round: 1, order: 0 };
+    let trial = trial::run(kvm, &lab, TrialKind::Throughput, spec, turn);
     let sample = common::block_on(trial).unwrap_or_else(|error| panic!("{on}: {error}"));
     assert_eq!(sample.void_reason, None, "{on}: {sample:#?}");
     sample

@@ -9,7 +9,7 @@
 mod common;
 
 use common::Kvm;
-use labctl::bench::trial::{self, Place};
+use labctl::bench::trial::{self, Turn};
 use labctl::lab::Final;
 use labctl::optimizations::Optimizations;
 use labctl::policy::Choice;
@@ -107,8 +107,8 @@ fn under_load_every_packet_is_accounted_for() {
         let guests = "defaults: { nics: [{ switch: sw0 }] }\nguests: { left: {}, right: {} }";
         let lab = common::lab(on, &format!("policy: {policy}\n{guests}\n{bench}"));
         let spec = lab.bench.as_ref().and_then(|bench| bench.throughput.as_ref()).expect("a trial");
-        let place = Place { round: 1, order: 0 };
-        let trial = trial::run(&kvm, &lab, TrialKind::Throughput, spec, place);
+        let turn = Turn { round: 1, order: 0 };
+        let trial = trial::run(&kvm, &lab, TrialKind::Throughput, spec, turn);
         let sample =
             common::block_on(trial).unwrap_or_else(|error| panic!("{on}, {policy}: {error}"));
         assert_eq!(sample.void_reason, None, "{on}, {policy}: {sample:#?}");

@@ -182,10 +182,10 @@ mod tests {
     #[test]
     fn a_signal_right_behind_its_command_reaches_it() {
         let mut agent = Agent::start();
-        agent.ask(signal(1, "HUP"));
+        agent.ask(signal(1, "TERM"));
         for id in 1..=5 {
-            agent.ask(Some(exec(id, "sleep 5").unwrap() + &signal(id, "HUP").unwrap()));
-            assert_eq!(agent.results(1)[&id].2, 128 + 1);
+            agent.ask(Some(exec(id, "sleep 5").unwrap() + &signal(id, "TERM").unwrap()));
+            assert_eq!(agent.results(1)[&id].2, 128 + 15);
         }
     }
 
