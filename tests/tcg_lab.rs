@@ -9,7 +9,7 @@
 mod tcg;
 
 use std::collections::HashMap;
-use std::sync::{LazyLock, MutexGuard, Once};
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -18,7 +18,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 
 #[test]
 fn doctor_finds_hardware_kvm() {
-    let outcome = host().labctl("doctor -o json", 2 * MINUTE);
+    let outcome = tcg::host().labctl("doctor -o json", 2 * MINUTE);
     assert_eq!(outcome.status, 0, "{outcome:#?}");
     let answer: Value = serde_json::from_str(&outcome.stdout).unwrap();
     assert_eq!(answer["checks"][0]["says"], "hardware KVM (AMD-V), usable");
@@ -32,7 +32,7 @@ fn every_cell_accounts_for_its_packets() {
     let lab = tcg::project().join("topologies/paper-pair.lab.yaml");
     let command = format!("bench --quick -o json {}", lab.display());
     let cells = || {
-        let outcome = host().labctl(&command, 5 * MINUTE);
+        let outcome = tcg::host().labctl(&command, 5 * MINUTE);
         // How many times as fast one cell is as another is not for an emulated host to say.
         assert!([0, 1].contains(&outcome.status), "{outcome:#?}");
         let results: Value = serde_json::from_str(&outcome.stdout).unwrap();
@@ -74,7 +74,7 @@ fn guest(host: &mut tcg::Host, name: &str) -> Value {
 
 #[test]
 fn a_linux_guest_is_driven_from_outside() {
-    let host = &mut *host();
+    let host = &mut *tcg::host();
     let file = tcg::project().join("tests/tcg/driven.lab.yaml");
     let up = format!("labctl up --wait --timeout 600s {}", file.display());
     let interfaces = done(host, "ls /sys/class/net");
@@ -140,7 +140,7 @@ fn a_linux_guest_is_driven_from_outside() {
 
 #[test]
 fn linux_and_pktguests_share_a_switch() {
-    let host = &mut *host();
+    let host = &mut *tcg::host();
     let file = tcg::project().join("topologies/mixed.lab.yaml");
     done(host, &format!("labctl up --wait --timeout 600s {}", file.display()));
     let deadline = Instant::now() + 10 * MINUTE;
@@ -171,8 +171,9 @@ struct Run {
     counters: Value,
 }
 
-/// Runs a lab file of `tests/tcg` in an emulated host, with or without interrupt moderation.
-fn up(host: &mut tcg::Host, lab: &str, itr: bool) -> Run {
+/// Runs a lab file of `tests/tcg`, with or without interrupt moderation.
+fn up(lab: &str, itr: bool) -> Run {
+    let mut host = tcg::host();
     let file = tcg::project().join("tests/tcg").join(lab);
     let command = format!(
         "sed 's/itr: true/itr: {itr}/' {} | NO_COLOR=1 {} up --counters counters.json -",
@@ -214,23 +215,10 @@ impl Run {
     }
 }
 
-/// What the checks came to. They take longer than all the rest together, and so have a host and a CPU
-/// of their own.
-static CHECKS: LazyLock<Run> =
-    LazyLock::new(|| up(&mut tcg::Host::boot("tcg-checks"), "checks.lab.yaml", true));
-
-/// The host for all but the checks, which begin as soon as anybody asks for it.
-fn host() -> MutexGuard<'static, tcg::Host> {
-    static BEGIN: Once = Once::new();
-    BEGIN.call_once(|| {
-        std::thread::spawn(|| LazyLock::force(&CHECKS));
-    });
-    tcg::host()
-}
-
 /// Fails if this check in the left guest did.
 fn check(name: &str) {
-    let (passed, said) = CHECKS.check(name);
+    static RUN: LazyLock<Run> = LazyLock::new(|| up("checks.lab.yaml", true));
+    let (passed, said) = RUN.check(name);
     assert!(passed, "{name}:\n{said}");
 }
 
@@ -276,9 +264,8 @@ fn the_drivers_own_hardware_test_passes() {
 
 /// Runs with interrupt moderation at even and without at odd places, one after the other, so that a
 /// host that slows down or speeds up favours neither.
-static STREAMS: LazyLock<[Run; 4]> = LazyLock::new(|| {
-    [true, false, true, false].map(|itr| up(&mut host(), "traffic.lab.yaml", itr))
-});
+static STREAMS: LazyLock<[Run; 4]> =
+    LazyLock::new(|| [true, false, true, false].map(|itr| up("traffic.lab.yaml", itr)));
 
 #[test]
 fn the_guests_count_what_the_switch_counts() {

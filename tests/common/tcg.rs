@@ -25,9 +25,8 @@ const HEARTBEAT: Duration = Duration::from_millis(200);
 /// How long after its own limit a command may take to say so.
 const GRACE: Duration = Duration::from_secs(60);
 
-/// A running host: see [`host`].
+/// The running host. One for all tests of a binary: see [`host`].
 pub struct Host {
-    name: &'static str,
     commands: Arc<Mutex<ChildStdin>>,
     lines: Receiver<String>,
 }
@@ -45,19 +44,8 @@ pub struct Outcome {
 
 /// The emulated host, for one test at a time; the first boots it.
 pub fn host() -> MutexGuard<'static, Host> {
-    static HOST: LazyLock<Mutex<Host>> = LazyLock::new(|| Mutex::new(Host::boot("tcg-host")));
+    static HOST: LazyLock<Mutex<Host>> = LazyLock::new(|| Mutex::new(Host::boot()));
     HOST.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Linux and its initramfs for emulated hosts and the guests in them, made if they are not there.
-fn images() -> PathBuf {
-    static IMAGES: LazyLock<PathBuf> = LazyLock::new(|| {
-        let images = project().join("images/linux");
-        let built = Command::new(images.join("build")).status().expect("images/linux/build");
-        assert!(built.success(), "images/linux/build: {built}");
-        images.join("out")
-    });
-    IMAGES.clone()
 }
 
 /// The project's root.
@@ -66,15 +54,17 @@ pub fn project() -> PathBuf {
 }
 
 impl Host {
-    /// Boots one more; its kernel's messages go to a file of that `name`.
-    pub fn boot(name: &'static str) -> Self {
-        let images = images();
+    fn boot() -> Self {
+        let images = project().join("images/linux");
+        let built = Command::new(images.join("build")).status().expect("images/linux/build");
+        assert!(built.success(), "images/linux/build: {built}");
+
         let (sender, lines) = mpsc::channel();
         let (hand_over, stdin) = mpsc::channel();
         // The emulator dies with the thread that started it, thanks to setpriv. That thread lives
         // as long as there are tests, which end without telling anybody.
         std::thread::spawn(move || {
-            let mut qemu = start(&images, name);
+            let mut qemu = start(&images.join("out"));
             let _ = hand_over.send(qemu.stdin.take().expect("a pipe"));
             let mut output = BufReader::new(qemu.stdout.take().expect("a pipe"));
             let mut line = Vec::new();
@@ -92,7 +82,7 @@ impl Host {
                 std::thread::sleep(HEARTBEAT);
             }
         });
-        let host = Self { name, commands, lines };
+        let host = Self { commands, lines };
         host.until("serve: ready", Instant::now() + BOOT_TIME);
         host
     }
@@ -124,7 +114,7 @@ impl Host {
                     None => text = text + &line + "\n",
                 },
                 Err(error @ (RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected)) => {
-                    let log = console_log(self.name);
+                    let log = console_log();
                     panic!("no \"{mark}\": {error}; see {}\n{text}", log.display())
                 }
             }
@@ -137,12 +127,12 @@ fn send(commands: &Mutex<ChildStdin>, line: &str) -> io::Result<()> {
     commands.write_all(format!("{line}\n").as_bytes())
 }
 
-/// Where an emulated host's kernel messages go.
-fn console_log(host: &str) -> PathBuf {
-    Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{host}.log"))
+/// Where the emulated host's kernel messages go.
+fn console_log() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join("tcg-host.log")
 }
 
-fn start(images: &Path, name: &str) -> Child {
+fn start(images: &Path) -> Child {
     let serve = project().join("tests/tcg/serve");
     let command_line = format!(
         "console=ttyS0 panic=-1 idle=halt name=host agent= modules=\"{MODULES}\" run=\"{COMMANDS}{}\"",
@@ -165,7 +155,7 @@ fn start(images: &Path, name: &str) -> Child {
             "-virtfs",
             "local,path=/,mount_tag=root,security_model=none,readonly=on,multidevs=remap",
         ])
-        .args(["-serial", &format!("file:{}", console_log(name).display()), "-serial", "stdio"])
+        .args(["-serial", &format!("file:{}", console_log().display()), "-serial", "stdio"])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
