@@ -65,11 +65,18 @@ fn done(host: &mut tcg::Host, commands: &str) -> String {
     outcome.stdout
 }
 
-/// What `labctl ps` says of a guest of the only lab.
+/// What `labctl ps` says of a guest of the only lab. A host whose one emulated CPU is busy may make a
+/// supervisor too late for `ps`, which lists it as unresponsive then.
 fn guest(host: &mut tcg::Host, name: &str) -> Value {
-    let labs: Value = serde_json::from_str(&done(host, "labctl ps -o json")).unwrap();
-    let guests = labs[0]["guests"].as_array().unwrap();
-    guests.iter().find(|guest| guest["name"] == name).unwrap().clone()
+    for _ in 0..20 {
+        let labs: Value = serde_json::from_str(&done(host, "labctl ps -o json")).unwrap();
+        let mut guests = labs[0]["guests"].as_array().into_iter().flatten();
+        if let Some(found) = guests.find(|guest| guest["name"] == name) {
+            return found.clone();
+        }
+        println!("asked again: {labs:#}");
+    }
+    panic!("there is no guest {name}");
 }
 
 #[test]
