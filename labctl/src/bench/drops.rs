@@ -13,16 +13,17 @@ use crate::topology::{Lab, LinkEnd, TrialSpec};
 /// Every frame that was dropped between the trial's guests, with place and cause. Copies that a switch
 /// floods to bystanders, or to other pairs, are turned away there, and are no part of the stream.
 pub fn drops(lab: &Lab, spec: &TrialSpec, counters: &LabCounters) -> Vec<Drop> {
-    let way = Way { lab, spec };
+    let way = Way::new(lab, spec);
     let mut drops = Vec::new();
     let mut add = |place: &str, cause: &str, frames: u64| {
         if frames > 0 {
             drops.push(Drop { place: place.to_owned(), cause: cause.to_owned(), frames });
         }
     };
-    for (guest, (_, nics)) in counters.guests.iter().enumerate().filter(|(g, _)| way.has(*g)) {
+    let guests = lab.guests.iter().zip(&counters.guests);
+    for (guest, (_, nics)) in guests.filter(|(guest, _)| way.has(&guest.name)) {
         for (number, nic) in nics.iter().enumerate() {
-            nic_drops(&format!("{}.nic{number}", lab.guests[guest].name), nic, &mut add);
+            nic_drops(&format!("{}.nic{number}", guest.name), nic, &mut add);
         }
     }
     for (switch, ports) in &counters.fabric.switches {
@@ -41,9 +42,9 @@ pub fn drops(lab: &Lab, spec: &TrialSpec, counters: &LabCounters) -> Vec<Drop> {
 
 /// Frames that guests in the middle could not pass on.
 pub fn in_guests(lab: &Lab, spec: &TrialSpec, reports: &[Option<Final>]) -> Vec<Drop> {
-    let way = Way { lab, spec };
-    let guests = lab.guests.iter().zip(reports).enumerate().filter(|(guest, _)| way.has(*guest));
-    let dropped = guests.filter_map(|(_, (guest, report))| {
+    let way = Way::new(lab, spec);
+    let guests = lab.guests.iter().zip(reports).filter(|(guest, _)| way.has(&guest.name));
+    let dropped = guests.filter_map(|(guest, report)| {
         let frames = report.as_ref().map_or(0, |report| report.drops_forth + report.drops_back);
         let (place, cause) = (guest.name.clone(), "not forwarded".to_owned());
         (frames > 0).then_some(Drop { place, cause, frames })
@@ -53,7 +54,7 @@ pub fn in_guests(lab: &Lab, spec: &TrialSpec, reports: &[Option<Final>]) -> Vec<
 
 /// Copies that cables have made of frames between the trial's guests.
 pub fn duplicated(lab: &Lab, spec: &TrialSpec, counters: &LabCounters) -> u64 {
-    let way = Way { lab, spec };
+    let way = Way::new(lab, spec);
     let cables = counters.fabric.cables.iter().filter(|cable| way.has_cable(cable));
     cables.map(|cable| cable.forth.duplicated + cable.back.duplicated).sum()
 }
@@ -61,20 +62,26 @@ pub fn duplicated(lab: &Lab, spec: &TrialSpec, counters: &LabCounters) -> u64 {
 /// What lies between a trial's guests.
 struct Way<'a> {
     lab: &'a Lab,
-    spec: &'a TrialSpec,
+    /// The names of those guests, and of the ones that frames pass through.
+    guests: Vec<&'a str>,
 }
 
-impl Way<'_> {
-    fn has(&self, guest: usize) -> bool {
-        self.spec.pairs().any(|pair| {
-            pair.guests().contains(&guest) || self.lab.between(pair.from, pair.to).contains(&guest)
-        })
+impl<'a> Way<'a> {
+    fn new(lab: &'a Lab, spec: &TrialSpec) -> Self {
+        let pairs = spec.pairs();
+        let on_it =
+            pairs.flat_map(|pair| [pair.guests().to_vec(), lab.between(pair.from, pair.to)]);
+        let guests = on_it.flatten().filter_map(|guest| lab.guests.get(guest));
+        Self { lab, guests: guests.map(|guest| guest.name.as_str()).collect() }
+    }
+
+    fn has(&self, guest: &str) -> bool {
+        self.guests.contains(&guest)
     }
 
     /// Whether the guest of that name is on it, or it is nobody's.
     fn has_owner(&self, owner: Option<&String>) -> bool {
-        let number = |name: &String| self.lab.guests.iter().position(|guest| guest.name == *name);
-        owner.is_none_or(|name| number(name).is_some_and(|guest| self.has(guest)))
+        owner.is_none_or(|guest| self.has(guest))
     }
 
     fn has_cable(&self, cable: &CableCount) -> bool {

@@ -168,7 +168,8 @@ fn mpps(sender: &Final, receiver: &Final) -> f64 {
     receiver.packets as f64 * 1e3 / sender.elapsed_ns.max(receiver.elapsed_ns).max(1) as f64
 }
 
-/// Ends all guests by unplugging them, the senders last, and collects their final reports, in the guests' order.
+/// Ends all guests by unplugging them, the senders last, and collects their final reports, in the
+/// guests' order.
 async fn last_words(
     running: &mut RunningLab,
     spec: &TrialSpec,

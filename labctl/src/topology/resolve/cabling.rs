@@ -339,7 +339,7 @@ impl<'a> Resolver<'a> {
                 };
                 self.document.value_problem(pointer, &message, "not a switch").help(help);
             } else if !self.is_lost("/switches", name) {
-                self.unknown(pointer, "switch", name, switches.names());
+                self.document.unknown(pointer, "switch", name, switches.names());
             }
             self.document.set_aside(pointer);
         }

@@ -146,7 +146,7 @@ impl<'a> Resolver<'a> {
                 && !self.is_lost("/groups", group)
             {
                 let pointer = join(&join("/guests", name), "group");
-                self.unknown(&pointer, "group", group, file.groups.names());
+                self.document.unknown(&pointer, "group", group, file.groups.names());
             }
         }
         for (pointer, kind, _) in kinds.iter().filter(|(_, _, spec)| spec.kind.is_some()) {

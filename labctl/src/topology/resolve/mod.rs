@@ -196,17 +196,6 @@ impl<'a> Resolver<'a> {
         self.document.is_set_aside(section) || self.document.is_set_aside(&join(section, name))
     }
 
-    /// Reports a reference to something that is not there.
-    pub fn unknown<'n>(
-        &mut self,
-        pointer: &str,
-        kind: &str,
-        name: &str,
-        known: impl Iterator<Item = &'n str>,
-    ) {
-        self.document.unknown(pointer, kind, name, known);
-    }
-
     fn workload(&mut self, guest: &str) -> Workload {
         let mut workload = Workload {
             role: Role::Idle,
@@ -331,7 +320,7 @@ impl<'a> Resolver<'a> {
         let guests = &self.file.guests;
         let position = guests.position(name);
         if position.is_none() && !self.is_lost("/guests", name) {
-            self.unknown(pointer, "guest", name, guests.names());
+            self.document.unknown(pointer, "guest", name, guests.names());
         }
         position
     }
