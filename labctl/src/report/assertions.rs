@@ -2,7 +2,7 @@
 
 use super::glyphs::Glyphs;
 use super::number::{metric, significant};
-use super::tables::{Table, interval, shorten, words};
+use super::table::{Table, interval, shorten, words};
 use crate::error::annotation;
 use crate::results::{Assertion, Check, Figure, Results, Verdict};
 

@@ -3,7 +3,7 @@
 use super::glyphs::Glyphs;
 use super::listing::{Field, Listing, figures as figures_column, words as words_column};
 use super::number::{percent, significant};
-use super::tables::{Table, figures, ratio, ratio_interval, toggle_columns, toggles, words};
+use super::table::{Table, figures, ratio, ratio_interval, toggle_columns, toggles, words};
 use super::{markdown, terminal};
 use crate::bench::compare::{CellChange, Change, Comparison, Verdict};
 use crate::results::{CellId, Estimate};

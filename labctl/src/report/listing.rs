@@ -9,7 +9,7 @@ use tabled::settings::object::Columns;
 use tabled::settings::{Alignment, Padding, Style};
 
 use super::markdown;
-use super::tables::{Align, Table};
+use super::table::{Align, Table};
 use crate::error::{Error, Exit};
 
 /// A form of what a verb prints.

@@ -4,7 +4,8 @@ use super::assertions;
 use super::glyphs::Glyphs;
 use super::number::duration;
 use super::side_by_side::side_by_side;
-use super::tables::{self, Align, Table, describe};
+use super::table::{Align, Table};
+use super::tables::{self, describe};
 use crate::results::Results;
 
 const G: &Glyphs = &Glyphs::UNICODE;

@@ -11,6 +11,7 @@ mod markdown;
 pub mod number;
 mod side_by_side;
 mod step_summary;
+mod table;
 mod tables;
 mod terminal;
 

@@ -2,7 +2,7 @@
 
 use super::glyphs::Glyphs;
 use super::number::{percent, significant};
-use super::tables::{Table, figures, interval, ratio, ratio_interval, shorten, words};
+use super::table::{Table, figures, interval, ratio, ratio_interval, shorten, words};
 use crate::results::{Cell, Results, TrialKind, Vmm};
 
 /// Room for a cell's name: the table fits 120 columns.

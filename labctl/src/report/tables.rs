@@ -1,56 +1,16 @@
-//! The tables of a report as rows of text. Terminal and Markdown differ only in how they
-//! draw them.
+//! The tables of a report, and what is to be said below them.
 
 use std::collections::BTreeSet;
 
 use super::glyphs::Glyphs;
 use super::number::{metric, percent, significant};
 use super::side_by_side;
-use crate::results::{
-    Cell, Effect, Estimate, Optimization, Optimizations, Parameters, Protocol, Ratio, Results,
-    Rung, Setting, TrialSettings,
+use super::table::{
+    Table, figures, interval, ratio, ratio_interval, shorten, toggle_columns, toggles, words,
 };
-
-/// A header and rows of as many columns.
-pub struct Table {
-    /// Titles and how the columns below them are set.
-    pub columns: Vec<(String, Align)>,
-    /// The body.
-    pub rows: Vec<Vec<String>>,
-}
-
-/// How a column is set.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Align {
-    /// Words.
-    Left,
-    /// Marks.
-    Center,
-    /// Figures.
-    Right,
-}
-
-/// A column of words.
-pub fn words(title: &str) -> (String, Align) {
-    (title.to_owned(), Align::Left)
-}
-
-/// A column of figures.
-pub fn figures(title: &str) -> (String, Align) {
-    (title.to_owned(), Align::Right)
-}
-
-/// The columns that say which optimizations are on.
-pub fn toggle_columns() -> impl Iterator<Item = (String, Align)> {
-    Optimization::ALL.into_iter().map(|which| (which.name().to_owned(), Align::Center))
-}
-
-/// A mark for each of them.
-pub fn toggles(on: Optimizations, g: &Glyphs) -> impl Iterator<Item = String> {
-    Optimization::ALL
-        .into_iter()
-        .map(move |which| if on.get(which) { g.on } else { g.off }.to_owned())
-}
+use crate::results::{
+    Cell, Effect, Estimate, Parameters, Protocol, Ratio, Results, Rung, Setting, TrialSettings,
+};
 
 /// Room for the cause of drops or voidness: the table, with one more axis, fits 120 columns.
 const CAUSE_WIDTH: usize = 26;
@@ -196,29 +156,6 @@ fn ladder(rungs: &[Rung], g: &Glyphs) -> Table {
 /// Steps of the longest bar.
 const BAR_WIDTH: usize = 28;
 
-/// `×1.52`.
-pub fn ratio(ratio: Option<Ratio>, g: &Glyphs) -> String {
-    ratio.map_or_else(|| g.none.to_owned(), |r| format!("{}{}", g.times, significant(r.ratio)))
-}
-
-/// `1.41–1.63`.
-pub fn ratio_interval(ratio: Option<Ratio>, g: &Glyphs) -> String {
-    ratio.map_or_else(|| g.none.to_owned(), |r| interval(r.low, r.high, g))
-}
-
-/// `1.41–1.63`.
-pub fn interval(low: f64, high: f64, g: &Glyphs) -> String {
-    format!("{}{}{}", significant(low), g.to, significant(high))
-}
-
-/// The text, or as much of it as fits.
-pub fn shorten(text: &str, width: usize, g: &Glyphs) -> String {
-    if text.chars().count() <= width {
-        return text.to_owned();
-    }
-    text.chars().take(width - 1).chain(g.cut.chars()).collect()
-}
-
 /// The tables of a report with what is to be said above each.
 pub fn sections(results: &Results, g: &Glyphs) -> Vec<(String, Table)> {
     let mut sections = vec![];
@@ -310,6 +247,7 @@ fn coverage_note(estimates: impl Iterator<Item = Estimate>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::results::Optimization;
 
     #[test]
     fn a_title_is_as_short_as_it_is_clear() {
@@ -317,12 +255,6 @@ mod tests {
             BTreeSet::from(["guests.left.ring", "guests.right.ring", "throughput.frame", "ring"]);
         let titles: Vec<_> = keys.iter().map(|key| short(key, &keys)).collect();
         assert_eq!(titles, ["left.ring", "right.ring", "ring", "frame"]);
-    }
-
-    #[test]
-    fn a_long_cause_is_cut_at_characters() {
-        assert_eq!(shorten("abc", 3, &Glyphs::ASCII), "abc");
-        assert_eq!(shorten("äöüß", 3, &Glyphs::UNICODE), "äö…");
     }
 
     #[test]

@@ -9,7 +9,8 @@ use super::assertions;
 use super::glyphs::Glyphs;
 use super::number::{duration, things};
 use super::side_by_side::side_by_side;
-use super::tables::{self, Align, Table, describe};
+use super::table::{Align, Table};
+use super::tables::{self, describe};
 use crate::results::{Results, Settings, TrialKind, TrialSettings};
 
 /// All tables, at most 120 columns wide.
