@@ -154,6 +154,25 @@ fn results_that_could_not_be_kept_are_not_measured() {
 }
 
 #[test]
+fn a_full_disk_takes_no_lab_file_away() {
+    let dir = Scratch::new("full");
+    // Room for the lab file, and not for the schema; then for nothing.
+    let script = "mount -t tmpfs -o size=12k none \"$1\" && cd \"$1\" || exit 99
+        $0 init; echo \"status $?\"; ls -A; cp my.lab.yaml old
+        cat /dev/zero >zeros 2>/dev/null
+        $0 init --force --template star; echo \"status $?\"; cmp old my.lab.yaml && ls -A";
+    let unshare = ["--map-root-user", "--mount", "sh", "-c", script];
+    let mut command = Command::new("unshare");
+    command.args(unshare).arg(env!("CARGO_BIN_EXE_labctl")).arg(dir.path(""));
+    let Output { stdout, stderr, .. } = command.output().unwrap();
+    let [stdout, stderr] = [stdout, stderr].map(|bytes| String::from_utf8(bytes).unwrap());
+    assert_eq!(stdout, "status 1\nmy.lab.yaml\nstatus 1\nmy.lab.yaml\nold\nzeros\n", "{stderr}");
+    assert!(stderr.contains("cannot write lab.schema.json"), "{stderr}");
+    assert!(stderr.contains("cannot write my.lab.yaml"), "{stderr}");
+    assert_eq!(stderr.matches("No space left").count(), 2, "{stderr}");
+}
+
+#[test]
 fn a_reader_that_goes_away_is_no_error() {
     let Some(_turn) = kvm() else { return };
     let dir = Scratch::new("closed");
@@ -343,6 +362,22 @@ fn ctrl_c_ends_bench_and_keeps_what_was_measured() {
     let kept = kept.to_str().unwrap();
     let (code, message) = run(labctl(&["compare", kept, kept]));
     assert_eq!(code, Some(0), "{message}");
+}
+
+#[test]
+fn results_belong_to_one_bench_at_a_time() {
+    let Some(_turn) = kvm() else { return };
+    let dir = Scratch::new("bench-twice");
+    let file = dir.file("x.lab.yaml", lab(true));
+    let results = dir.path("results.json");
+    let args = ["bench", &file, "--results", results.to_str().unwrap()];
+    let first = Running::until("trials, round 1", &args);
+    assert_refused(labctl(&args), 13, &["another benchmark", "results.json", "--results FILE"]);
+    let journal = dir.path("results.samples.ndjson");
+    assert!(fs::read_to_string(journal).unwrap().lines().count() > 0, "the first one's are there");
+    let (status, rest) = first.end("INT");
+    assert_eq!(status.code(), Some(14), "{rest}");
+    Results::read(&results).unwrap();
 }
 
 #[test]

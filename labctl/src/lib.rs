@@ -7,6 +7,7 @@ pub mod bench;
 pub mod cli;
 pub mod control;
 pub mod error;
+pub mod files;
 pub mod impairments;
 pub mod lab;
 pub mod optimizations;

@@ -1,6 +1,6 @@
 //! `labctl bench`: measure all cells of a lab's experiment.
 
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -102,12 +102,16 @@ pub fn run(args: Args) -> Result<Exit, Error> {
     let journal = Journal::create(&args.results)?;
     let results =
         measure(&hypervisor, &lab, &plan, &journal).inspect_err(|_| journal.remove_if_empty())?;
-    results.write(&args.results).map_err(|error| cannot_write(&args.results, error))?;
-    journal.remove();
+    let written = results.write(&args.results);
+    if written.is_ok() {
+        journal.remove();
+    }
+    // They were measured: shown, whatever the disk says.
     print(&report::render(&results, args.form.output)?)?;
     let summary = report::append_step_summary(&report::markdown(&results));
     summary
         .map_err(|e| Error::new(Exit::Failed, "cannot write $GITHUB_STEP_SUMMARY").because(e))?;
+    written.map_err(|error| cannot_write(&args.results, error))?;
     let Settings { rounds, budget_s, .. } = results.settings;
     if results.complete {
         let words = about_budget((rounds, plan.rounds), (results.duration_s, budget_s));
@@ -224,7 +228,19 @@ struct Journal {
 impl Journal {
     fn create(results: &Path) -> Result<Self, Error> {
         let path = results.with_extension("samples.ndjson");
-        let file = File::create(&path).map_err(|error| cannot_write(&path, error))?;
+        let opened = File::options().write(true).create(true).truncate(false).open(&path);
+        let file = opened.map_err(|error| cannot_write(&path, error))?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let message =
+                    format!("another benchmark has {} for its results", results.display());
+                let help = "choose another place with `--results FILE`";
+                return Err(Error::new(Exit::Locked, message).help(help));
+            }
+            Err(TryLockError::Error(error)) => return Err(cannot_write(&path, error)),
+        }
+        file.set_len(0).map_err(|error| cannot_write(&path, error))?;
         Ok(Self { path, file })
     }
 

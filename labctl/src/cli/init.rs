@@ -2,8 +2,7 @@
 
 use std::{
     ffi::OsStr,
-    fs::OpenOptions,
-    io::{ErrorKind, Write},
+    io::ErrorKind,
     path::{Path, PathBuf},
 };
 
@@ -11,6 +10,7 @@ use clap::ValueEnum;
 
 use super::schema;
 use crate::error::{Error, Exit};
+use crate::files::{self, Existing};
 use crate::topology::Lab;
 
 const EXAMPLES: &str = "\
@@ -126,13 +126,8 @@ fn name_for(file: &Path) -> String {
 
 /// Writes a file; false if it is there and is to stay.
 fn write(path: &Path, text: &str, force: bool) -> Result<bool, Error> {
-    let mut options = OpenOptions::new();
-    options.write(true);
-    match force {
-        true => options.create(true).truncate(true),
-        false => options.create_new(true),
-    };
-    match options.open(path).and_then(|mut file| file.write_all(text.as_bytes())) {
+    let existing = if force { Existing::Replace } else { Existing::Keep };
+    match files::write(path, text.as_bytes(), existing) {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(false),
         Err(error) => {

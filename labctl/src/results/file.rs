@@ -1,6 +1,6 @@
 //! Reading and writing `results.json`.
 
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -8,6 +8,7 @@ use serde::Deserialize;
 use thiserror::Error;
 
 use super::{Link, Results, SCHEMA_VERSION, Setting, Vmm, to_json};
+use crate::files::{self, Existing};
 use crate::units::human_time;
 
 /// Why a result document could not be read.
@@ -93,13 +94,7 @@ impl Results {
     /// # Errors
     /// If the directory cannot be written to.
     pub fn write(&self, path: &Path) -> io::Result<()> {
-        let mut partial = path.as_os_str().to_owned();
-        partial.push(".partial");
-        let partial = PathBuf::from(partial);
-        let mut file = std::fs::File::create(&partial)?;
-        file.write_all(self.to_json().as_bytes())?;
-        file.sync_all()?;
-        std::fs::rename(&partial, path)
+        files::write(path, self.to_json().as_bytes(), Existing::Replace)
     }
 }
 
