@@ -269,10 +269,9 @@ fn the_drivers_own_hardware_test_passes() {
     check("selftest");
 }
 
-/// Runs with interrupt moderation at even and without at odd places, one after the other, so that a
-/// host that slows down or speeds up favours neither.
-static STREAMS: LazyLock<[Run; 4]> =
-    LazyLock::new(|| [true, false, true, false].map(|itr| up("traffic.lab.yaml", itr)));
+/// The stream with interrupt moderation, and without.
+static STREAMS: LazyLock<[Run; 2]> =
+    LazyLock::new(|| [true, false].map(|itr| up("traffic.lab.yaml", itr)));
 
 #[test]
 fn the_guests_count_what_the_switch_counts() {
@@ -297,21 +296,20 @@ fn the_guests_count_what_the_switch_counts() {
 
 #[test]
 fn moderation_saves_interrupts_and_costs_no_throughput() {
-    // Answers a second, and interrupts a frame, of the run that the real host disturbed least.
-    let [on, off] = [0, 1].map(|first| {
-        let runs = STREAMS.iter().skip(first).step_by(2).map(|run| {
-            let line = run.said_by("left").find_map(|line| line.strip_prefix("stream: ")).unwrap();
-            let words: Vec<_> = line.split(' ').collect();
-            let [answers, seconds] = [0, 3].map(|word| words[word].parse::<f64>().unwrap());
-            let sum = |pointer: &str| {
-                let nics = [0, 1].map(|guest| &run.counters["guests"][guest]["nics"][0]);
-                nics.iter().map(|nic| nic.pointer(pointer).unwrap().as_f64().unwrap()).sum::<f64>()
-            };
-            (answers / seconds, sum("/interrupts") / (sum("/rx/frames") + sum("/tx/frames")))
-        });
-        runs.max_by(|(one, _), (other, _)| one.total_cmp(other)).unwrap()
+    // Interrupts a frame, and answers a second.
+    let [moderated, unmoderated] = STREAMS.each_ref().map(|run| {
+        let sum = |pointer: &str| {
+            let nics = [0, 1].map(|guest| &run.counters["guests"][guest]["nics"][0]);
+            nics.iter().map(|nic| nic.pointer(pointer).unwrap().as_f64().unwrap()).sum::<f64>()
+        };
+        let line = run.said_by("left").find_map(|line| line.strip_prefix("stream: ")).unwrap();
+        let words: Vec<_> = line.split(' ').collect();
+        let [answers, seconds] = [0, 3].map(|word| words[word].parse::<f64>().unwrap());
+        (sum("/interrupts") / (sum("/rx/frames") + sum("/tx/frames")), answers / seconds)
     });
-    assert!(on.1 < 0.8 * off.1, "with itr {on:?}, without {off:?}");
-    // The real host's other work makes more of a difference than this.
-    assert!(on.0 > 0.7 * off.0, "with itr {on:?}, without {off:?}");
+    println!("with itr {moderated:?}, without {unmoderated:?}");
+    assert!(moderated.0 < 0.5 * unmoderated.0, "with itr {moderated:?}, without {unmoderated:?}");
+    // It saves the driver most of its work; a real host that is busy in one of the runs only does
+    // not make up for that.
+    assert!(moderated.1 > 0.5 * unmoderated.1, "with itr {moderated:?}, without {unmoderated:?}");
 }

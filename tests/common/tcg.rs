@@ -15,6 +15,10 @@ const COMMANDS: &str = "mkdir /host && mount -t 9p \
 /// Modules in the emulated host.
 const MODULES: &str = "virtio_pci 9pnet_virtio 9p tun bridge kvm-amd";
 
+// Before version 9.1 QEMU also lets interrupts in between `sti` and `hlt` of a nested guest, which then
+// sleeps through what has just come. pktguest knows (its boot.S); tests' Linux guests have `nohz=off`, so
+// that the next tick wakes them.
+
 /// Until the emulated host is up; it takes 5 s.
 const BOOT_TIME: Duration = Duration::from_secs(120);
 
