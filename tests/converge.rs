@@ -50,7 +50,7 @@ fn up_changes_only_what_the_file_has_changed() {
     // And back again.
     labs.file("pair", PAIR);
     labs.run(&["up", "--wait", &file]);
-    assert_eq!(labs.json(&["ps"])[0]["guests"].as_array().unwrap().len(), 3);
+    assert_eq!(labs.ps()[0]["guests"].as_array().unwrap().len(), 3);
     assert_eq!(labs.guest("left")["started_ms"], before[0]);
     // A file with a mistake changes nothing.
     labs.file("pair", "name: pair\n");
@@ -90,7 +90,7 @@ fn what_cannot_start_is_told_and_tried_again() {
     let own = labs.guest("own");
     assert_eq!(own["state"], "failed");
     assert!(own["reason"].as_str().unwrap().contains("cannot start"), "{own:#}");
-    assert_eq!(labs.json(&["ps"])[0]["state"], "degraded");
+    assert_eq!(labs.ps()[0]["state"], "degraded");
     let again = labs.try_run(&["up", "--wait", &file]);
     assert_eq!(again.status.code(), Some(10), "{again:?}");
     fs::write(&kernel, images::PKTGUEST).unwrap();
@@ -98,7 +98,7 @@ fn what_cannot_start_is_told_and_tried_again() {
     assert!(again.status.success(), "{again:?}");
     assert!(text(&again.stderr).contains("+ own"), "{again:?}");
     assert_eq!(
-        (&labs.guest("own")["state"], &labs.json(&["ps"])[0]["state"]),
+        (&labs.guest("own")["state"], &labs.ps()[0]["state"]),
         (&"running".into(), &"running".into())
     );
 }
@@ -187,7 +187,7 @@ fn a_kernel_is_the_same_however_it_is_called() {
         labs.command(&["up", "sub/x.lab.yaml"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
     let mut up = up.unwrap();
     eventually("it runs", || labs.try_run(&["ps", "--lab", "pair"]).status.success());
-    eventually("it is ready", || labs.json(&["ps"])[0]["state"] == "running");
+    eventually("it is ready", || labs.ps()[0]["state"] == "running");
     for path in ["sub/x.lab.yaml", "sub/../sub/x.lab.yaml", &labs.path("sub").display().to_string()]
     {
         let again = labs.try_run(&["up", "--dry-run", path]);
@@ -258,12 +258,12 @@ fn vcpus_have_a_cpu_each_as_long_as_there_are_enough() {
     up.envs(labctl.get_envs().filter_map(|(name, value)| Some((name, value?))));
     let up = up.output().unwrap();
     assert!(up.status.success(), "{up:?}");
-    let pid = labs.json(&["ps"])[0]["pid"].to_string();
+    let pid = labs.ps()[0]["pid"].to_string();
     let placed = || {
         let threads = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
-        let status =
-            |thread: fs::DirEntry| fs::read_to_string(thread.path().join("status")).unwrap();
-        let threads = threads.map(|thread| status(thread.unwrap()));
+        // One may be about to go.
+        let status = |thread: fs::DirEntry| fs::read_to_string(thread.path().join("status")).ok();
+        let threads = threads.filter_map(|thread| status(thread.ok()?));
         let vcpus = threads.filter(|status| status.starts_with("Name:\tvcpu:"));
         let allowed = |status: String| {
             let line = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:\t"));
@@ -274,18 +274,18 @@ fn vcpus_have_a_cpu_each_as_long_as_there_are_enough() {
         placed
     };
     let apart = [first.to_string(), second.to_string()];
-    assert_eq!(placed(), apart);
+    // A thread that has ended is listed a little longer, and one that begins has no name yet.
+    eventually("each has its own", || placed() == apart);
     labs.file("pair", PAIR);
     labs.run(&["up", "--wait", &file]);
-    let together = placed();
-    assert!(
-        together.len() == 3 && together.iter().all(|cpus| cpus == &together[0]),
-        "{together:?}"
-    );
-    assert!(!apart.contains(&together[0]), "none is favoured: {together:?}");
+    eventually("none is favoured", || {
+        let together = placed();
+        let alike = together.iter().all(|cpus| cpus == &together[0]);
+        together.len() == 3 && alike && !apart.contains(&together[0])
+    });
     labs.file("pair", &pair);
     labs.run(&["up", "--wait", &file]);
-    assert_eq!(placed(), apart);
+    eventually("each has its own again", || placed() == apart);
     labs.run(&["restart", "left"]);
-    assert_eq!(placed(), apart);
+    eventually("it has got the same", || placed() == apart);
 }

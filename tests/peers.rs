@@ -197,9 +197,11 @@ guests:
                 let mut running = RunningLab::start(hypervisor, &lab).await.unwrap();
                 running.ready().await.unwrap();
                 running.set_links(true);
-                let deadline = std::time::Instant::now() + Duration::from_secs(20);
+                let deadline = std::time::Instant::now() + common::STALL;
                 let sent = running.finished(0, deadline).await.unwrap().expect("a report");
                 running.settle().await.unwrap();
+                // What is between two QEMUs by then nobody sees.
+                tokio::time::sleep(Duration::from_secs(1)).await;
                 running.set_link(1, false);
                 let got = running.finished(1, deadline).await.unwrap().expect("a report");
                 assert_eq!((sent.packets, got.packets, got.lost), (1000, 1000, 0));

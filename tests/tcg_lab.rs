@@ -107,7 +107,12 @@ fn a_linux_guest_is_driven_from_outside() {
         done(host, "labctl exec linux -- 'while pidof sleep; do usleep 100000; done'");
     }
 
-    let said = done(host, "echo 'echo $((6*7))' | labctl console linux");
+    // As long as somebody may type, the console waits for its guest.
+    let said = done(
+        host,
+        "{ echo 'echo $((6*7))'; until grep -q ^42 said; do sleep 0.1; done; } \
+         | labctl console linux >said; cat said",
+    );
     assert!(said.lines().any(|line| line.trim_end() == "42"), "{said}");
 
     // The host has a cable too.

@@ -115,7 +115,9 @@ fn signal(pid: i32, signal: rustix::process::Signal) {
 }
 
 fn lives(pid: i32) -> bool {
-    Path::new(&format!("/proc/{pid}")).exists()
+    // Somebody who ends orphans but never buries them may be around.
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    !stat.is_empty() && !stat.contains(") Z ")
 }
 
 #[test]
@@ -224,7 +226,8 @@ fn top_redraws_a_screen_of_its_own() {
             "down" => drop(shell.labs.run(&["down", "pair.lab.yaml"])),
             key => shell.press(key),
         }
-        shell.shows("ended with");
+        // Not the command line, which says it, too.
+        shell.shows("\nended with");
         assert_eq!(shell.knows("#{alternate_on} #{cursor_flag}"), "0 1");
         assert_eq!(shell.settings(), before);
     }
@@ -248,12 +251,12 @@ fn a_lab_in_the_foreground_ends_with_ctrl_c_or_its_terminal() {
     shell.clear();
     shell.enter("fg; echo ended with $?");
     shell.shows("left  : tx");
-    assert_eq!(shell.labs.json(&["ps"])[0]["state"], "running");
+    assert_eq!(shell.labs.ps()[0]["state"], "running");
     let begin = Instant::now();
     shell.press("C-c");
     shell.shows("stopping");
     shell.shows("ended with 0");
-    assert!(begin.elapsed() < Duration::from_secs(3), "{:?}", begin.elapsed());
+    assert!(begin.elapsed() < Duration::from_secs(10), "{:?}", begin.elapsed());
     assert!(shell.labs.is_clean());
     assert_eq!(shell.settings(), before);
 

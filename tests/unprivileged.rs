@@ -132,7 +132,7 @@ fn kernel_counts(fabric: &Value, key: &str) -> [u64; 2] {
 fn bridges_and_taps_need_no_root() {
     let Some(_turn) = kvm() else { return };
     let Some(user) = Ordinary::new("bridges").filter(|_| users_have_namespaces()) else { return };
-    let counted = user.counters_of(BRIDGED, "500ms");
+    let counted = user.counters_of(BRIDGED, "2s");
     let fabric = &counted["fabric"];
     let [left, right] = kernel_counts(fabric, "written");
     assert!(left > 10 && right > 10, "{fabric:#}");
@@ -148,7 +148,7 @@ fn qemu_needs_no_root_either() {
     let Some(_turn) = kvm() else { return };
     let Some(user) = Ordinary::new("qemu").filter(|_| users_have_namespaces()) else { return };
     // Its boot counts, too.
-    let counted = user.counters_of(&format!("{BRIDGED}vmm: qemu\n"), "3s");
+    let counted = user.counters_of(&format!("{BRIDGED}vmm: qemu\n"), "8s");
     let [left, right] = kernel_counts(&counted["fabric"], "written");
     assert!(left > 10 && right > 10, "{counted:#}");
 }

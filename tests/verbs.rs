@@ -186,9 +186,12 @@ fn those_who_follow_see_all_and_end_with_the_lab() {
     for mut console in consoles {
         let mut keyboard = console.stdin.take().unwrap();
         keyboard.write_all(b"stats\n").unwrap();
+        // Without a keyboard it waits no longer than a second for the answer.
+        let screen = BufReader::new(console.stdout.take().unwrap()).lines();
+        let mut screen = screen.map(Result::unwrap);
+        assert!(screen.any(|line| line.contains("\"event\":\"stats\"")), "it ended before");
         drop(keyboard);
-        let out = console.wait_with_output().unwrap();
-        assert!(text(&out.stdout).contains("\"event\":\"stats\""), "{out:?}");
+        assert!(console.wait().unwrap().success());
     }
     labs.run(&["restart", "left"]);
     eventually("both are told", || {
@@ -211,7 +214,8 @@ fn those_who_follow_see_all_and_end_with_the_lab() {
     let last = events.lines().last().unwrap();
     assert!(last.contains("\"lab-stopped\""), "the end is told, too: {events}");
     assert!(enough.wait().unwrap().success());
-    assert!(begin.elapsed() < Duration::from_secs(3), "{:?}", begin.elapsed());
+    // Its own patience with those who do not read is longer.
+    assert!(begin.elapsed() < Duration::from_secs(8), "{:?}", begin.elapsed());
     assert!(labs.is_clean());
 }
 
@@ -262,7 +266,7 @@ fn nonsense_on_the_control_socket_disturbs_nobody() {
         )
         .unwrap();
     let memory = || {
-        let pid = labs.json(&["ps"])[0]["pid"].clone();
+        let pid = labs.ps()[0]["pid"].clone();
         let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
         let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
         line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap()
@@ -272,10 +276,10 @@ fn nonsense_on_the_control_socket_disturbs_nobody() {
     let received = frames();
     eventually("the lab goes on", || frames() > received + 500);
     assert!(memory() < before + 64 * 1024, "{before} to {} KiB", memory());
-    assert_eq!(labs.json(&["ps"])[0]["state"], "running");
+    assert_eq!(labs.ps()[0]["state"], "running");
     let begin = Instant::now();
     labs.run(&["down", "pair.lab.yaml"]);
-    assert!(begin.elapsed() < Duration::from_secs(3), "nobody delays its end");
+    assert!(begin.elapsed() < Duration::from_secs(8), "nobody delays its end");
     assert!(labs.is_clean());
 }
 

@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 
 use serde_json::Value;
 
-use super::{Scratch, labctl};
+use super::{Scratch, eventually, labctl};
 
 /// Two guests that talk, and one that does not.
 pub const PAIR: &str = "\
@@ -71,9 +71,20 @@ impl Labs {
         serde_json::from_str(&out).unwrap_or_else(|error| panic!("{args:?}: {error}\n{out}"))
     }
 
+    /// What `ps` lists, once all supervisors have answered: a busy host may make one too late for it.
+    pub fn ps(&self) -> Value {
+        let mut labs = Value::Null;
+        eventually("all labs answer", || {
+            let output = self.try_run(&["ps", "-o", "json"]);
+            labs = serde_json::from_slice(&output.stdout).unwrap_or_default();
+            output.status.success()
+        });
+        labs
+    }
+
     /// How a guest is.
     pub fn guest(&self, name: &str) -> Value {
-        let labs = self.json(&["ps"]);
+        let labs = self.ps();
         let guests = labs[0]["guests"].as_array().expect("guests");
         guests.iter().find(|guest| guest["name"] == name).expect("the guest").clone()
     }

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use vmm_core::backend::NullBackend;
 use vmm_core::boot::Kernel;
@@ -53,6 +53,11 @@ fn two_hundred_lives_leak_no_descriptor_and_no_thread() {
         // From the first instruction to a guest that idles.
         std::thread::sleep(Duration::from_millis(life % 8));
         assert_eq!(machine.stop(), ExitReason::Stopped, "life {life}");
+    }
+    // A thread that was joined is listed until the kernel has seen to it.
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while counts() != before && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(10));
     }
     assert_eq!(counts(), before);
 }

@@ -244,7 +244,7 @@ mod tests {
         };
         let start = Instant::now();
         let costs = probe_costs(&hypervisor).unwrap();
-        assert!(start.elapsed() < Duration::from_secs(5), "took {:?}", start.elapsed());
+        assert!(start.elapsed() < Duration::from_secs(30), "took {:?}", start.elapsed());
         println!("{costs:#?} in {:?}", start.elapsed());
         for cost in [
             costs.mmio_exit_user,

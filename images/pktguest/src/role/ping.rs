@@ -6,8 +6,8 @@ use crate::histogram::Histogram;
 use crate::nic::{Nic, Until};
 use crate::time;
 
-/// How long to wait for an answer.
-const TIMEOUT_US: u64 = 200_000;
+/// How long to wait for an answer: longer than a busy host leaves a guest without a CPU.
+const TIMEOUT_US: u64 = 1_000_000;
 
 /// Sends requests until the count is reached or the role is over.
 pub fn run(mut session: Session<'_>, nic: &mut impl Nic) {

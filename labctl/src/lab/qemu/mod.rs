@@ -323,7 +323,8 @@ mod tests {
         qemu.boot(None).unwrap();
         let begin = Instant::now();
         (0..10).for_each(|_| qemu.set_link(false));
-        assert!(begin.elapsed() < Duration::from_secs(3), "{:?}", begin.elapsed());
+        // Each would be given a second.
+        assert!(begin.elapsed() < Duration::from_secs(8), "{:?}", begin.elapsed());
     }
 
     #[test]
