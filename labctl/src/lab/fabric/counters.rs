@@ -59,6 +59,19 @@ impl FabricCounters {
         let through_cable = |cable: &CableCount| cable.forth.frames + cable.back.frames;
         let moved = self.taps.iter().map(through_tap).sum::<u64>()
             + self.cables.iter().map(through_cable).sum::<u64>();
-        (self.taps.iter().any(unread) || self.cables.iter().any(held), moved)
+        let waiting = self.taps.iter().any(unread) || self.cables.iter().any(held);
+        (waiting || self.is_between_taps(), moved)
+    }
+
+    /// Whether frames wait in a TAP's queue, which the kernel does not show. Between two guests on a
+    /// bridge it follows: what one TAP was given comes out of the other, or was dropped there.
+    fn is_between_taps(&self) -> bool {
+        let of_guest = |tap: &TapCount| tap.guest.as_ref().and(tap.ours).map(|ours| ours.rx_frames);
+        let read: Option<Vec<u64>> = self.taps.iter().map(of_guest).collect();
+        let Some(read) = read.filter(|read| read.len() == 2) else { return false };
+        let kernel = || self.taps.iter().map(|tap| &tap.kernel);
+        let written: u64 = kernel().map(|count| count.written).sum();
+        let dropped: u64 = kernel().map(|count| count.queue_full + count.qdisc_dropped).sum();
+        written > read.iter().sum::<u64>() + dropped
     }
 }

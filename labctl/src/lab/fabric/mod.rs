@@ -26,8 +26,9 @@ pub use error::FabricError;
 /// How long frames may take to leave the kernel's queues, and cables.
 const SETTLE_TIME: Duration = Duration::from_secs(1);
 
-/// The kernel does not show what waits in a TAP's queue; after this many looks without movement
-/// nothing does, even if the thread that reads it had to wait for a CPU.
+/// The kernel does not show what waits in a TAP's queue. Where it does not follow from other counts
+/// either, nothing waits after this many looks without movement, even if the thread that reads it had to
+/// wait for a CPU.
 const QUIET_LOOKS: u32 = 3;
 
 /// Between two looks.
