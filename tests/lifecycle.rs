@@ -452,11 +452,7 @@ fn closed_outputs_full_disks_and_lost_files_are_said_and_no_more() {
     assert!(out.status.success(), "{out:?}");
     let left = labs.try_run(&["down", "--lab", "pair"]);
     assert_eq!(left.status.code(), Some(4), "{left:?}");
-    let pid = std::process::Command::new("pgrep")
-        .args(["-f", &format!("supervise --file {file}")])
-        .output()
-        .expect("pgrep");
-    text(&pid.stdout).lines().filter_map(|pid| pid.parse().ok()).for_each(kill);
+    supervisors(&labs).into_iter().for_each(kill);
 }
 
 #[test]
