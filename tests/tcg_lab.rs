@@ -18,7 +18,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 
 #[test]
 fn doctor_finds_hardware_kvm() {
-    let outcome = tcg::host().labctl("doctor -o json", 2 * MINUTE);
+    let outcome = tcg::host().labctl("doctor -o json", 10 * MINUTE);
     assert_eq!(outcome.status, 0, "{outcome:#?}");
     let answer: Value = serde_json::from_str(&outcome.stdout).unwrap();
     assert_eq!(answer["checks"][0]["says"], "hardware KVM (AMD-V), usable");
@@ -32,7 +32,7 @@ fn every_cell_accounts_for_its_packets() {
     let lab = tcg::project().join("topologies/paper-pair.lab.yaml");
     let command = format!("bench --quick -o json {}", lab.display());
     let cells = || {
-        let outcome = tcg::host().labctl(&command, 5 * MINUTE);
+        let outcome = tcg::host().labctl(&command, 15 * MINUTE);
         // How many times as fast one cell is as another is not for an emulated host to say.
         assert!([0, 1].contains(&outcome.status), "{outcome:#?}");
         let results: Value = serde_json::from_str(&outcome.stdout).unwrap();
@@ -192,7 +192,7 @@ fn up(lab: &str, itr: bool) -> Run {
         file.display(),
         env!("CARGO_BIN_EXE_labctl")
     );
-    let outcome = host.run(&command, 20 * MINUTE);
+    let outcome = host.run(&command, 40 * MINUTE);
     assert_eq!(outcome.status, 0, "{}\n{}", outcome.stdout, outcome.stderr);
     let counters = host.run("cat counters.json", MINUTE).stdout;
     Run { consoles: outcome.stdout, counters: serde_json::from_str(&counters).unwrap() }

@@ -20,7 +20,7 @@ const MODULES: &str = "virtio_pci 9pnet_virtio 9p tun bridge kvm-amd";
 // that the next tick wakes them.
 
 /// Until the emulated host is up; it takes 5 s.
-const BOOT_TIME: Duration = Duration::from_secs(120);
+const BOOT_TIME: Duration = Duration::from_secs(300);
 
 /// QEMU 7.2 sometimes loses an interrupt that comes while SVM's VMEXIT changes the same word; if it
 /// was the timer's, the host sleeps on until another comes. An empty line is one.
