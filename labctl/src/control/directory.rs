@@ -239,14 +239,14 @@ impl LabDirectory {
                 file => file.map_err(failed)?,
             };
             match file.try_lock() {
-                Ok(()) if is_the_file_at(&file, &path) => {
+                Ok(()) if is_the_file_at(&file, &path).unwrap_or(false) => {
                     // A supervisor that was killed leaves its socket, and its log; they must not be
                     // taken for ours.
                     let _ = fs::remove_file(self.socket());
                     let _ = fs::remove_file(self.log());
                     file.set_len(0).map_err(failed)?;
                     writeln!(file, "{}", std::process::id()).map_err(failed)?;
-                    return Ok(Lock { directory: self.clone(), _file: file });
+                    return Ok(Lock { directory: self.clone(), file });
                 }
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) if Instant::now() >= patience => {
@@ -272,13 +272,20 @@ fn unusable(path: &Path, error: io::Error) -> Error {
 #[derive(Debug)]
 pub struct Lock {
     directory: LabDirectory,
-    _file: File,
+    file: File,
 }
 
 impl Lock {
     /// The directory.
     pub fn directory(&self) -> &LabDirectory {
         &self.directory
+    }
+
+    /// Whether the directory is there and its own. Somebody may have removed it, and somebody else
+    /// may have begun a lab of the same name since.
+    pub fn is_held(&self) -> bool {
+        is_the_file_at(&self.file, &self.directory.path.join(LOCK))
+            .unwrap_or_else(|error| error.kind() != io::ErrorKind::NotFound)
     }
 
     /// Writes down whose lab it is.
@@ -294,6 +301,9 @@ impl Drop for Lock {
     fn drop(&mut self) {
         // The report of a bug is in the log. The lab is dead then, as if its supervisor had been killed.
         if thread::panicking() && self.directory.last_words().is_some() {
+            return;
+        }
+        if !self.is_held() {
             return;
         }
         // The lock is held until the file closes: nobody can have begun to use the directory. What
@@ -337,11 +347,9 @@ fn check_private(path: &Path) -> io::Result<()> {
 }
 
 /// Whether nobody has removed or replaced the file since it was opened.
-fn is_the_file_at(file: &File, path: &Path) -> bool {
-    match (file.metadata(), fs::metadata(path)) {
-        (Ok(ours), Ok(there)) => (ours.dev(), ours.ino()) == (there.dev(), there.ino()),
-        _ => false,
-    }
+fn is_the_file_at(file: &File, path: &Path) -> io::Result<bool> {
+    let (ours, there) = (file.metadata()?, fs::metadata(path)?);
+    Ok((ours.dev(), ours.ino()) == (there.dev(), there.ino()))
 }
 
 #[cfg(test)]
@@ -374,6 +382,19 @@ mod tests {
         drop(lock);
         assert!(!lab.path().exists());
         drop(lab.lock().unwrap());
+        fs::remove_dir(lab.path().parent().unwrap()).unwrap();
+    }
+
+    #[test]
+    fn a_lock_without_its_directory_leaves_the_next_ones_alone() {
+        let lab = scratch("gone");
+        let lost = lab.lock().unwrap();
+        fs::remove_dir_all(lab.path()).unwrap();
+        assert!(!lost.is_held());
+        let next = lab.lock().unwrap();
+        drop(lost);
+        assert!(next.is_held() && lab.path().exists());
+        drop(next);
         fs::remove_dir(lab.path().parent().unwrap()).unwrap();
     }
 

@@ -22,13 +22,16 @@ use super::session::Session;
 use crate::cli::args::Source;
 use crate::cli::{VERBOSE, block_on, next, note, terminated};
 use crate::control::client::Client;
-use crate::control::directory::LabDirectory;
+use crate::control::directory::{LabDirectory, Lock};
 use crate::control::protocol::Request;
 use crate::error::{Error, Exit};
 use crate::topology::Lab;
 
 /// How long a supervisor may take until it answers: it builds all guests first.
 const START_TIME: Duration = Duration::from_secs(60);
+
+/// How often a supervisor looks whether it can still be found.
+const LOOK_PAUSE: Duration = Duration::from_secs(5);
 
 /// Starts the lab's supervisor and, with `wait`, waits until all guests are ready.
 ///
@@ -169,10 +172,18 @@ impl Supervise {
             tokio::select! {
                 _ = started.supervisor.run(true) => {}
                 () = end => {}
+                () = out_of_reach(&started.lock) => note("the lab's directory was removed"),
             }
             started.stop().await;
             Ok::<_, Error>(())
         })??;
         Ok(Exit::Ok)
+    }
+}
+
+/// Completes when the lab's directory is gone: nobody could reach the lab any more, not even to end it.
+async fn out_of_reach(lock: &Lock) {
+    while lock.is_held() {
+        tokio::time::sleep(LOOK_PAUSE).await;
     }
 }

@@ -65,7 +65,8 @@ pub struct Started {
     serving: Serving,
     /// The lab.
     pub supervisor: Supervisor,
-    lock: Lock,
+    /// What makes it this process's.
+    pub lock: Lock,
 }
 
 impl Started {
