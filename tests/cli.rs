@@ -160,15 +160,19 @@ fn a_full_disk_takes_no_lab_file_away() {
     let script = "mount -t tmpfs -o size=12k none \"$1\" && cd \"$1\" || exit 99
         $0 init; echo \"status $?\"; ls -A; cp my.lab.yaml old
         cat /dev/zero >zeros 2>/dev/null
-        $0 init --force --template star; echo \"status $?\"; cmp old my.lab.yaml && ls -A";
-    let unshare = ["--map-root-user", "--mount", "sh", "-c", script];
-    let mut command = Command::new("unshare");
-    command.args(unshare).arg(env!("CARGO_BIN_EXE_labctl")).arg(dir.path(""));
-    let Output { stdout, stderr, .. } = command.output().unwrap();
+        $0 init --force --template star; echo \"status $?\"; cmp old my.lab.yaml && ls -A
+        $0 init; echo \"status $?\"";
+    let unshare = ["unshare", "--map-root-user", "--mount", "sh", "-c", script];
+    let Output { stdout, stderr, .. } =
+        wrapped(&unshare, &[dir.path("").to_str().unwrap()]).output().unwrap();
     let [stdout, stderr] = [stdout, stderr].map(|bytes| String::from_utf8(bytes).unwrap());
-    assert_eq!(stdout, "status 1\nmy.lab.yaml\nstatus 1\nmy.lab.yaml\nold\nzeros\n", "{stderr}");
+    assert_eq!(
+        stdout, "status 1\nmy.lab.yaml\nstatus 1\nmy.lab.yaml\nold\nzeros\nstatus 2\n",
+        "{stderr}"
+    );
     assert!(stderr.contains("cannot write lab.schema.json"), "{stderr}");
     assert!(stderr.contains("cannot write my.lab.yaml"), "{stderr}");
+    assert!(stderr.contains("my.lab.yaml is there already"), "{stderr}");
     assert_eq!(stderr.matches("No space left").count(), 2, "{stderr}");
 }
 

@@ -6,7 +6,7 @@ mod common;
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 
 use common::labs::{Labs, text};
 use common::{eventually, kvm, say};
@@ -34,13 +34,17 @@ impl Netns {
         command
     }
 
+    /// Pings the guest.
+    fn ping(&self, args: &[&str]) -> Output {
+        self.command("ping").arg("-n").args(args).arg(GUEST).output().unwrap()
+    }
+
     /// The shortest round trip of a few pings in milliseconds; the guest answers every one of them,
     /// however long a busy host takes for that.
     #[track_caller]
-    fn is_answered(&self) -> f64 {
+    fn round_trip_ms(&self) -> f64 {
         let round_trip = |_| {
-            let output = self.command("ping").args(["-n", "-c", "1", "-W", "20", GUEST]).output();
-            let output = output.unwrap();
+            let output = self.ping(&["-c", "1", "-W", "20"]);
             assert!(output.status.success(), "{output:?}");
             let said = text(&output.stdout);
             let least = said.split_once("mdev = ").and_then(|(_, rtt)| rtt.split('/').next());
@@ -51,8 +55,7 @@ impl Netns {
 
     /// Whether none of a few pings is answered within a second.
     fn is_silent(&self) -> bool {
-        let args = ["-n", "-c", "3", "-i", "0.2", "-w", "1", GUEST];
-        let output = self.command("ping").args(args).output().unwrap();
+        let output = self.ping(&["-c", "3", "-i", "0.2", "-w", "1"]);
         text(&output.stdout).contains(" 100% packet loss")
     }
 
@@ -91,21 +94,21 @@ fn pings_through(switch: &str) {
     let set = |cable: &str, change: &[&str]| {
         labs.run(&[&["link", "set", cable][..], change].concat());
     };
-    let undelayed = netns.is_answered();
+    let undelayed = netns.round_trip_ms();
     assert!(undelayed < 20.0, "{undelayed} ms");
     for cable in ["answers:0", "outside"] {
         set(cable, &["--delay", "20ms"]);
-        let delayed = netns.is_answered();
+        let delayed = netns.round_trip_ms();
         // At most twice as slow as asked for, each way.
         assert!((40.0..80.0).contains(&delayed), "{cable}: {delayed} ms");
         set(cable, &["--clear", "--loss", "100%"]);
         assert!(netns.is_silent(), "{cable}");
         set(cable, &["--clear"]);
-        netns.is_answered();
+        netns.round_trip_ms();
         set(cable, &["--down"]);
         assert!(netns.is_silent(), "{cable}");
         set(cable, &["--clear", "--up"]);
-        let undelayed = netns.is_answered();
+        let undelayed = netns.round_trip_ms();
         assert!(undelayed < 20.0, "{cable}: {undelayed} ms");
     }
     labs.run(&["down", &file]);
@@ -137,7 +140,7 @@ fn a_tap_that_somebody_deletes_is_missed_and_laid_anew() {
         let mut capture = labs.command(&["capture", place, "--count", "1"]);
         let mut capture = capture.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         eventually("a frame", || {
-            netns.is_silent();
+            netns.ping(&["-c", "1", "-w", "1"]);
             capture.try_wait().unwrap().is_some_and(|status| status.success())
         });
     }
@@ -148,7 +151,7 @@ fn a_tap_that_somebody_deletes_is_missed_and_laid_anew() {
     let again = labs.try_run(&["up", "--wait", &file]);
     assert!(text(&again.stderr).contains("+ outside"), "{again:?}");
     assert_eq!(cable()["up"], true);
-    netns.is_answered();
+    netns.round_trip_ms();
     let again = labs.try_run(&["up", "--wait", &file]);
     assert!(text(&again.stderr).contains("nothing to change"), "{again:?}");
 }
@@ -165,7 +168,7 @@ fn a_tap_is_gone_with_its_lab_however_that_ends() {
         let out = labctl.output().unwrap();
         assert!(out.status.success(), "{out:?}");
         assert!(netns.has("tap0"));
-        netns.is_answered();
+        netns.round_trip_ms();
     };
     up();
     labs.run(&["down", &file]);

@@ -9,7 +9,7 @@ use std::process::{Command, Output};
 use std::time::Duration;
 
 use common::labs::{Labs, text};
-use common::{Scratch, eventually, kvm, labctl, listen_until_unplugged, may_use_tap, say};
+use common::{Scratch, eventually, kvm, labctl, listen_until_unplugged, lives, may_use_tap, say};
 use labctl::lab::RunningLab;
 use labctl::topology::Lab;
 use serde_json::Value;
@@ -214,9 +214,5 @@ guests:
         };
         scope.spawn(run).join().unwrap()
     });
-    let gone = |pid: &u32| {
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        stat.is_empty() || stat.contains(") Z ")
-    };
-    eventually("QEMU ends with the thread that started it", || left.iter().all(gone));
+    eventually("QEMU ends with the thread that started it", || !left.iter().any(|pid| lives(*pid)));
 }

@@ -9,7 +9,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use common::labs::{Labs, PAIR, text};
-use common::{eventually, kvm};
+use common::{eventually, kvm, lives};
 
 /// What tmux draws on.
 const SIZE: [&str; 4] = ["-x", "100", "-y", "30"];
@@ -112,12 +112,6 @@ impl Drop for Shell {
 fn signal(pid: i32, signal: rustix::process::Signal) {
     let pid = rustix::process::Pid::from_raw(pid).unwrap();
     rustix::process::kill_process(pid, signal).unwrap();
-}
-
-fn lives(pid: i32) -> bool {
-    // Somebody who ends orphans but never buries them may be around.
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    !stat.is_empty() && !stat.contains(") Z ")
 }
 
 #[test]

@@ -20,6 +20,10 @@ pub enum Existing {
 /// # Errors
 /// [`io::ErrorKind::AlreadyExists`] if there is one that stays; or why it cannot be written.
 pub fn write(path: &Path, contents: &[u8], existing: Existing) -> io::Result<()> {
+    if existing == Existing::Keep && path.symlink_metadata().is_ok() {
+        // Known without a place for a new one, which a full disk has not.
+        return Err(io::ErrorKind::AlreadyExists.into());
+    }
     let found = fs::metadata(path);
     if existing == Existing::Replace && found.as_ref().is_ok_and(|found| !found.is_file()) {
         return File::options().write(true).open(path)?.write_all(contents);
@@ -30,10 +34,8 @@ pub fn write(path: &Path, contents: &[u8], existing: Existing) -> io::Result<()>
     let permissions = found.map_or_else(|_| Permissions::from_mode(0o666), |old| old.permissions());
     let mut builder = tempfile::Builder::new();
     builder.prefix(".labctl-").permissions(permissions);
-    let mut file = match path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        Some(directory) => builder.tempfile_in(directory),
-        None => builder.tempfile_in("."),
-    }?;
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let mut file = builder.tempfile_in(directory.unwrap_or(Path::new(".")))?;
     file.write_all(contents)?;
     file.as_file().sync_all()?;
     match existing {

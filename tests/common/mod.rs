@@ -4,6 +4,7 @@
 
 pub mod labs;
 
+use std::fmt::Display;
 use std::io::{self, Write};
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
@@ -198,6 +199,12 @@ impl Drop for Scratch {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.0);
     }
+}
+
+/// Whether a process lives. Somebody who ends orphans but never buries them may be around.
+pub fn lives(pid: impl Display) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    !stat.is_empty() && !stat.contains(") Z ")
 }
 
 /// Waits for something that is bound to happen.

@@ -15,10 +15,6 @@ const COMMANDS: &str = "mkdir /host && mount -t 9p \
 /// Modules in the emulated host.
 const MODULES: &str = "virtio_pci 9pnet_virtio 9p tun bridge kvm-amd";
 
-// Before version 9.1 QEMU also lets interrupts in between `sti` and `hlt` of a nested guest, which then
-// sleeps through what has just come. pktguest knows (its boot.S); tests' Linux guests have `nohz=off`, so
-// that the next tick wakes them.
-
 /// Until the emulated host is up; it takes 5 s.
 const BOOT_TIME: Duration = Duration::from_secs(300);
 
@@ -146,7 +142,9 @@ fn start(images: &Path) -> Child {
         .args(["--pdeathsig", "KILL", "qemu-system-x86_64", "-nodefaults", "-no-user-config"])
         // One processor: with more, QEMU 7.2 sometimes goes on executing the breakpoint by which
         // Linux patches running code, for ever. Two guests do not need more. Protection keys confuse
-        // nested guests, as TCG lets them change XCR0 behind KVM's back.
+        // nested guests, as TCG lets them change XCR0 behind KVM's back. Interrupts get in between a
+        // nested guest's `sti` and `hlt` (until 9.1), and it sleeps through what has just come: pktguest
+        // knows (its boot.S), and tests' Linux guests have `nohz=off`, so that the next tick wakes them.
         .args(["-machine", "q35", "-accel", "tcg", "-cpu", "max,pku=off", "-smp", "1"])
         .args(["-m", "2048"])
         .args(["-display", "none", "-no-reboot"])

@@ -144,12 +144,25 @@ impl Lab {
         E1000::set_links(&nics.collect::<Vec<_>>(), up);
     }
 
-    /// Plugs all cables in once all guests are ready.
-    fn go(&self) {
+    /// Waits until all guests are ready.
+    fn ready(&self) {
         for guest in &self.guests {
             guest.event("ready");
         }
+    }
+
+    /// Plugs all cables in once all guests are ready.
+    fn go(&self) {
+        self.ready();
         self.set_links(0..self.guests.len(), true);
+    }
+}
+
+/// Waits for something that is bound to happen, and for no longer than it may take.
+fn soon(happened: impl Fn() -> bool) {
+    let deadline = Instant::now() + LONG;
+    while !happened() && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(1));
     }
 }
 
@@ -212,10 +225,7 @@ fn guests_fail_as_they_are_told() {
     let message = crashes.event("error")["message"].to_string();
     assert!(message.contains("Exception 14") && message.contains("0x80000000"), "{message}");
     ends.type_in("triple-fault\r");
-    let deadline = Instant::now() + LONG;
-    while ends.machine.exited().is_none() && Instant::now() < deadline {
-        std::thread::sleep(Duration::from_millis(1));
-    }
+    soon(|| ends.machine.exited().is_some());
     let end = ends.machine.exited();
     assert!(matches!(end, Some(ExitReason::TripleFault { .. })), "{end:?}");
     hangs.type_in("hang\rstats\r");
@@ -260,9 +270,7 @@ fn pings_of_one_host_keep_their_rate_and_end_with_their_count() {
     lab.start("role=icmp driver=e1000 ip=10.0.0.1/24", &[0]);
     let pings = "to_ip=10.0.0.1 count=20 rate=200 frame=1514";
     lab.start(&format!("role=icmp driver=e1000 ip=10.0.0.2/24 {pings}"), &[0]);
-    for guest in &lab.guests {
-        guest.event("ready");
-    }
+    lab.ready();
     let start = Instant::now();
     lab.set_links([0, 1], true);
     let done = lab.guests[1].event("done");
@@ -282,9 +290,7 @@ fn chain(rate: u32, options: &str) {
     let to = "dst=02:00:00:00:01:00 count=20000";
     lab.start(&format!("role=rx driver=e1000 unplugged=end {options}"), &[1]);
     lab.start(&format!("role=tx driver=e1000 {to} rate={rate} {options}"), &[0]);
-    for guest in &lab.guests {
-        guest.event("ready");
-    }
+    lab.ready();
     lab.set_links([0, 1], true);
     // Their announcements have gone round when nothing moves any more.
     std::thread::sleep(Duration::from_millis(50));
@@ -295,10 +301,7 @@ fn chain(rate: u32, options: &str) {
         counters.into_iter().find(|(port, _)| *port == index).expect("its port").1
     };
     // All that it has been given, and the announcement of its own.
-    let deadline = Instant::now() + LONG;
-    while port(1, 0).frames_in < port(0, 1).delivered + 1 && Instant::now() < deadline {
-        std::thread::sleep(Duration::from_millis(10));
-    }
+    soon(|| port(1, 0).frames_in > port(0, 1).delivered);
     lab.set_links([0, 1, 2], false);
     let (bridge, received) = (lab.guests[0].event("final"), lab.guests[1].event("final"));
     let count = |value: &Value, key: &str| value[key].as_u64().expect(key);
@@ -497,10 +500,7 @@ fn an_unplugged_guest_ends_if_it_was_told_so_and_in_time_if_not() {
     lab.go();
     // All of them send at least one frame when they have seen their links.
     let begun = |guest: &Guest| guest.machine.nics()[0].counters().tx.frames > 0;
-    let deadline = Instant::now() + LONG;
-    while !lab.guests.iter().all(begun) && Instant::now() < deadline {
-        std::thread::sleep(Duration::from_millis(1));
-    }
+    soon(|| lab.guests.iter().all(begun));
     lab.set_links(0..lab.guests.len(), false);
     for (number, guest) in lab.guests.iter().enumerate() {
         let over = guest.event("final");

@@ -192,6 +192,8 @@ fn finish(results: &Results, args: &Args) -> Result<Exit, Error> {
     Ok(if void || !failed.is_empty() { Exit::Failed } else { Exit::Ok })
 }
 
+const ELSEWHERE: &str = "choose another place with `--results FILE`";
+
 fn check_writable(path: &Path) -> Result<(), Error> {
     if path == Path::new("-") {
         let error = Error::new(Exit::Usage, "results go to a file, and not to stdout");
@@ -213,9 +215,7 @@ fn check_writable(path: &Path) -> Result<(), Error> {
 }
 
 fn cannot_write(path: &Path, error: io::Error) -> Error {
-    Error::new(Exit::Failed, format!("cannot write {}", path.display()))
-        .because(error)
-        .help("choose another place with `--results FILE`")
+    super::cannot_write(path, error).help(ELSEWHERE)
 }
 
 /// Keeps every trial as it ends, one JSON object a line, for a run that is killed. The result
@@ -235,8 +235,7 @@ impl Journal {
             Err(TryLockError::WouldBlock) => {
                 let message =
                     format!("another benchmark has {} for its results", results.display());
-                let help = "choose another place with `--results FILE`";
-                return Err(Error::new(Exit::Locked, message).help(help));
+                return Err(Error::new(Exit::Locked, message).help(ELSEWHERE));
             }
             Err(TryLockError::Error(error)) => return Err(cannot_write(&path, error)),
         }

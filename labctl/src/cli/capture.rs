@@ -130,8 +130,7 @@ impl<'a> Sink<'a> {
 }
 
 fn cannot_write(path: &Path, error: io::Error) -> Error {
-    let name = if path == Path::new("-") { "stdout".into() } else { path.to_string_lossy() };
-    Error::new(Exit::Failed, format!("cannot write {name}")).because(error)
+    super::cannot_write(if path == Path::new("-") { Path::new("stdout") } else { path }, error)
 }
 
 /// Cuts a stream of pcapng between blocks (draft-ietf-opsawg-pcapng, "General Block Structure"):

@@ -130,10 +130,7 @@ fn write(path: &Path, text: &str, force: bool) -> Result<bool, Error> {
     match files::write(path, text.as_bytes(), existing) {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(false),
-        Err(error) => {
-            let message = format!("cannot write {}", path.display());
-            Err(Error::new(Exit::Failed, message).because(error))
-        }
+        Err(error) => Err(super::cannot_write(path, error)),
     }
 }
 

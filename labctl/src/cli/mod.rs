@@ -266,6 +266,11 @@ fn guard(command: impl FnOnce() -> u8 + UnwindSafe) -> u8 {
     panic::catch_unwind(command).unwrap_or(Exit::Bug as u8)
 }
 
+/// A file that cannot be written.
+fn cannot_write(path: &Path, error: io::Error) -> Error {
+    Error::new(Exit::Failed, format!("cannot write {}", path.display())).because(error)
+}
+
 /// Writes data to stdout. A reader that has gone away (`| head`) has read what it wanted.
 ///
 /// # Errors

@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use super::session::Session;
-use crate::cli::{again, block_on, interrupted, next, note, print_while_read};
+use crate::cli::{again, block_on, cannot_write, interrupted, next, note, print_while_read};
 use crate::control::directory::LabDirectory;
 use crate::control::protocol::{EVENTS_MISSED, Event, LabStatus, LogLine, Request, Traffic};
 use crate::error::{Error, Exit};
@@ -98,10 +98,6 @@ impl<'a> Counters<'a> {
     fn write(mut self, document: &Value) -> Result<(), Error> {
         writeln!(self.file, "{document:#}").map_err(|error| cannot_write(self.path, error))
     }
-}
-
-fn cannot_write(path: &Path, error: std::io::Error) -> Error {
-    Error::new(Exit::Failed, format!("cannot write {}", path.display())).because(error)
 }
 
 /// Prints what guests say, what happens, and how fast they are.

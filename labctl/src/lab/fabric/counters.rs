@@ -60,18 +60,21 @@ impl FabricCounters {
         let moved = self.taps.iter().map(through_tap).sum::<u64>()
             + self.cables.iter().map(through_cable).sum::<u64>();
         let waiting = self.taps.iter().any(unread) || self.cables.iter().any(held);
-        (waiting || self.is_between_taps(), moved)
+        // The kernel does not show what waits in a TAP's queue.
+        let between_taps = self.between_taps().is_some_and(|(written, gone)| written > gone);
+        (waiting || between_taps, moved)
     }
 
-    /// Whether frames wait in a TAP's queue, which the kernel does not show. Between two guests on a
-    /// bridge it follows: what one TAP was given comes out of the other, or was dropped there.
-    fn is_between_taps(&self) -> bool {
-        let of_guest = |tap: &TapCount| tap.guest.as_ref().and(tap.ours).map(|ours| ours.rx_frames);
-        let read: Option<Vec<u64>> = self.taps.iter().map(of_guest).collect();
-        let Some(read) = read.filter(|read| read.len() == 2) else { return false };
-        let kernel = || self.taps.iter().map(|tap| &tap.kernel);
-        let written: u64 = kernel().map(|count| count.written).sum();
-        let dropped: u64 = kernel().map(|count| count.queue_full + count.qdisc_dropped).sum();
-        written > read.iter().sum::<u64>() + dropped
+    /// Where all TAPs are those of two guests, and ours: frames written to them, and frames read from
+    /// them or dropped there. With two guests a bridge makes one copy of every frame.
+    pub fn between_taps(&self) -> Option<(u64, u64)> {
+        let [one, other] = &self.taps[..] else { return None };
+        let count = |tap: &TapCount| {
+            let read = tap.guest.as_ref().and(tap.ours)?.rx_frames;
+            let kernel = &tap.kernel;
+            Some((kernel.written, read + kernel.queue_full + kernel.qdisc_dropped))
+        };
+        let ((written, gone), (also_written, also_gone)) = (count(one)?, count(other)?);
+        Some((written + also_written, gone + also_gone))
     }
 }
